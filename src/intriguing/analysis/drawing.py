@@ -1,0 +1,91 @@
+"""How every figure looks: one canvas, one palette, reproducible bytes. Nothing here knows what is drawn."""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure as Canvas
+
+# Okabe and Ito's palette: told apart with any kind of colour vision.
+BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#AA5C92", "#56B4E9"
+COLOURS: Sequence[str] = (BLUE, ORANGE, GREEN, PURPLE, SKY)
+MARKERS: Sequence[str] = ("o", "s", "^", "D", "v")
+INK, FAINT = "#1b1f24", "#c9ced6"
+DPI = 110
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "intriguing",
+}
+
+
+def style():
+    """Context in which a canvas is made, drawn and saved; matplotlib's global settings stay as they were."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def canvas(width: float, height: float) -> Canvas:
+    """An empty figure in inches, without pyplot's global state."""
+    return Canvas(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def png(figure: Canvas) -> bytes:
+    """The figure as PNG on white, without a date or a version."""
+    FigureCanvasAgg(figure)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def svg(figure: Canvas) -> str:
+    """The figure as SVG markup for a page: transparent, ink in the page's own text colour, text as text."""
+    FigureCanvasSVG(figure)
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor").replace(FAINT, "var(--line, #c9ced6)")
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    # A page scales the drawing to its own width.
+    return re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
+    )
+
+
+def bare(axes: Axes) -> None:
+    """No frame and no ticks: for pictures."""
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def picture(image: np.ndarray) -> np.ndarray:
+    """(C, H, W) to what imshow wants: (H, W) if grey, (H, W, C) in colour; clipped to [0, 1] for the screen."""
+    image = np.clip(image, 0, 1)
+    return image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
+
+
+def show(axes: Axes, image: np.ndarray) -> None:
+    """Draws a (C, H, W) image in [0, 1] on bare axes."""
+    axes.imshow(picture(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    bare(axes)

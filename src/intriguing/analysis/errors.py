@@ -1,0 +1,95 @@
+"""Tables 1 and 3: how well the networks do, and how little it takes to fool them."""
+
+from collections.abc import Sequence
+
+from intriguing.analysis import paper
+from intriguing.analysis.cells import (
+    FULL,
+    HALVES,
+    MEAN,
+    WILSON,
+    display_labels,
+    distortion_cell,
+    error_cell,
+    pool_of,
+    sample_text,
+    variants,
+)
+from intriguing.analysis.inputs import Network
+from intriguing.analysis.measure import MeasuredSet
+from intriguing.results import Cell, SeedCount, Table
+
+_LAYOUTS = {
+    "table1": (FULL, "train", {paper.TRAIN_ERROR: ("full", "train"), paper.TEST_ERROR: ("test",)}),
+    "table3": (
+        HALVES,
+        "test",
+        {paper.P1_ERROR: ("p1",), paper.P2_ERROR: ("p2",), paper.TEST_ERROR: ("test",)},
+    ),
+}
+_TITLES = {
+    "table1": "Table 1 · Error and distortion of the networks",
+    "table3": "Table 3 · Networks trained on disjoint halves",
+}
+_CAPTIONS = {
+    "table1": "Error in percent on the images a network was trained on and on the test set, and the mean per-pixel RMS "
+    "distortion that turns training images into adversarial examples.",
+    "table3": "Error in percent on the two halves P1 and P2 of the training images and on the test set, and the mean "
+    "distortion of adversarial examples made from test images. A prime marks the network trained on P2.",
+}
+
+
+def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> Table | None:
+    """Table 1 ("table1", networks trained on everything) or Table 3 ("table3", networks trained on halves).
+
+    Args:
+        key: "table1" or "table3".
+        networks: all networks; those of the other pool are left out.
+        sets: measured sets, for the distortions; those of the paper's attack, or else of the most frequent one.
+
+    Returns:
+        The table, or None where no network belongs into it.
+    """
+    pool, subset, error_columns = _LAYOUTS[key]
+    members = [n for n in networks if pool_of(n.split) == pool]
+    if not members:
+        return None
+    labels = display_labels(networks)
+    rows = paper.in_order(key, {labels[n.name] for n in members})
+    fitting = [s for s in sets if s.subset == subset and s.amplify is None and pool_of(s.split) == pool]
+    attack, attacked = next(iter(variants(fitting)), ("", []))
+    cells: dict[tuple[str, str], Cell | None] = {}
+    for row in rows:
+        same = [n for n in members if labels[n.name] == row]
+        for column, names in error_columns.items():
+            cells[row, column] = error_cell(_counts(same, names), (key, row, column))
+        own_sets = [s.distortion for s in attacked if s.source in {n.name for n in same}]
+        cells[row, paper.DISTORTION] = distortion_cell(own_sets, (key, row, paper.DISTORTION))
+    present = {place: cell for place, cell in cells.items() if cell is not None}
+    if not present:
+        return None
+    return Table(
+        key=key,
+        title=_TITLES[key],
+        caption=_CAPTIONS[key] + (f" Attack: {attack}." if attack else ""),
+        row_header="network",
+        rows=rows,
+        columns=(*error_columns, paper.DISTORTION),
+        cells=present,
+        sample=sample_text(present.values(), (n.seed for n in members)),
+        method=f"Errors: {WILSON}; the paper's from its own set sizes. Distortion: {MEAN}; the paper prints no spread, "
+        f"so its interval takes the spread measured here and {paper.NUM_ADVERSARIAL} images",
+        source=f"{paper.SOURCE}, Table {key[-1]}",
+        runs=(*(n.name for n in members), *(s.name for s in attacked)),
+    )
+
+
+def _counts(networks: Sequence[Network], names: tuple[str, ...]) -> list[SeedCount]:
+    """Each network's (wrong, out of) on the first of the named image sets it has."""
+    found = []
+    for network in networks:
+        name = next((name for name in names if name in network.errors), None)
+        if name is not None:
+            k, n = network.errors[name]
+            found.append(SeedCount(network.seed, int(k), int(n)))
+    return found

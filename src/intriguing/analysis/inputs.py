@@ -1,0 +1,121 @@
+"""What the analysis reads: trained networks and adversarial sets, each with the run it came from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from intriguing.results import RunRecord
+
+Config = Mapping[str, Any]
+
+
+class ExampleSet(Protocol):
+    """The part of an `AdversarialSet` that an analysis reads (shapes as documented there)."""
+
+    @property
+    def inputs(self) -> Tensor: ...
+    @property
+    def adv_inputs(self) -> Tensor: ...
+    @property
+    def labels(self) -> Tensor: ...
+    @property
+    def targets(self) -> Tensor: ...
+    @property
+    def success(self) -> Tensor: ...
+    @property
+    def distortion(self) -> Tensor: ...
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A trained network.
+
+    Attributes:
+        label: the paper's name for it, e.g. "FC10(1e-4)".
+        name: the name of its training run, unique.
+        module: images in [0, 1], (N, C, H, W), to logits (N, K); in evaluation mode.
+        errors: (wrong, out of) by image set: "train", "test", "full", "p1", "p2".
+        config: the resolved configuration of its training.
+        folder, command: where its run lies, and the command that made it.
+        facts: commit, seconds and the like, shown as they are.
+    """
+
+    label: str
+    name: str
+    module: nn.Module = field(repr=False)
+    errors: Mapping[str, Sequence[int]]
+    config: Config = field(default_factory=dict, repr=False)
+    folder: str = ""
+    command: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def seed(self) -> int:
+        """The seed it was trained with."""
+        return int(self.config.get("seed", 0))
+
+    @property
+    def split(self) -> str:
+        """The part of the training images it saw: full, p1 or p2."""
+        return str(self.config.get("split", {}).get("name", "full"))
+
+    @property
+    def data(self) -> str:
+        """The data set, e.g. mnist."""
+        return str(self.config.get("data", {}).get("name", "unknown"))
+
+    @property
+    def weight_decay(self) -> tuple[float, ...]:
+        """Lambda, one per layer; empty if the configuration does not say."""
+        value = self.config.get("weight_decay", {}).get("value", ())
+        return tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
+
+    @property
+    def run(self) -> RunRecord:
+        """The training run, for the report."""
+        facts = {"split": self.split, "seed": self.seed, **self.facts}
+        return RunRecord(
+            name=self.name,
+            stage="train",
+            label=self.label,
+            folder=self.folder,
+            command=self.command,
+            config=self.config,
+            facts=facts,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CraftedSet:
+    """An adversarial set that is loaded only while it is being measured: 60,000 images are 380 MB.
+
+    Attributes:
+        name: the name of its attack run, unique.
+        load: returns the set; called once for the counts and, for Figure 7, once more.
+        config: the resolved configuration of the attack.
+        folder, command: where its run lies, and the command that made it.
+        facts: commit, seconds and the like, shown as they are.
+    """
+
+    name: str
+    load: Callable[[], ExampleSet] = field(repr=False)
+    config: Config = field(default_factory=dict, repr=False)
+    folder: str = ""
+    command: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def run(self, label: str) -> RunRecord:
+        """The attack run, for the report; what it attacked is known only once the set was read."""
+        return RunRecord(
+            name=self.name,
+            stage="attack",
+            label=label,
+            folder=self.folder,
+            command=self.command,
+            config=self.config,
+            facts=self.facts,
+        )

@@ -1,0 +1,240 @@
+"""Shows every adversarial set to its victims, one set at a time, and keeps only counts and a few pictures.
+
+Memory is bounded by one set and one block of images: a set is loaded, measured and dropped.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
+from intriguing.metrics import PairedCounts, equal_norm_gaussian, paired_counts, wrong
+from intriguing.results import RunRecord
+
+BLOCK: int = 1024
+"""Images whose noise is drawn together. Fixed, so that no result depends on the batch size."""
+NUM_EXAMPLES: int = 10
+"""Images kept of each set for the pictures: one per class on digits."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, how many steps are done, how many there are)."""
+
+_EMPTY = PairedCounts(0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A victim's errors on one set.
+
+    Attributes:
+        against_clean: adversarial (first) against the same images without a perturbation (second).
+        against_noise: adversarial (first) against equal-norm Gaussian noise (second); None for a Gaussian set.
+    """
+
+    against_clean: PairedCounts
+    against_noise: PairedCounts | None
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        noise = None
+        if self.against_noise is not None and other.against_noise is not None:
+            noise = self.against_noise + other.against_noise
+        return Outcome(self.against_clean + other.against_clean, noise)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A few images of a set: inputs, adv_inputs (M, C, H, W); labels, targets (M,); distortion (M,)."""
+
+    inputs: Tensor
+    adv_inputs: Tensor
+    labels: Tensor
+    targets: Tensor
+    distortion: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredSet:
+    """What remains of an adversarial set after it was measured.
+
+    Attributes:
+        name: of the attack run.
+        source: name of the training run it was made for; None for Gaussian noise.
+        label: the source's label; "Gaussian .1" for noise.
+        split, seed: the source's; for noise the split is empty and the seed is the set's own.
+        subset: which images it was made from: train, test or val.
+        attack: the attack's parameters.
+        amplify: the distortion every perturbation was scaled to, or None.
+        num, num_success: images tried, and those whose attack succeeded; only the latter are counted anywhere.
+        distortion: (num_success,) per-pixel RMS.
+        outcomes: by the name of the victim's training run.
+        examples: a few images for the pictures.
+        run: its provenance.
+    """
+
+    name: str
+    source: str | None
+    label: str
+    split: str
+    seed: int
+    subset: str
+    attack: Mapping[str, Any]
+    amplify: float | None
+    num: int
+    num_success: int
+    distortion: Tensor = field(repr=False)
+    outcomes: Mapping[str, Outcome]
+    examples: Examples = field(repr=False)
+    run: RunRecord = field(repr=False)
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether this is Gaussian noise, made for no network."""
+        return self.source is None
+
+    @property
+    def attack_name(self) -> str:
+        """The attack and its targets in words: "lbfgs, random targets"."""
+        name, targets = str(self.attack.get("name", "unknown")), self.attack.get("targets")
+        return f"{name}, {str(targets).replace('_', ' ')} targets" if targets else name
+
+    @property
+    def attack_key(self) -> str:
+        """All parameters of the attack but its seed, in one canonical string."""
+        return json.dumps({k: v for k, v in self.attack.items() if k != "seed"}, sort_keys=True, default=str)
+
+
+def measure(
+    crafted: CraftedSet, networks: Sequence[Network], *, seed: int, batch_size: int, progress: Progress | None = None
+) -> MeasuredSet:
+    """Loads one set and shows it to its victims.
+
+    A source of seed s is paired with the victims of seed s: networks that were trained together, as in the paper.
+    Gaussian noise goes to the victims of its own seed, or to all of them where no network has that seed.
+
+    Args:
+        crafted: the set.
+        networks: all networks; the victims are chosen among them.
+        seed: of the equal-norm Gaussian noise, mixed with the set's name.
+        batch_size: images per forward pass.
+        progress: called after every block of images.
+
+    Returns:
+        Counts over the images whose attack succeeded.
+    """
+    examples = crafted.load()
+    metadata = examples.metadata
+    source = metadata.get("source")
+    set_seed = int((source or metadata).get("seed", 0) or 0)
+    victims = [n for n in networks if n.seed == set_seed] or (list(networks) if source is None else [])
+    keep = examples.success.bool().nonzero().flatten()
+    outcomes = _outcomes(
+        examples,
+        keep,
+        {victim.name: victim.module for victim in victims},
+        generator=torch.Generator().manual_seed(_mix(seed, crafted.name)) if source else None,
+        batch_size=batch_size,
+        progress=progress,
+        title=crafted.name,
+    )
+    attack = dict(metadata.get("attack", {}))
+    distortion = examples.distortion[keep].double().cpu()
+    amplify = metadata.get("amplify")
+    label = str(source["label"]) if source else _gaussian_label(metadata, distortion)
+    run_label = label if amplify is None else f"{label}, amplified to {short(amplify)}"
+    subset = str(metadata.get("data", {}).get("subset", "test"))
+    return MeasuredSet(
+        name=crafted.name,
+        source=str(source["name"]) if source else None,
+        label=label,
+        split=str(source.get("split", "full")) if source else "",
+        seed=set_seed,
+        subset=subset,
+        attack=attack,
+        amplify=None if amplify is None else float(amplify),
+        num=examples.success.numel(),
+        num_success=keep.numel(),
+        distortion=distortion,
+        outcomes=outcomes,
+        examples=_pick(examples, keep),
+        run=crafted.run(f"{run_label} ({subset} images)"),
+    )
+
+
+def predict_wrong(module: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int) -> Tensor:
+    """(N,) bool on the CPU: which images a network gets wrong, in batches of `batch_size` on the network's device."""
+    parameter = next(module.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    with torch.inference_mode():
+        errors = [
+            wrong(module(batch.to(device)), batch_labels.to(device)).cpu()
+            for batch, batch_labels in zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
+        ]
+    return torch.cat(errors) if errors else torch.zeros(0, dtype=torch.bool)
+
+
+def short(value: float) -> str:
+    """0.1 as the paper writes it: ".1"."""
+    return f"{value:g}".removeprefix("0") if 0 < value < 1 else f"{value:g}"
+
+
+def _gaussian_label(metadata: Mapping[str, Any], distortion: Tensor) -> str:
+    """The row of Gaussian noise of one standard deviation, "Gaussian .1"."""
+    stddev = metadata.get("attack", {}).get("stddev")
+    size = short(round(float(distortion.mean() if stddev is None else stddev), 3))
+    return f"Gaussian {size}, clipped" if metadata.get("clip") else f"Gaussian {size}"
+
+
+def _outcomes(
+    examples: ExampleSet,
+    keep: Tensor,
+    victims: Mapping[str, nn.Module],
+    *,
+    generator: torch.Generator | None,
+    batch_size: int,
+    progress: Progress | None,
+    title: str,
+) -> dict[str, Outcome]:
+    """Counts by victim; equal-norm noise is drawn from `generator` and left out without one."""
+    outcomes = {name: Outcome(_EMPTY, _EMPTY if generator else None) for name in victims}
+    num_blocks = math.ceil(keep.numel() / BLOCK)
+    for done, rows in enumerate(keep.split(BLOCK) if num_blocks else (), start=1):
+        inputs, adv_inputs, labels = examples.inputs[rows], examples.adv_inputs[rows], examples.labels[rows]
+        noisy = None
+        if generator is not None:
+            noisy = equal_norm_gaussian(inputs, examples.distortion[rows], generator=generator)
+        for name, module in victims.items():
+            adversarial = predict_wrong(module, adv_inputs, labels, batch_size=batch_size)
+            clean = predict_wrong(module, inputs, labels, batch_size=batch_size)
+            counts = None
+            if noisy is not None:
+                counts = paired_counts(adversarial, predict_wrong(module, noisy, labels, batch_size=batch_size))
+            outcomes[name] += Outcome(paired_counts(adversarial, clean), counts)
+        if progress:
+            progress(title, done, num_blocks)
+    return outcomes
+
+
+def _pick(examples: ExampleSet, keep: Tensor) -> Examples:
+    """The first image of each class in the order of the labels, filled up with the first others."""
+    labels = examples.labels[keep]
+    firsts = [int((labels == label).nonzero()[0]) for label in labels.unique(sorted=True)[:NUM_EXAMPLES]]
+    others = [i for i in range(min(labels.numel(), 2 * NUM_EXAMPLES)) if i not in firsts]
+    rows = keep[torch.tensor((firsts + others)[:NUM_EXAMPLES], dtype=torch.long)]
+    return Examples(
+        examples.inputs[rows].clone(),
+        examples.adv_inputs[rows].clone(),
+        examples.labels[rows].clone(),
+        examples.targets[rows].clone(),
+        examples.distortion[rows].clone(),
+    )
+
+
+def _mix(seed: int, name: str) -> int:
+    """A seed of its own for every set, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") >> 1

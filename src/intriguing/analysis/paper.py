@@ -1,0 +1,124 @@
+"""The paper's numbers: "Intriguing properties of neural networks", arXiv 1312.6199, Tables 1 to 4, as printed.
+
+An int means the paper prints no decimals, so `repr` gives back the printed digits. Rows of a transfer table are what
+the examples were made for, columns the networks they were shown to.
+
+Known errata and gaps, and what this project does about them:
+- Table 1 prints .065 for the distortion of FC200-200-10, Figure 7 says .063. The table's is kept.
+- The number of attacked images is not stated. 28 of the 30 transfer entries of Table 2 (all but 48.1 and 24.8), all its
+  Gaussian entries and all adversarial entries of Table 4 are k/256, rounded or cut off at the printed digits, so
+  N = 256. The Gaussian entries of Table 4 are not (2.2 lies between 5/256 and 6/256), so these are taken to be the
+  whole test set of 10,000.
+- Gaussian noise was evidently not clipped to [0, 1].
+- Table 4's amplification, x + 0.1 (x' - x) / ||x' - x||_2, is meant per pixel: a distortion of 0.1.
+- Transfer percentages contain the victim's clean error.
+- Distortions are printed without any spread; only what is measured here can tell how far they are from each other.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+SOURCE: Final = "arXiv 1312.6199"
+NUM_ADVERSARIAL: Final = 256
+"""Images behind each transfer entry and each distortion (inferred, see above)."""
+NUM_TRAIN: Final = 60_000
+NUM_HALF: Final = 30_000
+NUM_TEST: Final = 10_000
+
+TRAIN_ERROR: Final = "train error"
+TEST_ERROR: Final = "test error"
+P1_ERROR: Final = "error on P1"
+P2_ERROR: Final = "error on P2"
+DISTORTION: Final = "av. distortion"
+
+Entries = Mapping[str, Mapping[str, float]]
+
+
+def _rows(columns: tuple[str, ...], entries: Mapping[str, tuple[float, ...]]) -> Entries:
+    return {row: dict(zip(columns, values, strict=True)) for row, values in entries.items()}
+
+
+_FULL = ("FC10(1e-4)", "FC10(1e-2)", "FC10(1)", "FC100-100-10", "FC200-200-10", "AE400-10")
+_HALVES = ("FC100-100-10", "FC123-456-10", "FC100-100-10'")
+
+TABLE_1: Final = _rows(
+    (TRAIN_ERROR, TEST_ERROR, DISTORTION),
+    {
+        "FC10(1e-4)": (6.7, 7.4, 0.062),
+        "FC10(1e-2)": (10, 9.4, 0.1),
+        "FC10(1)": (21.2, 20, 0.14),
+        "FC100-100-10": (0, 1.64, 0.058),
+        "FC200-200-10": (0, 1.54, 0.065),
+        "AE400-10": (0.57, 1.9, 0.086),
+    },
+)
+
+TABLE_2: Final = _rows(
+    (*_FULL, DISTORTION),
+    {
+        "FC10(1e-4)": (100, 11.7, 22.7, 2, 3.9, 2.7, 0.062),
+        "FC10(1e-2)": (87.1, 100, 35.2, 35.9, 27.3, 9.8, 0.1),
+        "FC10(1)": (71.9, 76.2, 100, 48.1, 47, 34.4, 0.14),
+        "FC100-100-10": (28.9, 13.7, 21.1, 100, 6.6, 2, 0.058),
+        "FC200-200-10": (38.2, 14, 23.8, 20.3, 100, 2.7, 0.065),
+        "AE400-10": (23.4, 16, 24.8, 9.4, 6.6, 100, 0.086),
+        "Gaussian .1": (5.0, 10.1, 18.3, 0, 0, 0.8, 0.1),
+        "Gaussian .3": (15.6, 11.3, 22.7, 5, 4.3, 3.1, 0.3),
+    },
+)
+
+TABLE_3: Final = _rows(
+    (P1_ERROR, P2_ERROR, TEST_ERROR, DISTORTION),
+    {
+        "FC100-100-10": (0, 2.4, 2, 0.062),
+        "FC123-456-10": (0, 2.5, 2.1, 0.059),
+        "FC100-100-10'": (2.3, 0, 2.1, 0.058),
+    },
+)
+
+TABLE_4: Final = _rows(
+    _HALVES,
+    {
+        "FC100-100-10": (100, 26.2, 5.9),
+        "FC123-456-10": (6.25, 100, 5.1),
+        "FC100-100-10'": (8.2, 8.2, 100),
+        "Gaussian .06": (2.2, 2.6, 2.4),
+        "FC100-100-10, amplified to .1": (100, 98, 43),
+        "FC123-456-10, amplified to .1": (96, 100, 22),
+        "FC100-100-10', amplified to .1": (27, 50, 100),
+        "Gaussian .1": (2.6, 2.8, 2.7),
+    },
+)
+
+TABLES: Final[Mapping[str, Entries]] = {"table1": TABLE_1, "table2": TABLE_2, "table3": TABLE_3, "table4": TABLE_4}
+
+NOISE_ACCURACY: Final = 51
+"""Figure 7: accuracy in percent under Gaussian noise of stddev 1; the paper does not say of which network."""
+
+
+def value(table: str, row: str, column: str) -> float | None:
+    """The printed number, or None where the paper has none."""
+    if table == "table4" and column == DISTORTION:
+        table = "table3"  # Table 4 names the distortions of Table 3 in its row headers
+    return TABLES.get(table, {}).get(row, {}).get(column)
+
+
+def sample_size(table: str, row: str, column: str) -> int:
+    """How many images the printed error rests on.
+
+    Raises:
+        ValueError: the paper has no such entry.
+    """
+    if value(table, row, column) is None:
+        raise ValueError(f"expected an entry of Tables 1 to 4, got {table}, {row!r}, {column!r}")
+    sizes = {TRAIN_ERROR: NUM_TRAIN, P1_ERROR: NUM_HALF, P2_ERROR: NUM_HALF, TEST_ERROR: NUM_TEST}
+    if table == "table4" and row.startswith("Gaussian"):
+        return NUM_TEST
+    return sizes.get(column, NUM_ADVERSARIAL)
+
+
+def in_order(table: str, labels: set[str], *, columns: bool = False) -> tuple[str, ...]:
+    """Sorts labels as the paper's table has them, others after those by name."""
+    entries = TABLES.get(table, {})
+    known = list(next(iter(entries.values()), {})) if columns else list(entries)
+    return tuple(sorted(labels, key=lambda label: (known.index(label) if label in known else len(known), label)))

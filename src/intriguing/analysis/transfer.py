@@ -1,0 +1,215 @@
+"""Tables 2 and 4: what examples made for one network do to the others, beyond clean error and mere size."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from intriguing.analysis import paper
+from intriguing.analysis.cells import (
+    FULL,
+    HALVES,
+    MEAN,
+    NEWCOMBE,
+    WILSON,
+    display_labels,
+    distortion_cell,
+    error_cell,
+    excess_cell,
+    pool_of,
+    sample_text,
+    variants,
+)
+from intriguing.analysis.inputs import Network
+from intriguing.analysis.measure import MeasuredSet, Outcome, short
+from intriguing.errors import UserError
+from intriguing.metrics import PairedCounts
+from intriguing.results import Cell, SeedCount, Table
+
+_KEYS = {(FULL, "train"): "table2", (HALVES, "test"): "table4"}
+_TITLES = {
+    "table2": "Table 2 · Transfer between networks trained on all images",
+    "table4": "Table 4 · Transfer between networks trained on disjoint halves",
+}
+_WORDS = {"train": "training", "val": "validation", "test": "test", FULL: "trained on all images", HALVES: "on halves"}
+
+Rows = dict[str, list[MeasuredSet]]
+"""The sets behind each row: one per seed."""
+Pick = Callable[[Outcome], PairedCounts | None]
+"""Chooses the comparison an excess is about."""
+
+
+def transfer_tables(networks: Sequence[Network], sets: Sequence[MeasuredSet], *, keys: Sequence[str]) -> list[Table]:
+    """The transfer tables and, after each, its excess over clean error and over equal-norm noise.
+
+    One family of three for every combination of networks (all images or halves), image set and attack that the sets
+    hold; the paper has two of them.
+
+    Args:
+        networks: all networks: the columns.
+        sets: all measured sets: the rows.
+        keys: which of "table2", "table4" and "transfer" (every other combination) are wanted.
+
+    Raises:
+        UserError: two sets are the same but for their name, so that pooling them would count images twice.
+    """
+    labels = display_labels(networks)
+    found: list[Table] = []
+    combinations = {(pool_of(s.split), s.subset) for s in sets if not s.is_noise}
+    order = list(_KEYS)
+    for pool, subset in sorted(combinations, key=lambda c: (order.index(c) if c in order else len(order), c)):
+        key = _KEYS.get((pool, subset), f"transfer_{pool}_{subset}")
+        if (key if key in _TITLES else "transfer") not in keys:
+            continue
+        victims = [n for n in networks if pool_of(n.split) == pool]
+        noise = [s for s in sets if s.is_noise and s.subset == subset]
+        members = [s for s in sets if not s.is_noise and (pool_of(s.split), s.subset) == (pool, subset)]
+        for number, (attack, group) in enumerate(variants(members)):
+            rows = _rows([*group, *noise], labels)
+            suffix = "" if number == 0 else "_" + re.sub(r"[^a-z0-9]+", "_", attack.lower()).strip("_")
+            title = _TITLES.get(key, f"Transfer · {_WORDS.get(subset, subset)} images, networks {_WORDS[pool]}")
+            caption = (
+                f"Error in percent of the column's network on examples made for the row's network from "
+                f"{_WORDS.get(subset, subset)} images. Attack: {attack}."
+            )
+            base = _assemble(key, rows, victims, labels, title=title if number == 0 else f"{title}, {attack}")
+            if base is not None:
+                found += [
+                    replace(table, key=table.key + suffix) for table in _family(base, caption, rows, victims, labels)
+                ]
+    return found
+
+
+def _family(base: Table, caption: str, rows: Rows, victims: Sequence[Network], labels: dict[str, str]) -> list[Table]:
+    """The transfer table with its words, and its two excess tables."""
+    tables = [replace(base, caption=caption, notes=_notes(base, rows))]
+    attacked = {row: sets for row, sets in rows.items() if not any(s.is_noise for s in sets)}
+    for suffix, of, chosen, name, words in (
+        (
+            "_excess_clean",
+            _clean,
+            rows,
+            "over clean error",
+            "the column's network's error on the same images, unperturbed",
+        ),
+        (
+            *("_excess_noise", _noise, attacked, "over equal-norm noise"),
+            "its error on the same images under Gaussian noise of the same norm, image by image, not clipped",
+        ),
+    ):
+        table = _assemble(base.key, chosen, victims, labels, title=f"{base.title}: excess {name}", outcome=of)
+        if table is not None:
+            tables.append(
+                replace(
+                    table,
+                    key=base.key + suffix,
+                    caption=f"{base.title.split(' · ')[0]} minus {words}, in percentage points.",
+                    method=NEWCOMBE,
+                    source="",
+                )
+            )
+    return tables
+
+
+def _assemble(
+    key: str,
+    rows: Rows,
+    victims: Sequence[Network],
+    labels: dict[str, str],
+    *,
+    title: str,
+    outcome: Pick | None = None,
+) -> Table | None:
+    """One matrix: error rates and distortions without `outcome`, else the excess it picks; None if it is empty."""
+    row_labels = paper.in_order(key, set(rows))
+    columns = paper.in_order(key, {labels[v.name] for v in victims}, columns=True)
+    cells: dict[tuple[str, str], Cell | None] = {}
+    used: dict[str, None] = {}
+    for row in row_labels:
+        for column in columns:
+            pairs = [(s, v) for s in rows[row] for v in victims if labels[v.name] == column and v.name in s.outcomes]
+            used |= dict.fromkeys(v.name for _, v in pairs)
+            cells[row, column] = _error(pairs, (key, row, column)) if outcome is None else _excess(pairs, outcome)
+        if outcome is None:
+            values = [s.distortion for s in rows[row]]
+            judge = not any(s.is_noise or s.amplify is not None for s in rows[row])
+            cells[row, paper.DISTORTION] = distortion_cell(values, (key, row, paper.DISTORTION), judge=judge)
+    present = {place: cell for place, cell in cells.items() if cell is not None}
+    if not present:
+        return None
+    return Table(
+        key=key,
+        title=title,
+        caption="",
+        row_header="examples made for",
+        rows=row_labels,
+        columns=columns if outcome else (*columns, paper.DISTORTION),
+        cells=present,
+        sample=sample_text(present.values(), (s.seed for sets in rows.values() for s in sets)),
+        method=f"{WILSON}; the paper's from its evident N = {paper.NUM_ADVERSARIAL}. Distortion: {MEAN}",
+        source=f"{paper.SOURCE}, Table {key[-1]}" if key in _TITLES else "",
+        runs=(*(s.name for sets in rows.values() for s in sets), *used),
+    )
+
+
+def _rows(sets: Sequence[MeasuredSet], labels: dict[str, str]) -> Rows:
+    """Groups the sets into rows, several seeds of one source into one row."""
+    rows: Rows = {}
+    for one in sets:
+        label = labels.get(one.source or "", one.label)
+        rows.setdefault(label if one.amplify is None else f"{label}, amplified to {short(one.amplify)}", []).append(one)
+    for label, members in rows.items():
+        by_seed: dict[int, str] = {}
+        for member in members:
+            if member.seed in by_seed:
+                raise UserError(
+                    f"two adversarial sets hold the same thing ({label}, {member.subset} images, seed {member.seed}): "
+                    f"{by_seed[member.seed]} and {member.name}; give one of them"
+                )
+            by_seed[member.seed] = member.name
+    return rows
+
+
+def _error(pairs: list[tuple[MeasuredSet, Network]], place: tuple[str, str, str]) -> Cell | None:
+    counts = [
+        SeedCount(v.seed, s.outcomes[v.name].against_clean.first, s.outcomes[v.name].against_clean.n) for s, v in pairs
+    ]
+    return error_cell(counts, place, own=_own(pairs))
+
+
+def _excess(pairs: list[tuple[MeasuredSet, Network]], outcome: Pick) -> Cell | None:
+    counts = [outcome(s.outcomes[v.name]) for s, v in pairs]
+    return excess_cell([c for c in counts if c is not None], own=_own(pairs))
+
+
+def _own(pairs: list[tuple[MeasuredSet, Network]]) -> bool:
+    return bool(pairs) and all(s.source == v.name for s, v in pairs)
+
+
+def _clean(outcome: Outcome) -> PairedCounts | None:
+    return outcome.against_clean
+
+
+def _noise(outcome: Outcome) -> PairedCounts | None:
+    return outcome.against_noise
+
+
+def _notes(table: Table, rows: Rows) -> tuple[str, ...]:
+    """What a reader must know: failed attacks, and own columns that are not 100."""
+    notes = []
+    for row in table.rows:
+        tried, succeeded = sum(s.num for s in rows[row]), sum(s.num_success for s in rows[row])
+        if succeeded < tried:
+            notes.append(f"{row}: {tried - succeeded} of {tried} attacks failed; those images are left out.")
+        for column in table.columns:
+            cell = table.cells.get((row, column))
+            if cell and cell.own and cell.k != cell.n and not any(s.amplify is not None for s in rows[row]):
+                notes.append(
+                    f"{row}: its own network gets {cell.n - (cell.k or 0)} of its {cell.n} adversarial examples right; "
+                    f"the stored success flags say otherwise."
+                )
+    if any(len(sets) > 1 for sets in rows.values()):
+        notes.append(
+            "Counts of several seeds are summed, a source always with the victims of its own seed. They share images, "
+            "so the intervals speak of these images and not of retraining; the data files list each seed."
+        )
+    return tuple(notes)

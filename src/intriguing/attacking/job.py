@@ -1,0 +1,153 @@
+"""From a resolved ``attack`` config to one checked job a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from intriguing.attacks import AttackResult, adam_l1, lbfgs
+from intriguing.attacks.targets import RULES
+from intriguing.checkpoints import find_checkpoints, read_checkpoint
+from intriguing.checks import choice, flag, number, whole
+from intriguing.data import DATA_NAMES, SUBSETS
+from intriguing.errors import UserError
+from intriguing.tracking import file_sha256, slug
+
+ATTACKS: dict[str, Callable[..., AttackResult]] = {"lbfgs": lbfgs, "adam_l1": adam_l1}
+
+
+@dataclass(frozen=True)
+class AttackJob:
+    """All that one adversarial set needs, checked.
+
+    Attributes:
+        runs, name: the run folder is ``<runs>/attack/<name>``.
+        label: what was attacked, by its name in tables, and how.
+        identity: what would change the result; the run folder is guarded by it.
+        checkpoint: the network's file; None for Gaussian noise.
+        data: arguments of ``ImageData`` (without the batch size).
+        attack: ``name``, ``targets``, ``settings``, ``amplify`` or ``name``, ``stddev``, ``clip``.
+        subset, limit, seed: which images.
+        shard: images saved at once.
+        accelerator: where the network runs.
+        logger: ``wandb`` (bool), ``project``, ``mode``.
+    """
+
+    runs: str
+    name: str
+    label: str
+    identity: dict[str, Any]
+    checkpoint: Path | None
+    data: dict[str, Any]
+    attack: dict[str, Any]
+    subset: str
+    limit: int | None
+    shard: int
+    seed: int
+    threads: int
+    accelerator: str
+    logger: dict[str, Any]
+    study: str | None
+    tags: tuple[str, ...]
+    command: str
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], *, extras: Sequence[str] = (), command: str = ""
+    ) -> list[AttackJob]:
+        """Check a resolved ``attack`` config and make its jobs: one a checkpoint, one in all for Gaussian noise.
+
+        Raises:
+            UserError: a value that cannot be right, a pattern that matches nothing, a checkpoint that cannot be used.
+        """
+        attack = _attack(config["attack"])
+        sources: list[Path | None] = [None]
+        if attack["name"] != "gaussian":
+            if not config["checkpoints"]:
+                raise UserError("checkpoints has no value; give checkpoints='runs/train/*/model.ckpt' or the like")
+            sources = list(find_checkpoints(config["checkpoints"]))
+        elif not config["data"]["name"]:
+            raise UserError("attack=gaussian needs to know the images: give data=mnist or data=digits")
+        limit = None if config["limit"] is None else whole("limit", config["limit"], 1)
+        job = cls(
+            runs=str(config["runs"]),
+            name="",
+            label="",
+            identity={},
+            checkpoint=None,
+            data={},
+            attack=attack,
+            subset=choice("subset", config["subset"], SUBSETS),
+            limit=limit,
+            shard=whole("shard", config["shard"], 1),
+            seed=whole("seed", config["seed"], 0),
+            threads=whole("threads", config["threads"], 1),
+            accelerator=choice("device.accelerator", config["device"]["accelerator"], ("cpu", "gpu", "cuda", "auto")),
+            logger=dict(config["logger"]),
+            study=config["study"],
+            tags=tuple(config["tags"]),
+            command=command,
+        )
+        if config["name"] and len(sources) > 1:
+            raise UserError(f"name={config['name']} would be shared by {len(sources)} checkpoints; leave name out")
+        return [job._for(source, config, extras) for source in sources]
+
+    def _for(self, checkpoint: Path | None, config: dict[str, Any], extras: Sequence[str]) -> AttackJob:
+        named = {key: config["data"][key] for key in ("root", "download")}
+        own: dict[str, Any] = {"name": config["data"]["name"], "split": "full", "split_seed": 0, "validation": 0}
+        source, label, prefix = None, f"Gaussian, stddev {self.attack.get('stddev')}", own["name"]
+        if checkpoint is not None:
+            content = read_checkpoint(checkpoint)
+            own = dict(content["intriguing"]["data"])
+            if config["data"]["name"] not in (None, own["name"]):
+                raise UserError(f"{checkpoint} was trained on {own['name']}, so data={config['data']['name']} cannot be")
+            folder = checkpoint.parent if checkpoint.name == "model.ckpt" else checkpoint.parent.parent
+            stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"
+            label, prefix = str(content["hyper_parameters"]["label"]), stem
+            source = {
+                "name": stem,
+                "label": label,
+                "checkpoint_sha256": file_sha256(checkpoint),
+                "split": own["split"],
+                "seed": int(content["intriguing"]["seed"]),
+            }
+        choice("data", own["name"], DATA_NAMES)
+        identity = {
+            "source": source,
+            "data": own,
+            "attack": self.attack,
+            "subset": self.subset,
+            "limit": self.limit,
+            "seed": self.seed,
+        }
+        name = str(config["name"]) if config["name"] else slug("_".join([str(prefix), *self._parts(), *extras]))
+        return replace(
+            self,
+            name=name,
+            label=label,
+            identity=identity,
+            checkpoint=checkpoint,
+            data={**own, "root": named["root"] or "data", "download": flag("data.download", named["download"])},
+        )
+
+    def _parts(self) -> list[str]:
+        attack = self.attack
+        how = f"gaussian{attack['stddev']:g}" if attack["name"] == "gaussian" else f"{attack['name']}_{attack['targets']}"
+        parts = [how, f"{self.subset}{'all' if self.limit is None else self.limit}", f"seed{self.seed}"]
+        return parts + ([f"amplify{attack['amplify']:g}"] if attack.get("amplify") else [])
+
+
+def _attack(config: dict[str, Any]) -> dict[str, Any]:
+    name = choice("attack.name", config["name"], ("gaussian", *ATTACKS))
+    if name == "gaussian":
+        stddev = number("attack.stddev", config["stddev"], 0, above=True)
+        return {"name": name, "stddev": stddev, "clip": flag("attack.clip", config["clip"])}
+    amplify = config["amplify"]
+    return {
+        "name": name,
+        "targets": choice("attack.targets", config["targets"], (*RULES, "closest")),
+        "settings": dict(config["settings"] or {}),
+        "amplify": None if amplify is None else number("attack.amplify", amplify, 0, above=True),
+    }

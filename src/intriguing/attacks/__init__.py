@@ -1,0 +1,20 @@
+"""Attacks: pure batched functions from (model, images, classes) to an AttackResult, for any torch module."""
+
+from intriguing.attacks.adam_l1 import adam_l1
+from intriguing.attacks.amplify import amplify
+from intriguing.attacks.base import AttackResult, evaluating, frozen
+from intriguing.attacks.gaussian import gaussian
+from intriguing.attacks.lbfgs import lbfgs
+from intriguing.attacks.targets import choose_targets, closest
+
+__all__ = [
+    "AttackResult",
+    "adam_l1",
+    "amplify",
+    "choose_targets",
+    "closest",
+    "evaluating",
+    "frozen",
+    "gaussian",
+    "lbfgs",
+]

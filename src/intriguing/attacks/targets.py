@@ -1,0 +1,84 @@
+"""Which class an attack is after: the paper does not say, so the rule is always a named choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from intriguing.attacks.base import AttackResult, check_classes, check_inputs, evaluating
+
+RULES = ("random", "runner_up", "least_likely")
+
+
+def choose_targets(
+    rule: str, labels: Tensor, logits: Tensor, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """One target class per image, never its label.
+
+    Args:
+        rule: "random" draws one wrong class per image, uniformly; "runner_up" is the wrong class with the largest
+            logit, "least_likely" the one with the smallest.
+        labels: (N,) integers in 0..K-1.
+        logits: (N, K) of the unperturbed images.
+        generator: what "random" draws from; None is PyTorch's global one.
+
+    Returns:
+        (N,) int64.
+
+    Raises:
+        TypeError, ValueError: in one line, what was expected and what came.
+    """
+    if rule not in RULES:
+        raise ValueError(f"expected a target rule out of {', '.join(RULES)}, got {rule!r}")
+    check_classes("labels", labels, logits)
+    labels = labels.long()
+    if rule == "random":
+        device = labels.device if generator is None else generator.device
+        shift = torch.randint(1, logits.shape[1], labels.shape, generator=generator, device=device)
+        return (labels + shift.to(labels.device)) % logits.shape[1]
+    if rule == "runner_up":
+        return logits.scatter(1, labels[:, None], -torch.inf).argmax(dim=1)
+    return logits.scatter(1, labels[:, None], torch.inf).argmin(dim=1)
+
+
+def closest(
+    attack: Callable[..., AttackResult], model: nn.Module, inputs: Tensor, labels: Tensor, **settings: Any
+) -> AttackResult:
+    """Attack every wrong class of every image and keep the example with the smallest distortion.
+
+    Args:
+        attack: a targeted attack: (model, inputs, targets, **settings) -> AttackResult.
+        model, inputs: as the attack wants them.
+        labels: (N,) integers in 0..K-1, the classes to get away from.
+        settings: passed on to the attack.
+
+    Returns:
+        AttackResult; its counts are summed over the K - 1 attacks. An image that the model already gives a wrong class
+        has distortion 0.
+
+    Raises:
+        TypeError, ValueError: in one line, what was expected and what came.
+    """
+    check_inputs(inputs)
+    with torch.no_grad(), evaluating(model):
+        num_classes = model(inputs[:1]).shape[1]
+    results = [
+        attack(model, inputs, (labels + shift) % num_classes, **settings) for shift in range(1, num_classes)
+    ]
+    nearest = torch.stack([result.distortion for result in results]).argmin(dim=0)
+    rows = torch.arange(len(nearest), device=nearest.device)
+
+    def pick(column: list[Tensor]) -> Tensor:
+        return torch.stack(column)[nearest, rows]
+
+    return AttackResult(
+        adv_inputs=pick([result.adv_inputs for result in results]),
+        success=pick([result.success for result in results]),
+        distortion=pick([result.distortion for result in results]),
+        c=None if results[0].c is None else pick([r.c for r in results if r.c is not None]),
+        num_forwards=torch.stack([result.num_forwards for result in results]).sum(dim=0),
+        num_backwards=torch.stack([result.num_backwards for result in results]).sum(dim=0),
+    )

@@ -1,0 +1,142 @@
+"""What train.py, attack.py and analyze.py have in common: from a Hydra config to a typed job, from an error to one line.
+
+Nothing heavy is imported here, so that ``--help`` and ``--cfg job`` answer at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from intriguing.errors import UserError
+
+INTERRUPTED = 130
+_FULL = "INTRIGUING_FULL_ERROR"
+
+
+def run(door: Callable[[], Any]) -> None:
+    """Run a ``@hydra.main`` function; a user's mistake becomes one line and status 1, not a traceback.
+
+    With ``HYDRA_FULL_ERROR=1`` every error is raised as it is. Ctrl-C ends with status 130, SIGTERM with 143.
+    """
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ[_FULL] = str(int(full))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print over many lines
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        door()
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on where it stopped")
+        sys.exit(INTERRUPTED)
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if full:
+            raise
+        _say(one_line(error))
+        sys.exit(1)
+    except Exception as error:
+        if full:
+            raise
+        _say(f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)")
+        sys.exit(1)
+    finally:
+        os.environ.pop(_FULL, None)
+        if not full:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], None]:
+    """Wrap the body of a door: a user's mistake in a single run ends it here, before Hydra adds lines of its own.
+
+    In a sweep the error goes on to Hydra, so that the other jobs still run.
+    """
+
+    @functools.wraps(job)
+    def body(cfg: DictConfig) -> None:
+        try:
+            job(cfg)
+        except UserError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                _say(f"job {HydraConfig.get().job.num} ({' '.join(task_overrides())}): {one_line(error)}")
+                raise
+            if os.environ.get(_FULL) == "1":
+                raise
+            _say(one_line(error))
+            raise SystemExit(1) from error
+
+    return body
+
+
+def _terminate(signum: int, frame: Any) -> None:
+    raise SystemExit(128 + signum)
+
+
+def _say(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message as one line; of a chain, the innermost message, which says what was wrong."""
+    cause = error
+    while isinstance(cause, HydraException) and cause.__cause__ is not None and not str(cause).strip():
+        cause = cause.__cause__
+    lines = [line.strip() for line in str(cause).splitlines()]
+    noise = ("Set the environment variable", "full_key:", "object_type=", "reference_type=")
+    return "; ".join(line for line in lines if line and not line.startswith(noise)) or type(error).__name__
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain, resolved values. Every ``???`` is an error here, before any work.
+
+    Raises:
+        UserError: a mandatory value is missing.
+    """
+    try:
+        container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} has no value; give {error.full_key}=...") from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def task_overrides() -> list[str]:
+    """The overrides of this job, as typed or as the sweep made them."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def command(script: str, overrides: Sequence[str]) -> str:
+    """The command line that makes this job alone, for the record."""
+    quoted = [f"'{item}'" if any(c in item for c in " *[]{}()") else item for item in overrides]
+    return " ".join(["python", script, *quoted])
+
+
+# Overrides that do not change the result, or that the name already shows.
+_NOT_IN_NAME = (
+    "network", "model", "weight_decay.value", "split", "data", "seed", "runs", "name", "study", "tags", "threads", "resume",
+    "data.root", "data.download", "debug", "trainer", "checkpoints", "attack", "attack.targets",
+    "attack.amplify", "attack.stddev", "subset", "limit", "shard", "device",
+    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
+)  # fmt: skip
+_GROUPS_BY_VALUE = ("callbacks", "weight_decay", "experiment")
+
+
+def name_extras(overrides: Sequence[str]) -> list[str]:
+    """Parts of a run's name for the overrides that its other parts do not show, for example ``max_epochs5``."""
+    parts = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key in _NOT_IN_NAME or key.split(".")[0] in ("logger", "hydra"):
+            continue
+        short = "" if key in _GROUPS_BY_VALUE else key.split(".")[-1]
+        if short or value not in ("none", "paper", "null"):
+            parts.append(f"{short}{value}")
+    return parts

@@ -1,0 +1,320 @@
+"""What is measured: distortion, error and transfer rates, and how sure one can be of them.
+
+Pure functions first; the torchmetrics classes at the end are thin shells around them. Rates and intervals are fractions
+in [0, 1]; only tables speak of percent. Images are (N, ...) tensors of pixel intensities, logits are (N, K).
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class Interval(NamedTuple):
+    """A closed confidence interval, in the unit of the estimate it belongs to."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedCounts:
+    """Errors under two conditions on the *same* images: a two-by-two table of counts.
+
+    Sums of tables are tables (`+`), so several seeds or batches are pooled by adding.
+    """
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+
+    def __post_init__(self) -> None:
+        if min(self.both, self.only_first, self.only_second, self.neither) < 0:
+            raise ValueError(f"counts must not be negative, got {self}")
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return self.both + self.only_first + self.only_second + self.neither
+
+    @property
+    def first(self) -> int:
+        """Number of errors under the first condition."""
+        return self.both + self.only_first
+
+    @property
+    def second(self) -> int:
+        """Number of errors under the second condition."""
+        return self.both + self.only_second
+
+    def __add__(self, other: "PairedCounts") -> "PairedCounts":
+        return PairedCounts(
+            self.both + other.both,
+            self.only_first + other.only_first,
+            self.only_second + other.only_second,
+            self.neither + other.neither,
+        )
+
+
+def distortion(inputs: Tensor, adv_inputs: Tensor) -> Tensor:
+    """The paper's distortion of each image, sqrt(sum_i (x'_i - x_i)^2 / n): the RMS change per pixel (section 4.2).
+
+    Args:
+        inputs: (N, ...) floating point, the originals.
+        adv_inputs: the same shape, what they became.
+
+    Returns:
+        (N,) in the unit of a pixel. The l2 norm of the perturbation is sqrt(n) times this, 28 times on MNIST.
+
+    Raises:
+        ValueError: the shapes differ or there is no pixel dimension.
+    """
+    if inputs.shape != adv_inputs.shape or inputs.dim() < 2:
+        raise ValueError(
+            "inputs and adv_inputs must share one shape (N, ...) with at least one pixel dimension, "
+            f"got {tuple(inputs.shape)} and {tuple(adv_inputs.shape)}"
+        )
+    return (adv_inputs - inputs).flatten(1).square().mean(dim=1).sqrt()
+
+
+def wrong(logits: Tensor, labels: Tensor) -> Tensor:
+    """Which images a classifier gets wrong.
+
+    Args:
+        logits: (N, K).
+        labels: (N,) integers.
+
+    Returns:
+        (N,) bool, True where the largest logit is not the label's.
+
+    Raises:
+        ValueError: the shapes do not fit, or a logit is not a number.
+    """
+    if logits.dim() != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(f"logits must be (N, K) and labels (N,), got {tuple(logits.shape)} and {tuple(labels.shape)}")
+    if bool(logits.isnan().any()):
+        raise ValueError("logits must be numbers, got NaN: the network's weights or its inputs are not finite")
+    return logits.argmax(dim=1) != labels
+
+
+def transfer_rate(logits: Tensor, labels: Tensor, *, success: Tensor | None = None) -> Tensor:
+    """Error of a victim on examples that were made for another network (Tables 2 and 4).
+
+    The rate holds the victim's clean error too (see `paired_counts` for the part that is not).
+
+    Args:
+        logits: (N, K), the victim's, on the adversarial inputs.
+        labels: (N,) the true labels.
+        success: (N,) bool, whether the attack on the source succeeded; only those images count. All, if None.
+
+    Returns:
+        Scalar tensor in [0, 1]; NaN where no image counts.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    errors = wrong(logits, labels)
+    if success is not None:
+        if success.shape != labels.shape:
+            raise ValueError(f"success must be (N,) like labels, got {tuple(success.shape)} and {tuple(labels.shape)}")
+        errors = errors[success.bool()]
+    return errors.double().mean()
+
+
+def equal_norm_gaussian(inputs: Tensor, distortion: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Images under Gaussian noise whose distortion is prescribed image by image, not clipped to [0, 1].
+
+    The control for a transfer rate: noise exactly as large as the adversarial perturbation of the same image.
+
+    Args:
+        inputs: (N, ...) floating point.
+        distortion: (N,) per-pixel RMS the noise is to have, finite and not negative.
+        generator: source of randomness, on the device of `inputs`; torch's global one if None.
+
+    Returns:
+        A new tensor shaped like `inputs`.
+
+    Raises:
+        ValueError: the shapes do not fit, or a distortion is negative or not finite (drop failed rows first).
+    """
+    if inputs.dim() < 2 or distortion.shape != inputs.shape[:1]:
+        raise ValueError(
+            f"inputs must be (N, ...) and distortion (N,), got {tuple(inputs.shape)} and {tuple(distortion.shape)}"
+        )
+    if not bool((distortion.isfinite() & (distortion >= 0)).all()):
+        raise ValueError("distortion must be finite and at least 0 in every row, got a negative, NaN or infinite value")
+    gauss = torch.randn(inputs.shape, generator=generator, dtype=inputs.dtype, device=inputs.device)
+    size = gauss.flatten(1).square().mean(dim=1).sqrt()
+    scale = (distortion.to(size) / size.clamp_min(torch.finfo(size.dtype).tiny)).view(-1, *[1] * (inputs.dim() - 1))
+    return inputs + scale * gauss
+
+
+def paired_counts(first: Tensor, second: Tensor) -> PairedCounts:
+    """Counts the images that are wrong under one, both or neither of two conditions.
+
+    Args:
+        first: (N,) bool, e.g. the victim's errors on adversarial inputs.
+        second: (N,) bool, e.g. its errors on the same images without a perturbation.
+
+    Raises:
+        ValueError: not two bool vectors of one length.
+    """
+    if first.dim() != 1 or first.shape != second.shape or first.dtype != torch.bool or second.dtype != torch.bool:
+        raise ValueError(
+            f"first and second must be bool (N,), got {first.dtype} {tuple(first.shape)} and "
+            f"{second.dtype} {tuple(second.shape)}"
+        )
+    both, only_first = int((first & second).sum()), int((first & ~second).sum())
+    only_second = int((~first & second).sum())
+    return PairedCounts(both, only_first, only_second, first.numel() - both - only_first - only_second)
+
+
+def wilson_interval(k: float, n: float, *, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a proportion (Wilson 1927), without continuity correction.
+
+    Unlike p +- z sqrt(p (1 - p) / n) it is right near 0 and 1, where most cells of the paper's tables lie.
+
+    Args:
+        k: number of errors, 0 <= k <= n. Printed percentages may give fractions.
+        n: number of trials, at least 1.
+        confidence: coverage in (0, 1).
+
+    Returns:
+        Interval inside [0, 1].
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+    if not (n >= 1 and 0 <= k <= n and math.isfinite(n)):
+        raise ValueError(f"k and n must satisfy 0 <= k <= n with n at least 1, got k={k} and n={n}")
+    z = _normal_quantile(confidence)
+    p = k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # At k = 0 and k = n one end is exactly 0 or 1; rounding must not leave a crumb there.
+    low = 0.0 if k == 0 else max(0.0, centre - half)
+    high = 1.0 if k == n else min(1.0, centre + half)
+    return Interval(low, high)
+
+
+def mean_interval(mean: float, std: float, n: int, *, confidence: float = 0.95) -> Interval:
+    """Normal interval of a mean, mean +- z std / sqrt(n).
+
+    Args:
+        mean: the sample mean.
+        std: the sample's standard deviation, at least 0.
+        n: sample size, at least 1.
+        confidence: coverage in (0, 1).
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+    if n < 1 or not std >= 0:
+        raise ValueError(f"std must be at least 0 and n at least 1, got std={std} and n={n}")
+    half = _normal_quantile(confidence) * std / math.sqrt(n)
+    return Interval(mean - half, mean + half)
+
+
+def intervals_meet(first: Interval, second: Interval) -> bool:
+    """Whether two closed intervals share a point."""
+    return first.low <= second.high and second.low <= first.high
+
+
+def excess(counts: PairedCounts) -> float:
+    """Difference of the two error rates, first minus second, in [-1, 1]; NaN without images."""
+    return (counts.only_first - counts.only_second) / counts.n if counts.n else math.nan
+
+
+def excess_interval(counts: PairedCounts, *, confidence: float = 0.95) -> Interval:
+    """Interval of the difference between two error rates on the same images.
+
+    Newcombe's square-and-add interval for paired proportions (Statistics in Medicine 17, 1998, p. 2635, method 10): two
+    Wilson intervals, combined with the correlation phi of the two conditions, which is shrunk by n / 2 where positive.
+
+    Args:
+        counts: the two-by-two table, with at least one image.
+        confidence: coverage in (0, 1).
+
+    Returns:
+        Interval inside [-1, 1] around `excess(counts)`.
+
+    Raises:
+        ValueError: no image, or `confidence` outside (0, 1).
+    """
+    n = counts.n
+    first, second = (wilson_interval(k, n, confidence=confidence) for k in (counts.first, counts.second))
+    p_first, p_second, phi = counts.first / n, counts.second / n, _phi(counts)
+    below, above = p_first - first.low, first.high - p_first
+    below_second, above_second = p_second - second.low, second.high - p_second
+    down = math.sqrt(max(0.0, below**2 - 2 * phi * below * above_second + above_second**2))
+    up = math.sqrt(max(0.0, above**2 - 2 * phi * above * below_second + below_second**2))
+    return Interval(max(-1.0, excess(counts) - down), min(1.0, excess(counts) + up))
+
+
+def _phi(counts: PairedCounts) -> float:
+    """Newcombe's correlation between the two conditions, 0 where a margin is empty."""
+    margins = counts.first * (counts.n - counts.first) * counts.second * (counts.n - counts.second)
+    if margins == 0:
+        return 0.0
+    determinant = counts.both * counts.neither - counts.only_first * counts.only_second
+    if determinant > 0:
+        determinant = max(determinant - counts.n / 2, 0)
+    return determinant / math.sqrt(margins)
+
+
+def _normal_quantile(confidence: float) -> float:
+    """z such that a standard normal lies in [-z, z] with probability `confidence`."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}")
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+class ErrorRate(Metric):
+    """Fraction of images a classifier gets wrong; `update(logits, labels)`, shapes as in `wrong`."""
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("num_wrong", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("num_images", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Adds one batch."""
+        self.num_wrong = cast(Tensor, self.num_wrong) + wrong(logits, labels).sum()
+        self.num_images = cast(Tensor, self.num_images) + labels.numel()
+
+    def compute(self) -> Tensor:
+        """Scalar tensor in [0, 1]; NaN before the first image."""
+        return cast(Tensor, self.num_wrong) / cast(Tensor, self.num_images)
+
+
+class Distortion(Metric):
+    """Mean distortion; `update(inputs, adv_inputs, success=None)`, failed images are left out."""
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("num_images", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, inputs: Tensor, adv_inputs: Tensor, success: Tensor | None = None) -> None:
+        """Adds one batch; `success` (N,) bool tells which images count, all if None."""
+        values = distortion(inputs, adv_inputs)
+        values = values if success is None else values[success.bool()]
+        self.total = cast(Tensor, self.total) + values.double().sum()
+        self.num_images = cast(Tensor, self.num_images) + values.numel()
+
+    def compute(self) -> Tensor:
+        """Scalar float64 tensor in the unit of a pixel; NaN before the first image."""
+        return cast(Tensor, self.total) / cast(Tensor, self.num_images)

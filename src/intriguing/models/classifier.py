@@ -1,0 +1,194 @@
+"""The base that every network of the project shares: loss, weight decay, optimiser, schedule, counting."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import lightning
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from intriguing import __version__
+
+SCHEDULES = ("cosine", "constant")
+OPTIMIZERS = ("adam", "sgd")
+
+
+class Classifier(lightning.LightningModule):
+    """A classifier of images in [0, 1], trained with cross-entropy and the paper's weight decay (section 4).
+
+    The objective is ``cross-entropy + sum over layers of lambda_l * sum(w_l^2) / k_l``. Its decay enters as the coupled
+    L2 term of Adam or SGD (``weight_decay = 2 lambda / k``), which has exactly that gradient and costs nothing.
+
+    A subclass sets ``self.network``, an ``nn.Sequential`` from images (N, C, H, W) to logits (N, K).
+
+    Args:
+        label: the network's name in tables, for example ``FC100-100-10``.
+        input_shape: (C, H, W).
+        num_classes: K.
+        weight_decay: lambda of every layer with weights, in order.
+        normaliser: k of the decay. ``units`` takes the number of units of the layer (the paper's words, literally); a
+            number is used for every layer, 2 being the usual ``lambda / 2 * sum(w^2)``. README says how the default
+            was chosen.
+        optimizer: ``adam`` or ``sgd`` (momentum .9).
+        learning_rate: the highest rate.
+        schedule: ``cosine`` (to 0 over the fit, by step) or ``constant``.
+
+    Raises:
+        ValueError: a setting that is out of range.
+    """
+
+    name: ClassVar[str] = ""
+    network: nn.Sequential
+
+    def __init__(
+        self,
+        *,
+        label: str,
+        input_shape: tuple[int, ...] | list[int],
+        num_classes: int,
+        weight_decay: list[float],
+        normaliser: str | float = 2.0,
+        optimizer: str = "adam",
+        learning_rate: float = 1e-3,
+        schedule: str = "cosine",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer '{optimizer}'; known: {', '.join(OPTIMIZERS)}")
+        if schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule '{schedule}'; known: {', '.join(SCHEDULES)}")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {learning_rate}")
+        if normaliser != "units" and not (isinstance(normaliser, int | float) and normaliser > 0):
+            raise ValueError(f"weight_decay.normaliser must be 'units' or a number above 0, got {normaliser!r}")
+        if not all(math.isfinite(value) and value >= 0 for value in weight_decay):
+            raise ValueError(f"weight_decay.value must hold finite numbers of at least 0, got {list(weight_decay)}")
+        self.label, self.input_shape, self.num_classes = label, tuple(input_shape), num_classes
+        self.weight_decay, self.normaliser = [float(value) for value in weight_decay], normaliser
+        self.optimizer, self.learning_rate, self.schedule = optimizer, learning_rate, schedule
+        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self._sums: Tensor | None = None  # summed loss, wrong predictions, images of the epoch so far
+        self._steps = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W)."""
+        return self.network(images)
+
+    # -- objective ---------------------------------------------------------------------------------------------------
+
+    def decayed_weights(self) -> list[tuple[nn.Parameter, float]]:
+        """The weight of each layer of the classifier, in order, with its coefficient lambda / k."""
+        weights = [m.weight for m in self.network if isinstance(m, nn.Linear | nn.Conv2d)]
+        if len(weights) != len(self.weight_decay):
+            raise ValueError(
+                f"{self.label} has {len(weights)} layers with weights, so weight_decay.value wants one number or a "
+                f"list of {len(weights)}, got {self.weight_decay}"
+            )
+        units = [w.shape[0] if self.normaliser == "units" else float(self.normaliser) for w in weights]
+        return [(w, value / k) for w, value, k in zip(weights, self.weight_decay, units, strict=True)]
+
+    def penalty(self) -> Tensor:
+        """The weight decay term of the objective, a scalar (section 4: lambda * sum(w^2) / k)."""
+        return sum((c * w.square().sum() for w, c in self.decayed_weights()), torch.zeros((), device=self.device))
+
+    def _step(self, batch: list[Tensor], stage: str) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels)
+        if stage == "train":
+            self._count(loss, logits, labels)
+        else:
+            metric = self.val_accuracy if stage == "val" else self.test_accuracy
+            metric.update(logits, labels)
+            self.log(f"{stage}/loss", loss, on_epoch=True, on_step=False, batch_size=len(labels), sync_dist=True)
+            self.log(f"{stage}/acc", metric, on_epoch=True, on_step=False, batch_size=len(labels))
+        return loss
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self._step(batch, "val")
+
+    def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self._step(batch, "test")
+
+    # -- curves: plain sums in the step, one self.log an epoch (a self.log a step costs a quarter of the epoch) --------
+
+    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        with torch.no_grad():
+            wrong = (logits.argmax(1) != labels).sum()
+            row = torch.stack([loss.detach() * len(labels), wrong.to(loss.dtype), loss.new_tensor(float(len(labels)))])
+            self._sums = row if self._sums is None else self._sums + row
+
+    def on_train_epoch_start(self) -> None:
+        self._sums = None
+
+    def on_train_epoch_end(self) -> None:
+        if self._sums is None:
+            return
+        sums = self._sums
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        loss, error = float(sums[0] / sums[2]), float(sums[1] / sums[2])
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"train/loss is {loss} at epoch {self.current_epoch}: lower model.learning_rate (now {self.learning_rate})"
+            )
+        self.log_dict({"train/loss": loss, "train/error": error, "train/penalty": float(self.penalty().detach())})
+
+    # -- optimiser -----------------------------------------------------------------------------------------------------
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimiser: one for each decayed weight, one for all that is not decayed."""
+        decayed = self.decayed_weights()
+        chosen = {id(weight) for weight, _ in decayed}
+        rest = [p for p in self.parameters() if id(p) not in chosen]
+        groups: list[dict[str, Any]] = [{"params": [w], "weight_decay": 2 * c} for w, c in decayed]
+        return [*groups, {"params": rest, "weight_decay": 0.0}]
+
+    def rate_factor(self, step: int, total: int) -> float:
+        """The learning rate at ``step`` of ``total``, as a share of the highest."""
+        return 0.5 * (1 + math.cos(math.pi * min(step, total) / max(total, 1))) if self.schedule == "cosine" else 1.0
+
+    def configure_optimizers(self) -> Any:
+        groups = self.parameter_groups()
+        if self.optimizer == "adam":
+            optimizer = torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
+        else:
+            optimizer = torch.optim.SGD(groups, lr=self.learning_rate, momentum=0.9)
+        if self.schedule == "constant":
+            return optimizer
+        total = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_factor(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # -- checkpoints: every one names its network and carries a digest of its weights ----------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        checkpoint["intriguing"] = {
+            "version": __version__,
+            "model": self.name,
+            "weights_sha256": weights_sha256(checkpoint["state_dict"]),
+            "data": getattr(data, "description", None),
+            "seed": getattr(data, "seed", None),
+        }
+
+
+def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and bytes of all tensors: torch loads a flipped byte without a word."""
+    digest = hashlib.sha256()
+    for key in sorted(state_dict):
+        tensor = state_dict[key].detach().cpu().contiguous()
+        digest.update(f"{key}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,97 @@
+"""Writes a result into a folder; every file appears whole or not at all."""
+
+import contextlib
+import csv
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from intriguing.errors import UserError
+from intriguing.report.html import page
+from intriguing.report.markdown import document
+from intriguing.results import TIDY_COLUMNS, AnalysisResult, Cell, Table
+
+
+def write(result: AnalysisResult, folder: Path | str) -> list[Path]:
+    """Writes tables, figures and both reports.
+
+    `tables/<key>.csv` is tidy (one row a cell), `tables/<key>_wide.csv` is laid out as in the paper, `tables/all.csv`
+    holds every cell of every table; `figures/<key>.png`; `report.md` and `report.html`, last, so that a folder with a
+    page is complete.
+
+    Args:
+        result: what to write.
+        folder: where; made if it is missing.
+
+    Returns:
+        The files, in the order they were written.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    folder = Path(folder)
+    contents: dict[Path, bytes] = {}
+    for table in result.tables:
+        contents[folder / "tables" / f"{file_stem(table.key)}.csv"] = tidy_csv([table]).encode()
+        contents[folder / "tables" / f"{file_stem(table.key)}_wide.csv"] = wide_csv(table).encode()
+    contents[folder / "tables" / "all.csv"] = tidy_csv(result.tables).encode()
+    for figure in result.figures:
+        contents[folder / "figures" / f"{file_stem(figure.key)}.png"] = figure.png
+    paths = {figure.key: f"figures/{file_stem(figure.key)}.png" for figure in result.figures}
+    contents[folder / "report.md"] = document(result, paths).encode()
+    downloads = {table.key: tidy_csv([table]) for table in result.tables}
+    contents[folder / "report.html"] = page(result, downloads).encode()
+    for path, content in contents.items():
+        _write(path, content)
+    return list(contents)
+
+
+def tidy_csv(tables: Iterable[Table]) -> str:
+    """One row per cell, columns as in `TIDY_COLUMNS`; empty where there is nothing to say."""
+    return _csv([TIDY_COLUMNS, *(list(record.values()) for table in tables for record in table.tidy())])
+
+
+def wide_csv(table: Table) -> str:
+    """The table as the paper lays it out, each cell in words."""
+    rows = [[row, *(_words(table.cells.get((row, column))) for column in table.columns)] for row in table.rows]
+    return _csv([[table.row_header, *table.columns], *rows])
+
+
+def file_stem(key: str) -> str:
+    """A key as a file name that every system takes."""
+    return re.sub(r"[^A-Za-z0-9_.=-]+", "_", key).strip("_.") or "unnamed"
+
+
+def _words(cell: Cell | None) -> str:
+    """ "22.7 [18.0 to 28.2] 58/256, paper 22.7 ✓"."""
+    if cell is None:
+        return ""
+    count = f" {cell.k}/{cell.n}" if cell.k is not None else f" n={cell.n}"
+    beside = f", paper {cell.paper_text} {cell.sign}".rstrip() if cell.paper is not None else ""
+    return f"{cell.text} [{cell.interval_text}]{count}{beside}"
+
+
+def _csv(rows: Iterable[Sequence]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Puts the whole content under the name at once."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; give a folder that can be written, with space"
+        ) from error

@@ -1,0 +1,92 @@
+"""The report as one self-contained page: no request, no file beside it."""
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from intriguing.results import AnalysisResult, Cell, Figure
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def page(result: AnalysisResult, downloads: Mapping[str, str]) -> str:
+    """The page.
+
+    Args:
+        result: what to show.
+        downloads: the CSV behind each table, by key.
+    """
+    figures = {figure.key: figure for figure in result.figures}
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            result=result,
+            agreement=figures.get("agreement"),
+            figures=[figure for figure in result.figures if figure.key != "agreement"],
+            scores=[(t, *t.agreement()) for t in result.tables if t.agreement()[1]],
+            downloads={key: f"data:text/csv;base64,{_base64(text.encode())}" for key, text in downloads.items()},
+            known={run.name for run in result.runs},
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"drawing": _drawing, "details": _details, "anchor": _anchor, "config": _config}
+    return environment
+
+
+def _drawing(figure: Figure) -> Markup:
+    """The figure inside the page: as drawing where there is one, which follows the page's colours, else as picture."""
+    if figure.svg is None:
+        return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(figure.alt, _base64(figure.png))
+    return Markup(_embedded(figure.svg, _anchor(figure.key), str(Markup.escape(figure.alt))))
+
+
+def _embedded(svg: str, prefix: str, alt: str) -> str:
+    """SVG markup made fit to stand in a page: names of its own, no namespaces (a page needs none), described."""
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
+    svg = svg.replace("url(#", f"url(#{prefix}-")
+    svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{alt}"', 1)
+
+
+def _details(cell: Cell) -> str:
+    """All that is known about a cell, for those who point at it."""
+    what = f"{cell.k} of {cell.n}" if cell.k is not None else f"mean of {cell.n}"
+    words = [f"measured {cell.text} ({what}), interval {cell.interval_text}"]
+    if cell.paper is not None:
+        interval = cell.paper_interval
+        between = f", interval {interval.low:.3g} to {interval.high:.3g}" if interval else ""
+        words.append(f"paper {cell.paper_text}{between}")
+    words += [f"seed {s.seed}: {s.k} of {s.n}" for s in cell.by_seed]
+    return "; ".join(words)
+
+
+def _anchor(name: str) -> str:
+    """A name as an identifier."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
+
+
+def _config(config: Mapping) -> str:
+    return json.dumps(config, indent=1, default=str, ensure_ascii=False)
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

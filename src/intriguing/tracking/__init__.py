@@ -1,0 +1,35 @@
+"""Run folders, their guard and provenance, CSV numbers and W&B: everything that remembers what was run.
+
+Nothing here imports torch, lightning or wandb when it is imported (a door must answer --help at once); W&B and
+Lightning are imported inside the functions that need them. No other package of the project imports wandb.
+"""
+
+from intriguing.tracking.csv_log import CsvLog
+from intriguing.tracking.files import file_sha256, write_atomic
+from intriguing.tracking.folder import RunFolder, open_run, standing
+from intriguing.tracking.guard import Standing, standing
+from intriguing.tracking.names import natural_key, short_number, slug
+from intriguing.tracking.provenance import provenance
+from intriguing.tracking.records import RunRecord, find_runs, read_run
+from intriguing.tracking.wandb_run import WandbRun, lightning_logger, start_wandb
+
+__all__ = [
+    "CsvLog",
+    "RunFolder",
+    "RunRecord",
+    "Standing",
+    "WandbRun",
+    "file_sha256",
+    "find_runs",
+    "lightning_logger",
+    "natural_key",
+    "open_run",
+    "provenance",
+    "read_run",
+    "short_number",
+    "slug",
+    "standing",
+    "standing",
+    "start_wandb",
+    "write_atomic",
+]

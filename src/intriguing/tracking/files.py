@@ -1,0 +1,89 @@
+"""Files that are whole or absent, and their fingerprints."""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from intriguing.errors import UserError
+
+CHUNK = 1 << 20
+
+
+def file_sha256(path: Path | str) -> str:
+    """The sha256 of a file's bytes as 64 hexadecimal digits, in bounded memory.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path | str, content: bytes | str) -> None:
+    """Write a file so that, whatever happens, its name holds the old content or the whole new one.
+
+    The bytes go to a hidden neighbour (the same file system), are synced, and take the name in one step.
+
+    Raises:
+        UserError: the folder is missing or not writable, or the disk is full; what stood there stays.
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {reason(error)}; give a folder that can be written, with space"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in the folder survive a power cut, where the file system lets us ask for it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in the folder (call it under the folder's lock)."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def inside(folder: Path, file: str) -> Path:
+    """`folder / file`, when that stays inside the folder, links followed.
+
+    Raises:
+        UserError: the name leads outside (absolute, `..`, or a link).
+    """
+    path = folder / file
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{file!r} leads outside the run folder {folder}; name a file inside it")
+    return path
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, without the path (the message has it already)."""
+    return error.strerror or type(error).__name__

@@ -1,0 +1,97 @@
+"""Where a result comes from: code, versions, machine kind, command."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("intriguing", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "wandb")
+PACKAGES += ("numpy", "scipy", "scikit-learn", "safetensors", "matplotlib", "pandas")
+PROJECT = Path(__file__).resolve().parents[3]  # <project>/src/intriguing/tracking/provenance.py
+
+
+def provenance() -> dict[str, Any]:
+    """What has to be known to make a result again.
+
+    Returns:
+        commit (None outside git), dirty (tracked files differ from it), versions, python, platform, cpus, utc (ISO
+        8601), command (as typed, see `command_line`). No name of a machine or of a user.
+    """
+    commit, dirty = git_commit()
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "versions": dict(versions()),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()}-{platform.machine()}",
+        "cpus": os.cpu_count(),
+        "utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command_line(),
+    }
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that can change a number; nothing is imported for it."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache  # the code that runs is the code that was loaded: one look per process
+def git_commit(project: Path = PROJECT) -> tuple[str | None, bool | None]:
+    """(commit, dirty) of the project's own checkout; (None, None) where there is none or no git."""
+    # Installed as a wheel inside someone's repository, that repository's commit would say nothing about this code.
+    top = _git(project, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != project.resolve():
+        return None, None
+    commit = _git(project, "rev-parse", "--verify", "HEAD")
+    status = _git(project, "status", "--porcelain", "--untracked-files=no")
+    if commit is None or status is None:
+        return None, None
+    return commit, bool(status)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"  # the jobs of a sweep ask at the same time
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return done.stdout.strip()
+
+
+def command_line(argv: Sequence[str] | None = None) -> str:
+    """The command as typed, without absolute paths: relative where that is possible, else only the last part."""
+    arguments = list(sys.argv if argv is None else argv)
+    if arguments:
+        arguments[0] = Path(arguments[0]).name
+    return shlex.join(re.sub(r"(?<![^=,:'\"\[(])[/~](?!/)[^,'\"\])]*", _relative, argument) for argument in arguments)
+
+
+def _relative(match: re.Match[str]) -> str:
+    path = Path(match.group()).expanduser()
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return f".../{path.name}"

@@ -1,0 +1,172 @@
+"""Fit one network with Lightning, resumable at every epoch, and count its errors at the end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import Logger
+
+from intriguing import tracking
+from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
+from intriguing.data import ImageData, Subset
+from intriguing.errors import UserError
+from intriguing.models import REGISTRY, Classifier
+from intriguing.training.csv_metrics import CsvMetrics
+from intriguing.training.job import TrainingJob
+
+log = logging.getLogger(__name__)
+
+
+def fit(job: TrainingJob) -> Path:
+    """Train the network of a job, or skip it when its folder is finished, or go on where it stopped.
+
+    Returns:
+        The run folder, with ``model.ckpt``, ``checkpoints/``, ``metrics.csv`` and ``run.json``.
+
+    Raises:
+        UserError: data that is not there, a folder that holds another run, a checkpoint that cannot be used.
+    """
+    torch.set_num_threads(job.threads)
+    runs, start = Path(job.runs), time.perf_counter()
+    folder = runs / "train" / job.name
+    if tracking.standing(runs, "train", job.name, job.identity) == "finished":
+        log.info("%s is finished: skipped", folder)
+        return folder
+    data = ImageData(**job.data)
+    lightning.seed_everything(job.seed, workers=True, verbose=False)
+    model = build_model(job, data)
+    with tracking.open_run(
+        runs,
+        "train",
+        job.name,
+        job.identity,
+        label=job.label,
+        study=job.study,
+        tags=list(job.tags),
+        command=job.command,
+    ) as run, _wandb(job, folder) as wandb_run:
+        _train(job, model, data, folder, wandb_run)
+        if job.trainer.get("fast_dev_run"):
+            run.finish({"debug": job.debug}, [])
+            return folder
+        _export(folder / "checkpoints" / f"{job.keep}.ckpt", folder / "model.ckpt")
+        errors = count_errors(load_model(folder / "model.ckpt"), data)
+        wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
+        wandb_run.summarise({f"errors/{name}": k / n for name, (k, n) in errors.items()})
+        seconds = round(time.perf_counter() - start, 3)
+        run.finish({"errors": errors, "epochs": job.trainer["max_epochs"], "seconds": seconds}, ["model.ckpt"])
+    return folder
+
+
+def build_model(job: TrainingJob, data: ImageData) -> Classifier:
+    """The network of a job, with fresh weights from the global seed."""
+    try:
+        return REGISTRY[job.model](
+            **job.settings, input_shape=list(data.arrays.input_shape), num_classes=data.arrays.num_classes
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model.settings of {job.label}: {str(error).split('__init__() ')[-1]}") from error
+
+
+def _wandb(job: TrainingJob, folder: Path) -> tracking.WandbRun:
+    return tracking.start_wandb(
+        folder=folder,
+        name=job.name,
+        group=job.study,
+        job_type="train",
+        config=job.identity,
+        tags=job.tags,
+        mode=job.logger["mode"] if job.logger["wandb"] and not job.debug else "disabled",
+        project=job.logger["project"],
+    )
+
+
+def _train(job: TrainingJob, model: Classifier, data: ImageData, folder: Path, wandb_run: tracking.WandbRun) -> None:
+    # Tips, the table of devices and hints on workers are noise beside a progress bar.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*", category=FutureWarning)
+    options = dict(job.trainer)
+    bar = options.pop("enable_progress_bar", "auto")
+    show_bar = sys.stderr.isatty() if bar == "auto" else bool(bar)
+    debugging = bool(options.get("fast_dev_run"))
+    callbacks: list[Callback] = list(job.callbacks)
+    if show_bar:
+        callbacks.append(TQDMProgressBar(refresh_rate=100))
+    if not debugging:
+        callbacks.append(_checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss"))
+    last, resumed_step = _resume_from(job, folder)
+    loggers = [] if debugging else _loggers(job, folder, wandb_run, resumed_step)
+    settings: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
+    if not job.data["validation"]:
+        settings["limit_val_batches"] = 0
+    trainer = lightning.Trainer(
+        **settings | options,
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=not debugging,
+        enable_progress_bar=show_bar,
+        use_distributed_sampler=False,  # BatchIndices gives each process its share of every batch
+        default_root_dir=folder,
+    )
+    trainer.fit(model, datamodule=data, ckpt_path=last)
+    trainer.test(model, datamodule=data, verbose=show_bar)
+
+
+def _checkpoints(folder: Path, monitor: str) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        folder / "checkpoints",
+        filename="best",
+        monitor=monitor,
+        save_last=True,
+        save_top_k=1,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+
+
+def _loggers(job: TrainingJob, folder: Path, wandb_run: tracking.WandbRun, resumed_step: int) -> list[Logger]:
+    loggers: list[Logger] = [CsvMetrics(folder / "metrics.csv", resumed_step=resumed_step)]
+    if logger := tracking.lightning_logger(wandb_run):
+        loggers.append(logger)
+    for logger in loggers:
+        logger.log_hyperparams(job.identity)
+    return loggers
+
+
+def _resume_from(job: TrainingJob, folder: Path) -> tuple[Path | None, int]:
+    """The checkpoint to go on from and its number of optimiser steps."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if not job.resume or not last.exists():
+        return None, 0
+    return last, int(read_checkpoint(last)["global_step"])  # a damaged one is named here, by one line
+
+
+def _export(source: Path, target: Path) -> None:
+    """Write the finished network: the checkpoint without the optimiser's and the loop's state."""
+    checkpoint = read_checkpoint(source)
+    kept = ("intriguing", "state_dict", "hyper_parameters", "pytorch-lightning_version", "epoch", "global_step")
+    AtomicCheckpointIO().save_checkpoint({key: checkpoint[key] for key in kept}, target)
+
+
+@torch.no_grad()
+def count_errors(model: Classifier, data: ImageData, *, batch_size: int = 10_000) -> dict[str, list[int]]:
+    """Wrong predictions and images, [k, n], on each subset of the data (``train`` is what the network trained on)."""
+    names = ("train", *(("val",) if data.validation else ()), "test", "full", "p1", "p2")
+    return {name: _count(model, data.subset(name), batch_size) for name in names}
+
+
+def _count(model: Classifier, subset: Subset, batch_size: int) -> list[int]:
+    wrong = 0
+    for images, labels in zip(subset.images.split(batch_size), subset.labels.split(batch_size), strict=True):
+        wrong += int((model(images).argmax(1) != labels).sum())
+    return [wrong, len(subset)]

@@ -1,0 +1,176 @@
+"""From a resolved ``train`` config to a checked job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch.callbacks import Callback
+
+from intriguing.checks import choice, flag, number, whole
+from intriguing.data import DATA_NAMES, SPLIT_NAMES
+from intriguing.errors import UserError
+from intriguing.models import REGISTRY
+from intriguing.tracking import short_number, slug
+
+# Settings of the Trainer that do not change the result (on one kind of device), so not part of a run's identity.
+PRESENTATION = (
+    "accelerator", "devices", "num_nodes", "strategy", "deterministic", "enable_progress_bar", "enable_model_summary",
+    "log_every_n_steps", "profiler", "default_root_dir", "num_sanity_val_steps",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """All that one training run needs, checked.
+
+    Attributes:
+        runs, name: the run folder is ``<runs>/train/<name>``.
+        label: the network's name in tables.
+        identity: what would change the result; the run folder is guarded by it.
+        data: arguments of ``ImageData``.
+        model: name in the registry.
+        settings: arguments of the network.
+        trainer: arguments of ``lightning.Trainer``.
+        logger: ``wandb`` (bool), ``project``, ``mode``.
+        callbacks: further Lightning callbacks, built.
+        keep: ``last`` or ``best``, the checkpoint that becomes ``model.ckpt``.
+        resume: go on from the last checkpoint of an unfinished folder.
+        debug: None, ``fast``, ``overfit`` or ``profile``.
+    """
+
+    runs: str
+    name: str
+    label: str
+    identity: dict[str, Any]
+    data: dict[str, Any]
+    model: str
+    settings: dict[str, Any]
+    trainer: dict[str, Any]
+    logger: dict[str, Any]
+    callbacks: tuple[Callback, ...]
+    keep: str
+    resume: bool
+    seed: int
+    threads: int
+    study: str | None
+    tags: tuple[str, ...]
+    command: str
+    debug: str | None
+
+    @classmethod
+    def from_config(
+        cls,
+        config: dict[str, Any],
+        *,
+        extras: Sequence[str] = (),
+        command: str = "",
+        callbacks: Sequence[Callback] = (),
+    ) -> TrainingJob:
+        """Check a resolved ``train`` config and make the job of it.
+
+        Args:
+            config: plain values.
+            extras: parts of the name for overrides that nothing else in it shows.
+            command: the command line that makes this job.
+            callbacks: the config's callbacks, built.
+
+        Raises:
+            UserError: a value that cannot be right, with what would be.
+        """
+        data, model, split = config["data"], config["model"], config["split"]
+        choice("data", data["name"], DATA_NAMES)
+        choice("split", split["name"], SPLIT_NAMES)
+        choice("model.name", model["name"], sorted(REGISTRY))
+        decay = _weight_decay(config["weight_decay"]["value"], model["weight_decay"])
+        normaliser = _normaliser(config["weight_decay"]["normaliser"])
+        trainer = _trainer(config)
+        settings = {**model["settings"], "weight_decay": decay, "normaliser": normaliser}
+        settings["label"] = _label(str(model["label"]), decay, model["weight_decay"], split["name"])
+        identity = {
+            "data": {
+                "name": data["name"],
+                "batch_size": whole("data.batch_size", data["batch_size"], 1),
+                "validation": whole("data.validation", data["validation"], 0),
+            },
+            "split": {"name": split["name"], "seed": whole("split.seed", split["seed"], 0)},
+            "model": {"name": model["name"], "label": str(model["label"]), "settings": model["settings"]},
+            "weight_decay": {"value": decay, "normaliser": normaliser},
+            "trainer": {key: value for key, value in trainer.items() if key not in PRESENTATION},
+            "callbacks": config["callbacks"],
+            "keep": choice("keep", config["keep"], ("last", "best")),
+            "seed": whole("seed", config["seed"], 0),
+            "debug": config["debug"]["mode"],
+        }
+        return cls(
+            runs=str(config["runs"]),
+            name=str(config["name"]) if config["name"] else _name(identity, model["weight_decay"], extras),
+            label=settings["label"],
+            identity=identity,
+            data={
+                **identity["data"],
+                "root": data["root"] or "data",
+                "split": split["name"],
+                "split_seed": identity["split"]["seed"],
+                "seed": identity["seed"],
+                "download": flag("data.download", data["download"]),
+            },
+            model=model["name"],
+            settings=settings,
+            trainer=trainer,
+            logger=dict(config["logger"]),
+            callbacks=tuple(callbacks),
+            keep=identity["keep"],
+            resume=flag("resume", config["resume"]),
+            seed=identity["seed"],
+            threads=whole("threads", config["threads"], 1),
+            study=config["study"],
+            tags=tuple(config["tags"]),
+            command=command,
+            debug=identity["debug"],
+        )
+
+
+def _trainer(config: dict[str, Any]) -> dict[str, Any]:
+    trainer = dict(config["trainer"])
+    if trainer.get("max_epochs") is None:
+        scale = number("data.epochs_scale", config["data"]["epochs_scale"], 0, above=True)
+        trainer["max_epochs"] = max(1, round(whole("model.epochs", config["model"]["epochs"], 1) * scale))
+    trainer["max_epochs"] = whole("trainer.max_epochs", trainer["max_epochs"], 1)
+    return trainer
+
+
+def _normaliser(value: Any) -> str | float:
+    return "units" if value == "units" else number("weight_decay.normaliser (or 'units')", value, 0, above=True)
+
+
+def _weight_decay(value: Any, paper: list[float]) -> list[float]:
+    values = paper if value is None else value
+    values = values if isinstance(values, list) else [values] * len(paper)
+    if len(values) != len(paper):
+        raise UserError(f"weight_decay.value wants one number or a list of {len(paper)} (one per layer), got {values}")
+    return [number("weight_decay.value", item, 0) for item in values]
+
+
+def _lambdas(decay: list[float]) -> list[str]:
+    return [short_number(value) for value in (decay[:1] if len(set(decay)) == 1 else decay)]
+
+
+def _is_paper(decay: list[float], paper: list[float]) -> bool:
+    """Are these the lambdas that the network's name implies? Those of FC10 are always spelt out."""
+    return len(decay) > 1 and decay == [float(value) for value in paper]
+
+
+def _label(base: str, decay: list[float], paper: list[float], split: str) -> str:
+    shown = "" if _is_paper(decay, paper) else f"({','.join(_lambdas(decay))})"
+    return f"{base}{shown}" + ("'" if split == "p2" else "")
+
+
+def _name(identity: dict[str, Any], paper: list[float], extras: Sequence[str]) -> str:
+    decay, data = identity["weight_decay"]["value"], identity["data"]["name"]
+    parts = [f"debug-{identity['debug']}"] if identity["debug"] else []
+    parts += [] if data == "mnist" else [data]
+    parts.append(identity["model"]["label"].lower().replace("-", "_"))
+    parts += [] if _is_paper(decay, paper) else ["wd" + "-".join(_lambdas(decay))]
+    return slug("_".join([*parts, identity["split"]["name"], f"seed{identity['seed']}", *extras]))

@@ -1,0 +1,24 @@
+"""Train one network, or sweep over many with -m. README.md shows the command line by example."""
+
+import hydra
+from omegaconf import DictConfig
+
+from intriguing import doors
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@doors.task
+def main(cfg: DictConfig) -> None:
+    config = doors.plain(cfg)
+    overrides = doors.task_overrides()
+
+    from intriguing import console, training  # torch and lightning take seconds: --help must not wait for them
+
+    job = training.TrainingJob.from_config(
+        config, extras=doors.name_extras(overrides), command=doors.command("train.py", overrides)
+    )
+    print(console.run_line(training.fit(job)))
+
+
+if __name__ == "__main__":
+    doors.run(main)
