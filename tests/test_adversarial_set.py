@@ -124,7 +124,7 @@ def changed(name: str, row: int, value: float) -> dict:
         (changed("distortion", 1, torch.nan), "got a negative or nan"),
         (changed("distortion", 3, 0.01), r"RMS of adv_inputs - inputs, .* got 0.01 in row 3"),
         (changed("adv_inputs", 1, 0.5), "expected the inputs in rows that failed"),
-        (changed("c", 0, torch.inf), "c: expected finite"),
+        (changed("c", 0, -torch.inf), "c: expected values of at least 0"),
         ({**values(), "metadata": {}}, "missing: source, data"),
         ({**values(), "metadata": {**METADATA, "data": "mnist"}}, "expected data as a mapping with a name"),
         ({**values(), "metadata": {**METADATA, "study": "x" * 2**20}}, "at most"),

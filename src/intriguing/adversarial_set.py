@@ -57,7 +57,8 @@ class AdversarialSet:
         indices: (N,) int64, place of the original in the official train or test set.
         success: (N,) bool.
         distortion: (N,) float32, per-pixel RMS of adv_inputs - inputs (section 4.2); inf where the attack failed.
-        c: (N,) float32, weight of the distance (section 4.1); nan where the attack has none.
+        c: (N,) float32, weight of the distance (section 4.1); inf where the input was in its target class already, nan
+            where the attack has none.
         num_forwards: (N,) int64, forward passes spent on the image.
         num_backwards: (N,) int64.
         metadata: Plain values: source (name, label, checkpoint_sha256, split, seed; None for Gaussian noise), data

@@ -5,13 +5,15 @@ Nothing heavy is imported here, so that ``--help`` and ``--cfg job`` answer at o
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -89,7 +91,7 @@ def one_line(error: BaseException) -> str:
     cause = error
     while isinstance(cause, HydraException) and cause.__cause__ is not None and not str(cause).strip():
         cause = cause.__cause__
-    lines = [line.strip() for line in str(cause).splitlines()]
+    lines = [line.strip() for line in str(cause).partition("Config search path:")[0].splitlines()]
     noise = ("Set the environment variable", "full_key:", "object_type=", "reference_type=")
     return "; ".join(line for line in lines if line and not line.startswith(noise)) or type(error).__name__
 
@@ -140,3 +142,70 @@ def name_extras(overrides: Sequence[str]) -> list[str]:
         if short or value not in ("none", "paper", "null"):
             parts.append(f"{short}{value}")
     return parts
+
+
+def study_steps(study: dict[str, Any], runs: str, *, logger: dict[str, Any], threads: int) -> list[Any]:
+    """Compose every step of a study from its overrides, exactly as train.py and attack.py would.
+
+    Args:
+        study: the study's config, plain.
+        runs: where all runs lie.
+        logger: the logger settings for every step.
+        threads: of every step.
+
+    Returns:
+        ``study.Step`` in the order in which they are to start.
+
+    Raises:
+        UserError, HydraException: an override that is wrong, a network that no step trains.
+    """
+    from intriguing.study import Step
+    from intriguing.training import TrainingJob
+
+    common = [f"runs={runs}", f"threads={threads}", *study["overrides"]]
+    steps: list[Step] = []
+    for seed in study["seeds"]:
+        checkpoints: dict[str, str] = {}
+        for key, own in study["train"]["networks"].items():
+            overrides = [*study["train"]["all"], *own, f"seed={seed}"]
+            config = _compose("train", [*common, *overrides, "trainer.enable_progress_bar=false"], study, logger)
+            extras = tuple(name_extras(overrides))
+            name = TrainingJob.from_config(config, extras=extras).name
+            checkpoints[key] = f"{runs}/train/{name}/model.ckpt"
+            steps.append(Step(f"{key} seed {seed}", "train", config, extras, command("train.py", overrides)))
+        before: dict[str, str] = {key: f"{key} seed {seed}" for key in checkpoints}
+        for number, entry in enumerate(study["attack"]):
+            for key in _chosen(entry["networks"], checkpoints):
+                overrides = [*entry["overrides"], f"seed={seed}", f"limit={_word(study['limit'])}"]
+                source = [] if key is None else [f"checkpoints={checkpoints[key]}"]
+                config = _compose("attack", [*common, *overrides, *source], study, logger)
+                step = Step(
+                    f"attack {number + 1} on {key or 'noise'} seed {seed}",
+                    "attack",
+                    config,
+                    tuple(name_extras(overrides)),
+                    command("attack.py", [*source, *overrides]),
+                    () if key is None else (before[key],),
+                )
+                if key is not None:
+                    before[key] = step.key  # one attack of a network after the other: amplifying reads the plain set
+                steps.append(step)
+    return steps
+
+
+def _compose(door: str, overrides: list[str], study: dict[str, Any], logger: dict[str, Any]) -> dict[str, Any]:
+    config = plain(compose(door, overrides=overrides))
+    return config | {"study": study["name"], "logger": logger}
+
+
+def _chosen(patterns: list[str] | None, names: Iterable[str]) -> list[str | None]:
+    if patterns is None:
+        return [None]
+    chosen = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    if not chosen:
+        raise UserError(f"study.attack names the networks {patterns}, but study.train has only {', '.join(names)}")
+    return list(chosen)
+
+
+def _word(value: Any) -> str:
+    return "null" if value is None else str(value)

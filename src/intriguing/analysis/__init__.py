@@ -108,10 +108,16 @@ def _example_grids(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> 
     first: dict[tuple[str, str, str], MeasuredSet] = {}
     for one in sorted(sets, key=lambda s: s.seed):
         if not one.is_noise and one.amplify is None:
-            first.setdefault((labels.get(one.source or "", one.label), one.subset, one.attack_name), one)
-    chosen = {one.name: label for (label, _, _), one in first.items()}
+            first.setdefault((_title(labels, one), one.subset, one.attack_name), one)
+    chosen = {one.name: title for (title, _, _), one in first.items()}
     grids = [pictures.grid_figure(one, chosen[one.name]) for one in sets if one.name in chosen]
     return [grid for grid in grids if grid is not None]
+
+
+def _title(labels: Mapping[str, str], one: MeasuredSet) -> str:
+    """The source as a heading: the same label may stand for a network of all images and for one of a half."""
+    label = labels.get(one.source or "", one.label)
+    return label if one.split == "full" else f"{label}, trained on {one.split.upper()}"
 
 
 def _present(value: T | None) -> list[T]:

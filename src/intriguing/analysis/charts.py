@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from intriguing.analysis import paper
-from intriguing.analysis.cells import display_labels
+from intriguing.analysis.cells import FULL, display_labels, pool_of, variants
 from intriguing.analysis.curves import Curve
-from intriguing.analysis.drawing import BLUE, COLOURS, FAINT, INK, MARKERS, ORANGE, canvas, png, style, svg
+from intriguing.analysis.drawing import BLUE, COLOURS, FAINT, GREY, INK, MARKERS, ORANGE, canvas, png, style, svg
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet, short
 from intriguing.results import Cell, Figure, Table
@@ -135,33 +135,34 @@ def _line(
     )
     printed = [(decay, cell.paper) for decay, cell in points if cell.paper is not None]
     if paper_too and printed:
-        axes.plot(*zip(*printed, strict=True), "o", color="#7a828c", markerfacecolor="none", markersize=11, zorder=1)
+        axes.plot(*zip(*printed, strict=True), "o", color=GREY, markerfacecolor="none", markersize=11, zorder=1)
 
 
 def _paper_key(axes: Axes, comparable: bool) -> None:
     if comparable and any(line.get_markersize() == 11 for line in axes.get_lines()):
-        axes.plot([], [], "o", color="#7a828c", markerfacecolor="none", markersize=9, label="paper")
+        axes.plot([], [], "o", color=GREY, markerfacecolor="none", markersize=9, label="paper")
 
 
 def distortion_figure(sets: Sequence[MeasuredSet], networks: Sequence[Network], *, comparable: bool) -> Figure | None:
     """How far the adversarial examples of each network lie from their originals; None without any."""
     labels = display_labels(networks)
-    groups: dict[tuple[str, str], list[MeasuredSet]] = {}
-    for one in sets:
-        if not one.is_noise and one.amplify is None and one.num_success:
-            groups.setdefault((labels.get(one.source or "", one.label), one.subset), []).append(one)
+    groups: dict[tuple[str, str, str], list[MeasuredSet]] = {}
+    for _, chosen in variants(s for s in sets if s.amplify is None and s.num_success)[:1]:
+        for one in chosen:
+            key = pool_of(one.split), labels.get(one.source or "", one.label), one.subset
+            groups.setdefault(key, []).append(one)
     if not groups:
         return None
     order = [*paper.TABLE_1, *paper.TABLE_3]
-    keys = sorted(groups, key=lambda k: (k[1] != "train", order.index(k[0]) if k[0] in order else len(order), k))
+    keys = sorted(groups, key=lambda k: (k[0], order.index(k[1]) if k[1] in order else len(order), k))
     values = {key: np.concatenate([s.distortion.numpy() for s in groups[key]]) for key in keys}
     edges = np.linspace(0, max(float(np.quantile(v, 0.995)) for v in values.values()) * 1.08, 49)
     with style():
         figure = canvas(8.6, 0.72 * len(keys) + 0.9)
         rows = figure.subplots(len(keys), 1, sharex=True, squeeze=False)[:, 0]
         for axes, key in zip(rows, keys, strict=True):
-            printed = paper.value("table1" if key[1] == "train" else "table3", key[0], paper.DISTORTION)
-            _histogram(axes, key, values[key], edges, printed if comparable else None)
+            printed = paper.value("table1" if key[0] == FULL else "table3", key[1], paper.DISTORTION)
+            _histogram(axes, f"{key[1]}\n{key[2]} images", values[key], edges, printed if comparable else None)
         rows[-1].set_xlabel("distortion of an image (per-pixel RMS)")
         drawn, markup = png(figure), svg(figure)
     marks = "A line marks the mean" + (", a triangle the paper's mean." if comparable else ".")
@@ -176,7 +177,7 @@ def distortion_figure(sets: Sequence[MeasuredSet], networks: Sequence[Network], 
     )
 
 
-def _histogram(axes: Axes, key: tuple[str, str], values: np.ndarray, edges: np.ndarray, printed: float | None) -> None:
+def _histogram(axes: Axes, label: str, values: np.ndarray, edges: np.ndarray, printed: float | None) -> None:
     mean = float(values.mean())
     counts, _ = np.histogram(values, edges)
     axes.stairs(counts / counts.sum(), edges, fill=True, color=BLUE, alpha=0.75)
@@ -185,7 +186,7 @@ def _histogram(axes: Axes, key: tuple[str, str], values: np.ndarray, edges: np.n
         axes.plot([printed], [0], marker="^", color=ORANGE, markersize=8, clip_on=False, zorder=5)
     axes.set(yticks=[], xlim=(0, edges[-1]))
     axes.spines["left"].set_visible(False)
-    axes.set_ylabel(f"{key[0]}\n{key[1]}, {values.size:,}", rotation=0, ha="right", va="center", fontsize=9)
+    axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     beside = f"mean {short(round(mean, 4))}" + (f", paper {short(printed)}" if printed is not None else "")
     axes.text(1, 0.9, beside, transform=axes.transAxes, ha="right", va="top", fontsize=9)
 

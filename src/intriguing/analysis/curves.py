@@ -77,14 +77,14 @@ def lambda_table(curves: Sequence[Curve], networks: Sequence[Network], sets: Seq
     return Table(
         key=LAMBDA_TABLE,
         title="Weight decay · error and distortion along λ",
-        caption="More weight decay costs accuracy and makes a network harder to fool: errors in percent and the mean "
-        "distortion of adversarial examples.",
+        caption="Errors in percent and the mean distortion of adversarial examples as weight decay grows.",
         row_header="network and λ",
         rows=rows,
         columns=(paper.TRAIN_ERROR, paper.TEST_ERROR, paper.DISTORTION),
         cells=cells,
         sample=sample_text(cells.values(), (n.seed for n in used)),
         method=f"Errors: {WILSON}. Distortion: {MEAN}",
+        source=f"{paper.SOURCE}, Table 1",
         runs=(*(n.name for n in used), *(s.name for s in sets if s.source in {n.name for n in used} and not s.amplify)),
     )
 

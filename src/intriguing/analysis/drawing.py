@@ -13,10 +13,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 # Okabe and Ito's palette: told apart with any kind of colour vision.
-BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#AA5C92", "#56B4E9"
+BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#aa5c92", "#56b4e9"
 COLOURS: Sequence[str] = (BLUE, ORANGE, GREEN, PURPLE, SKY)
 MARKERS: Sequence[str] = ("o", "s", "^", "D", "v")
-INK, FAINT = "#1b1f24", "#c9ced6"
+INK, FAINT, GREY = "#1b1f24", "#c9ced6", "#7a828c"
 DPI = 110
 
 _STYLE: dict[Any, Any] = {
@@ -59,12 +59,14 @@ def png(figure: Canvas) -> bytes:
 
 
 def svg(figure: Canvas) -> str:
-    """The figure as SVG markup for a page: transparent, ink in the page's own text colour, text as text."""
+    """The figure as SVG markup for a page: transparent, colours by the page's own names, text as text."""
     FigureCanvasSVG(figure)
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor").replace(FAINT, "var(--line, #c9ced6)")
+    text = text[text.index("<svg") :]
+    for colour, name in ((INK, "ink"), (FAINT, "line"), (GREY, "soft"), (BLUE, "blue"), (ORANGE, "orange")):
+        text = text.replace(colour.lower(), f"var(--{name}, {colour})")
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     # A page scales the drawing to its own width.
     return re.sub(

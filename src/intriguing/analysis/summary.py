@@ -31,7 +31,7 @@ def summarize(networks: Sequence[Network], sets: Sequence[MeasuredSet], tables: 
         sentences += _distortions(main)
     elif total:
         sentences.append(
-            f"The paper used MNIST, this is {_listed(sorted({n.data for n in networks}))}: its numbers stand beside "
+            f"The paper used MNIST, this is {_data(networks)}: its numbers stand beside "
             f"these for orientation, and no agreement is to be expected (the intervals meet in {met} of {total} cells)."
         )
     sentences += _transfer(tables)
@@ -39,12 +39,11 @@ def summarize(networks: Sequence[Network], sets: Sequence[MeasuredSet], tables: 
 
 
 def _measured(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> str:
-    data = _listed(sorted({n.data for n in networks})) or "no data"
     seeds = sorted({n.seed for n in networks})
     attacks = sorted({s.attack_name for s in sets if not s.is_noise})
     attacked = [s for s in sets if not s.is_noise and s.amplify is None]
     seeds_text = f"{'seed' if len(seeds) == 1 else 'seeds'} {_listed(seeds)}"
-    text = f"{_count(len(networks), 'network')} trained on {data} ({seeds_text})"
+    text = f"{_count(len(networks), 'network')} trained on {_data(networks)} ({seeds_text})"
     if not attacked:
         return f"{text}; no attack was measured."
     tried, succeeded = sum(s.num for s in attacked), sum(s.num_success for s in attacked)
@@ -88,6 +87,11 @@ def _transfer(tables: Sequence[Table]) -> list[str]:
 
 def _short(table: Table) -> str:
     return table.title.split(" · ")[0]
+
+
+def _data(networks: Sequence[Network]) -> str:
+    names = {"mnist": "MNIST", "digits": "scikit-learn's 8x8 digits"}
+    return _listed(sorted({names.get(n.data, n.data) for n in networks})) or "no data"
 
 
 def _count(n: int, noun: str) -> str:

@@ -61,9 +61,7 @@ def adam_l1(
 
     # Drawn before the images are cut into chunks, so that the chunk size does not change the result.
     starts = torch.rand(inputs.shape, generator=generator, device=drawn_on, dtype=inputs.dtype)
-    return run_in_chunks(
-        attack, model, inputs, targets, name="targets", chunk_size=chunk_size, floats_per_pixel=16
-    )
+    return run_in_chunks(attack, model, inputs, targets, name="targets", chunk_size=chunk_size, floats_per_pixel=16)
 
 
 def _descend(

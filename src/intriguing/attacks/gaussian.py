@@ -8,9 +8,7 @@ from torch import Tensor
 from intriguing.attacks.base import check_inputs, check_setting
 
 
-def gaussian(
-    inputs: Tensor, stddev: float, *, clip: bool = False, generator: torch.Generator | None = None
-) -> Tensor:
+def gaussian(inputs: Tensor, stddev: float, *, clip: bool = False, generator: torch.Generator | None = None) -> Tensor:
     """Images with independent Gaussian noise of the given standard deviation on every pixel.
 
     Args:

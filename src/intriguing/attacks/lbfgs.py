@@ -8,18 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from intriguing.attacks.base import (
-    AttackResult,
-    check_setting,
-    finish,
-    least_margin,
-    margin,
-    run_in_chunks,
-)
+from intriguing.attacks.base import AttackResult, check_setting, finish, least_margin, margin, run_in_chunks
 from intriguing.optim import ProjectedLbfgs
 
 _COMPACT_BELOW = 0.8
 _MOST_CUTS = 10
+_SETTLED = 0.1  # of tolerance^2 times the penalty
 
 
 def lbfgs(
@@ -192,9 +186,7 @@ def _start(
     return search, state
 
 
-def _evaluate(
-    model: nn.Module, x: Tensor, targets: Tensor, shape: torch.Size
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _evaluate(model: nn.Module, x: Tensor, targets: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Cross-entropy (B,), its gradient (B, n), the target's margin (B,) and the least margin to trust (B,)."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -219,12 +211,12 @@ def _next_c(work: _Search, state: ProjectedLbfgs, settings: _Settings) -> Tensor
     iterations = state.num_iterations - work.iterations_before
     width = (work.c_high / work.c_low).log().nan_to_num(nan=1.0, posinf=1.0).clamp(max=1.0)
     tolerance = settings.tolerance * (width * 3).clamp(0.1, 3)
-    import os
-    K=float(os.environ.get('KK','0'))
-    settled = (state.last_decrease <= K * tolerance**2 * work.c * perturbation.square().sum(1)) & (iterations>0) & (state.num_cuts==0)
+    # Second-order small decreases say the same; where f has kinks (rectified units) they are all there is to see.
+    penalty = work.c * torch.linalg.vecdot(perturbation, perturbation)
+    settled = (state.last_decrease <= _SETTLED * tolerance**2 * penalty) & (state.num_cuts == 0) & (iterations > 0)
     ended = (
-        settled |
-        (residual <= tolerance * 2 * work.c * perturbation.norm(dim=1))
+        settled
+        | (residual <= tolerance * 2 * work.c * perturbation.norm(dim=1))
         | (iterations >= settings.max_iter)
         | (state.num_cuts >= _MOST_CUTS)
     ) & state.active

@@ -13,9 +13,7 @@ from intriguing.attacks.base import AttackResult, check_classes, check_inputs, e
 RULES = ("random", "runner_up", "least_likely")
 
 
-def choose_targets(
-    rule: str, labels: Tensor, logits: Tensor, *, generator: torch.Generator | None = None
-) -> Tensor:
+def choose_targets(rule: str, labels: Tensor, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """One target class per image, never its label.
 
     Args:
@@ -65,9 +63,7 @@ def closest(
     check_inputs(inputs)
     with torch.no_grad(), evaluating(model):
         num_classes = model(inputs[:1]).shape[1]
-    results = [
-        attack(model, inputs, (labels + shift) % num_classes, **settings) for shift in range(1, num_classes)
-    ]
+    results = [attack(model, inputs, (labels + shift) % num_classes, **settings) for shift in range(1, num_classes)]
     nearest = torch.stack([result.distortion for result in results]).argmin(dim=0)
     rows = torch.arange(len(nearest), device=nearest.device)
 

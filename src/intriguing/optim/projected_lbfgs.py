@@ -196,7 +196,10 @@ class ProjectedLbfgs:
         on_steps = torch.where(usable, second, 0.0)
         on_changes = torch.where(usable, -gamma * first.squeeze(2), 0.0)
         weights = torch.cat(
-            [torch.zeros_like(on_steps).scatter(1, order, on_steps), torch.zeros_like(on_steps).scatter(1, order, on_changes)],
+            [
+                torch.zeros_like(on_steps).scatter(1, order, on_steps),
+                torch.zeros_like(on_steps).scatter(1, order, on_changes),
+            ],
             dim=1,
         )
         product = gamma * gradient + (weights[:, None, :] @ masked).squeeze(1)

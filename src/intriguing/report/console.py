@@ -1,5 +1,7 @@
 """The tables on the console."""
 
+import re
+
 from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
@@ -37,13 +39,15 @@ def grid(table: Table, *, comparable: bool = True) -> Grid:
         title_justify="left",
         caption_justify="left",
         pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    drawn.add_column(Text(table.row_header), overflow="fold")
+    drawn.add_column(Text(_folded(table.row_header)), min_width=max(len(_first_line(row)) for row in table.rows))
     for column in table.columns:
-        drawn.add_column(Text(column), justify="right", overflow="fold")
+        drawn.add_column(Text(_folded(column)), justify="right")
     for row in table.rows:
         drawn.add_row(
-            Text(row), *(_text(table.cells.get((row, column)), comparable=comparable) for column in table.columns)
+            Text(row.replace(", ", ",\n", 1)),
+            *(_text(table.cells.get((row, column)), comparable=comparable) for column in table.columns),
         )
     return drawn
 
@@ -52,8 +56,23 @@ def _text(cell: Cell | None, *, comparable: bool) -> Text:
     if cell is None:
         return Text("")
     style = "" if not comparable or cell.own else {None: "", True: "green", False: "yellow"}[cell.meets]
-    text = Text(f"{cell.text} {cell.sign or ' '}".rstrip("\n"), style=style)
+    text = Text(f"{cell.text} {cell.sign or ' '}" if cell.quantity != "excess" else cell.text, style=style)
     below = f"{cell.paper_text}  " if cell.paper is not None else ""
     if cell.quantity == "excess":
-        below = f"{cell.interval_text}  "
+        below = f"{_whole(cell.interval.low)} to {_whole(cell.interval.high)}"
     return text.append(f"\n{below}", style="dim")
+
+
+def _whole(value: float) -> str:
+    return f"{round(value)}".replace("-", "−")
+
+
+def _folded(header: str) -> str:
+    """A long header on two lines: "FC100-100-10" breaks after its first layer, "FC10(1e-4)" before its lambda."""
+    if len(header) < 10:
+        return header
+    return re.sub(r" |(?<=-)|(?=\()", "\n", header, count=1)
+
+
+def _first_line(row: str) -> str:
+    return row.split(", ", 1)[0] + ("," if ", " in row else "")

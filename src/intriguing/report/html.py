@@ -4,12 +4,14 @@ import base64
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from intriguing.metrics import Interval
 from intriguing.results import AnalysisResult, Cell, Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -23,18 +25,29 @@ def page(result: AnalysisResult, downloads: Mapping[str, str]) -> str:
         downloads: the CSV behind each table, by key.
     """
     figures = {figure.key: figure for figure in result.figures}
-    return (
+    text = (
         _environment()
         .get_template("report.html.j2")
         .render(
             result=result,
             agreement=figures.get("agreement"),
             figures=[figure for figure in result.figures if figure.key != "agreement"],
-            scores=[(t, *t.agreement()) for t in result.tables if t.agreement()[1]],
+            contents=_contents(result),
+            scores=[(t, *t.agreement()) for t in result.tables if t.key.startswith("table") and t.agreement()[1]],
             downloads={key: f"data:text/csv;base64,{_base64(text.encode())}" for key, text in downloads.items()},
             known={run.name for run in result.runs},
         )
     )
+    # A number and its per cent sign stay on one line.
+    return text.replace(" %", "\u00a0%")
+
+
+def _contents(result: AnalysisResult) -> list[tuple[str, str]]:
+    """(anchor, short title) of what a reader may want to jump to; one entry for all example grids."""
+    found = [(_anchor(t.key), t.title) for t in result.tables if "_excess_" not in t.key]
+    found += [(_anchor(f.key), f.title) for f in result.figures if not f.key.startswith("examples_")]
+    found += [(_anchor(f.key), "Examples") for f in result.figures if f.key.startswith("examples_")][:1]
+    return [(anchor, title.split(" · ")[0]) for anchor, title in found] + [("runs", "Runs")]
 
 
 @cache
@@ -47,7 +60,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"drawing": _drawing, "details": _details, "anchor": _anchor, "config": _config}
+    environment.filters |= {
+        "drawing": _drawing,
+        "details": _details,
+        "anchor": _anchor,
+        "config": _config,
+        "between": _between,
+    }
     return environment
 
 
@@ -77,6 +96,14 @@ def _details(cell: Cell) -> str:
         words.append(f"paper {cell.paper_text}{between}")
     words += [f"seed {s.seed}: {s.k} of {s.n}" for s in cell.by_seed]
     return "; ".join(words)
+
+
+def _between(interval: Interval, cell: Cell) -> str:
+    """An interval of the cell's quantity in as few characters as possible."""
+    if cell.quantity == "excess":
+        return cell.interval_text
+    text = replace(cell, interval=interval).interval_text
+    return text.replace(" to ", "–")
 
 
 def _anchor(name: str) -> str:

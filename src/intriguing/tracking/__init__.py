@@ -6,7 +6,7 @@ Lightning are imported inside the functions that need them. No other package of 
 
 from intriguing.tracking.csv_log import CsvLog
 from intriguing.tracking.files import file_sha256, write_atomic
-from intriguing.tracking.folder import RunFolder, open_run, standing
+from intriguing.tracking.folder import RunFolder, open_run
 from intriguing.tracking.guard import Standing, standing
 from intriguing.tracking.names import natural_key, short_number, slug
 from intriguing.tracking.provenance import provenance
@@ -28,7 +28,6 @@ __all__ = [
     "read_run",
     "short_number",
     "slug",
-    "standing",
     "standing",
     "start_wandb",
     "write_atomic",

@@ -59,21 +59,11 @@ def open_run(
     """
     config = plain(dict(identity))
     folder = run_folder(root, stage, name)
-    standing = guard(folder, config)
-    run = RunFolder(folder, stage, name, config, standing)
+    run = RunFolder(folder, stage, name, config, guard(folder, config))
     if not writer or (run.finished and (folder / CONFIG).is_file()):
         return run
     run._open({"label": label, "study": study, "tags": list(tags), "command": command})
     return run
-
-
-def standing(root: Path | str, stage: str, name: str, identity: Mapping[str, Any]) -> "Standing":
-    """How far the run that `identity` describes came: new, unfinished or finished. Reads only.
-
-    Raises:
-        UserError: the folder holds another identity or something else.
-    """
-    return guard(Path(root) / stage / name, plain(dict(identity)))
 
 
 class RunFolder:

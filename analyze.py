@@ -1,0 +1,33 @@
+"""Tables, figures and the page, from finished runs; a study runs what is missing first. README.md shows examples."""
+
+import os
+
+import hydra
+from omegaconf import DictConfig
+
+from intriguing import doors
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="analyze")
+@doors.task
+def main(cfg: DictConfig) -> None:
+    config = doors.plain(cfg)
+    command = doors.command("analyze.py", doors.task_overrides())
+
+    from intriguing import console, reporting, study  # torch takes seconds: --help must not wait for it
+
+    job = reporting.ReportJob.from_config(config, command=command)
+    if config["study"]:
+        steps = doors.study_steps(config["study"], job.runs, logger=job.logger, threads=config["threads"])
+        with console.progress(f"study {config['study']['name']}", len(steps)) as advance:
+            folders = study.run(
+                steps,
+                processes=config["processes"] or os.cpu_count() or 1,
+                advance=lambda key, made: advance(console.run_line(made[-1])),
+            )
+        job = job.of(folders)
+    reporting.report_on(job)
+
+
+if __name__ == "__main__":
+    doors.run(main)

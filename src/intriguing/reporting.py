@@ -1,0 +1,231 @@
+"""The analyze stage as a run of its own: finished folders in, ``runs/analyze/<name>/`` with tables, figures and page out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from intriguing import __version__, report, tracking
+from intriguing.adversarial_set import AdversarialSet
+from intriguing.analysis import SECTIONS, CraftedSet, Network, analyze
+from intriguing.checkpoints import load_model
+from intriguing.checks import choice, whole
+from intriguing.errors import UserError
+from intriguing.results import AnalysisResult
+from intriguing.tracking import RunRecord
+
+SMALL = 200_000  # bytes; what is larger is not for a repository
+
+
+@dataclass(frozen=True)
+class ReportJob:
+    """What to analyse, checked.
+
+    Attributes:
+        runs, name: the run folder is ``<runs>/analyze/<name>``.
+        title: heading of the page.
+        networks, sets: finished train and attack runs.
+        sections: which of ``analysis.SECTIONS``.
+        results: folder that gets a copy of the small files; None for none.
+    """
+
+    runs: str
+    name: str
+    title: str
+    networks: tuple[RunRecord, ...]
+    sets: tuple[RunRecord, ...]
+    sections: tuple[str, ...]
+    batch_size: int
+    seed: int
+    threads: int
+    results: str | None
+    logger: dict[str, Any]
+    study: str | None
+    tags: tuple[str, ...]
+    command: str
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], *, command: str = "") -> ReportJob:
+        """Check a resolved ``analyze`` config; a study's runs are added by ``of`` when they are there.
+
+        Raises:
+            UserError: a value that cannot be right, or a pattern that matches nothing.
+        """
+        study = config["study"]
+        sections = config["sections"]
+        if study is None and not config["networks"]:
+            raise UserError("nothing to analyse: give study=quickstart, study=paper, or networks='runs/train/*'")
+        if config["processes"] is not None:
+            whole("processes", config["processes"], 1)
+        name = config["name"] or (study["name"] if study else "analysis")
+        return cls(
+            runs=str(config["runs"]),
+            name=str(name),
+            title=str(study["title"] if study else f"Analysis {name}"),
+            networks=() if study else tuple(_find(config["networks"], "train")),
+            sets=() if study or not config["sets"] else tuple(_find(config["sets"], "attack")),
+            sections=SECTIONS if sections is None else tuple(choice("section", one, SECTIONS) for one in sections),
+            batch_size=whole("batch_size", config["batch_size"], 1),
+            seed=whole("seed", config["seed"], 0),
+            threads=whole("threads", config["threads"], 1),
+            results=study["results"] if study else None,
+            logger=dict(config["logger"]),
+            study=study["name"] if study else None,
+            tags=tuple(config["tags"]),
+            command=command,
+        )
+
+    def of(self, folders: Sequence[Path]) -> ReportJob:
+        """The same, of these run folders."""
+        records = [tracking.read_run(folder) for folder in dict.fromkeys(folders)]
+        return replace(
+            self,
+            networks=tuple(one for one in records if one.stage == "train"),
+            sets=tuple(one for one in records if one.stage == "attack"),
+        )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The runs by name and content, and what is asked of them."""
+        return {
+            "networks": {one.name: one.artifacts.get("model.ckpt", "") for one in self.networks},
+            "sets": {one.name: one.artifacts.get("set.safetensors", "") for one in self.sets},
+            "sections": list(self.sections),
+            "seed": self.seed,
+            "title": self.title,
+            "version": __version__,
+        }
+
+
+def _find(patterns: str | list[str], stage: str) -> list[RunRecord]:
+    found: dict[Path, RunRecord] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        found |= {record.folder: record for record in tracking.find_runs(str(pattern), stage=stage)}
+    return list(found.values())
+
+
+def report_on(job: ReportJob) -> Path:
+    """Analyse the runs of a job, show the tables and write the page.
+
+    Returns:
+        The run folder, with ``report.html``, ``report.md``, ``tables/`` and ``figures/``.
+    """
+    torch.set_num_threads(job.threads)
+    start = time.perf_counter()
+    with tracking.open_run(
+        Path(job.runs),
+        "analyze",
+        job.name,
+        job.identity,
+        label=job.title,
+        study=job.study,
+        tags=list(job.tags),
+        command=job.command,
+    ) as run:
+        if not run.finished:
+            result = analyze(
+                [_network(record) for record in job.networks],
+                [_crafted(record) for record in job.sets],
+                title=job.title,
+                seed=job.seed,
+                batch_size=job.batch_size,
+                provenance=_provenance(job),
+                sections=job.sections,
+            )
+            files = [file.relative_to(run.folder) for file in report.write(result, run.folder)]
+            report.show(result)
+            _record(job, run.folder, result)
+            cells = sum(len(table.cells) for table in result.tables)
+            seconds = round(time.perf_counter() - start, 3)
+            run.finish({"cells": cells, "summary": list(result.summary), "seconds": seconds}, [str(f) for f in files])
+        if job.results:
+            _copy_small(run.folder, Path(job.results), job)
+    print(f"the page: {run.folder / 'report.html'}", file=sys.stderr)
+    return run.folder
+
+
+def _network(record: RunRecord) -> Network:
+    if "errors" not in record.result:
+        raise UserError(f"{record.folder} is a debug run without counted errors; train it without debug=")
+    return Network(
+        label=record.label,
+        name=record.name,
+        module=load_model(record.verify("model.ckpt")),
+        errors=record.result["errors"],
+        config=record.config,
+        folder=str(record.folder),
+        command=str(record.info.get("command", "")),
+        facts=_facts(record),
+    )
+
+
+def _crafted(record: RunRecord) -> CraftedSet:
+    return CraftedSet(
+        name=record.name,
+        load=lambda: AdversarialSet.load(record.verify("set.safetensors")),
+        config=record.config,
+        folder=str(record.folder),
+        command=str(record.info.get("command", "")),
+        facts=_facts(record),
+    )
+
+
+def _facts(record: RunRecord) -> dict[str, Any]:
+    return {"commit": record.info.get("commit"), "seconds": record.result.get("seconds")}
+
+
+def _provenance(job: ReportJob) -> dict[str, Any]:
+    facts = tracking.provenance()
+    spent = sum(one.result.get("seconds", 0) for one in (*job.networks, *job.sets))
+    return {**facts, "command": job.command or facts["command"], "seconds of training and attacks": round(spent, 1)}
+
+
+def _record(job: ReportJob, folder: Path, result: AnalysisResult) -> None:
+    """The summary and the tables (transfer matrices among them) to W&B."""
+    with tracking.start_wandb(
+        folder=folder,
+        name=job.name,
+        group=job.study,
+        job_type="analyze",
+        config=job.identity,
+        tags=job.tags,
+        mode=job.logger["mode"] if job.logger["wandb"] else "disabled",
+        project=job.logger["project"],
+    ) as run:
+        if not run.active:
+            return
+        for table in result.tables:
+            rows = [
+                [row, *(None if (cell := table.cells.get((row, c))) is None else cell.value for c in table.columns)]
+                for row in table.rows
+            ]
+            run.log_table(f"analyze/{table.key}", [table.row_header, *table.columns], rows)
+        for figure in result.figures:
+            run.log_images(f"analyze/{figure.key}", [folder / "figures" / f"{figure.key}.png"], [figure.title])
+
+
+def _copy_small(folder: Path, target: Path, job: ReportJob) -> None:
+    """Copy the small tables and pictures for the reader of the repository, with what made them."""
+    for kind in ("tables", "figures"):
+        shutil.rmtree(target / kind, ignore_errors=True)
+        for file in sorted((folder / kind).glob("*.*")):
+            if file.stat().st_size <= SMALL:
+                (target / kind).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target / kind / file.name)
+    shutil.copyfile(folder / "report.md", target / "report.md")
+    info = json.loads((folder / "run.json").read_text())
+    kept = ("command", "commit", "dirty", "versions", "python", "platform", "cpus", "started", "seconds")
+    made = {key: info.get(key) for key in kept}
+    made["runs"] = {
+        one.name: {"command": one.info.get("command"), "seconds": one.result.get("seconds"), "config": one.config}
+        for one in (*job.networks, *job.sets)
+    }
+    tracking.write_atomic(target / "provenance.json", json.dumps(made, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,53 @@
+"""The state of the model around an attack, and the chunk size."""
+
+import pytest
+import torch
+from torch import nn
+
+from intriguing.attacks import evaluating, frozen, lbfgs
+from intriguing.attacks.base import default_chunk_size
+from tests.attacks.networks import curved_network, images
+
+
+def test_frozen_and_evaluating_give_each_part_its_own_state_back():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.Linear(2, 2))
+    model.train()
+    model[1].eval()
+    model[0].weight.requires_grad_(False)
+    with pytest.raises(RuntimeError, match="from inside"), frozen(model), evaluating(model):
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        assert not any(module.training for module in model.modules())
+        raise RuntimeError("from inside")
+    assert [parameter.requires_grad for parameter in model.parameters()] == [False, True, True, True]
+    assert [module.training for module in model.modules()] == [True, True, False, True]
+
+
+def test_an_attack_leaves_the_model_as_it_was():
+    model = curved_network().train()
+    before = [parameter.clone() for parameter in model.parameters()]
+    lbfgs(model, images(2, dtype=torch.float32), torch.tensor([0, 1]), c_tolerance=1.0)
+    assert model.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_an_attack_works_where_gradients_are_off():
+    model, inputs = curved_network(), images(2, dtype=torch.float32)
+    with torch.no_grad():
+        result = lbfgs(model, inputs, torch.tensor([0, 1]))
+    assert result.success.all()
+
+
+def test_the_chunk_shrinks_with_what_the_model_keeps():
+    class Wide(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.width = width
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1).repeat(1, self.width).sigmoid()[:, :2]
+
+    inputs = images(3, dtype=torch.float32)
+    narrow, wide = (default_chunk_size(Wide(width), inputs, 20) for width in (1, 1000))
+    assert narrow > 20 * wide > 0
+    assert default_chunk_size(Wide(1), inputs, 20000) < narrow

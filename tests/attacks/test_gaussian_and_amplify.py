@@ -1,0 +1,59 @@
+"""Noise and scaled perturbations."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from intriguing.attacks import amplify, gaussian
+from intriguing.metrics import distortion
+from tests.attacks.networks import images
+
+
+def test_gaussian_noise_has_its_stddev_and_leaves_the_box():
+    inputs = torch.rand(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    noisy = gaussian(inputs, 0.3, generator=torch.Generator().manual_seed(1))
+    noise = noisy - inputs
+    assert float(noise.std()) == pytest.approx(0.3, rel=0.02)
+    assert abs(float(noise.mean())) < 0.01
+    assert noisy.min() < 0
+    assert noisy.max() > 1
+
+
+def test_clipping_and_seeds():
+    inputs = images(3)
+    clipped = gaussian(inputs, 1.0, clip=True, generator=torch.Generator().manual_seed(1))
+    free = gaussian(inputs, 1.0, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(clipped, free.clamp(0, 1))
+    assert torch.equal(gaussian(inputs, 0.0), inputs)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), stddev=st.floats(0.001, 2.0))
+def test_amplified_perturbations_have_the_size_asked_for(seed, stddev):
+    inputs, adv_inputs = images(4, seed=seed), images(4, seed=seed + 1)
+    adv_inputs[3] = inputs[3]
+    amplified = amplify(inputs, adv_inputs, stddev)
+    expected = torch.tensor([stddev, stddev, stddev, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(distortion(inputs, amplified), expected)
+    cosine = torch.cosine_similarity((amplified - inputs)[:3].flatten(1), (adv_inputs - inputs)[:3].flatten(1))
+    torch.testing.assert_close(cosine, torch.ones(3, dtype=torch.float64))
+
+
+def test_amplify_clips_on_request():
+    inputs, adv_inputs = images(4), images(4, seed=9)
+    free = amplify(inputs, adv_inputs, 1.0)
+    assert free.max() > 1
+    assert torch.equal(amplify(inputs, adv_inputs, 1.0, clip=True), free.clamp(0, 1))
+
+
+def test_wrong_calls_are_refused():
+    inputs = images(2)
+    with pytest.raises(ValueError, match="stddev"):
+        gaussian(inputs, -0.1)
+    with pytest.raises(ValueError, match="stddev"):
+        amplify(inputs, inputs, float("inf"))
+    with pytest.raises(ValueError, match="adv_inputs of shape"):
+        amplify(inputs, inputs[:1], 0.1)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        gaussian(inputs + 1, 0.1)

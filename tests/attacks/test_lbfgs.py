@@ -1,0 +1,217 @@
+"""The paper's attack against closed forms, SciPy and brute force."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from torch import nn
+
+from intriguing.attacks import lbfgs
+from tests.attacks.networks import curved_network, images, linear_network
+
+
+def other_class(model: nn.Module, inputs: torch.Tensor, shift: int = 1) -> torch.Tensor:
+    logits = model(inputs)
+    return (logits.argmax(dim=1) + shift) % logits.shape[1]
+
+
+def test_far_from_the_box_two_linear_classes_give_the_distance_to_the_boundary():
+    model = linear_network(scale=2.0)
+    inputs = images(8, low=0.45, high=0.55)
+    targets = other_class(model, inputs)
+    result = lbfgs(model, inputs, targets, c_tolerance=1e-4, tolerance=1e-3)
+    logits = model(inputs).detach()
+    gap = (logits[:, 0] - logits[:, 1]).abs()
+    exact = gap / (model[1].weight[0] - model[1].weight[1]).norm() / math.sqrt(16)
+    assert result.success.all()
+    torch.testing.assert_close(result.distortion, exact.detach(), rtol=1e-3, atol=0)
+    assert (result.distortion >= exact * (1 - 1e-9)).all()
+
+
+def test_with_the_box_two_linear_classes_give_the_quadratic_programme():
+    model = linear_network(scale=1.0, seed=3)
+    inputs = images(6, seed=5).round()  # every pixel at a bound
+    targets = other_class(model, inputs)
+    result = lbfgs(model, inputs, targets, c_tolerance=1e-4, tolerance=1e-3)
+    weight, bias = (p.detach().numpy() for p in (model[1].weight, model[1].bias))
+    for row in range(6):
+        x, target = inputs[row].flatten().numpy(), int(targets[row])
+        w, b = weight[target] - weight[1 - target], bias[target] - bias[1 - target]
+        exact = minimize(
+            lambda z, x=x: ((z - x) @ (z - x), 2 * (z - x)),
+            np.full(16, 0.5),
+            jac=True,
+            method="SLSQP",
+            bounds=[(0, 1)] * 16,
+            constraints={"type": "ineq", "fun": lambda z, w=w, b=b: w @ z + b, "jac": lambda _, w=w: w},
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        distance = float(result.distortion[row]) * 4
+        assert distance == pytest.approx(math.sqrt(exact.fun), rel=2e-3)
+
+
+def scipy_search(model: nn.Module, image: torch.Tensor, target: torch.Tensor) -> float:
+    """The same problem by SciPy's L-BFGS-B and plain bisection of log c; the distortion found."""
+    origin = image.flatten()
+    low, high, best = math.log(1e-6), math.log(1e4), math.inf
+
+    def objective(point: np.ndarray, c: float):
+        x = torch.tensor(point, requires_grad=True)
+        loss = c * (x - origin).square().sum() + F.cross_entropy(model(x.view(1, 1, 4, 4)), target[None])
+        (gradient,) = torch.autograd.grad(loss, x)
+        return float(loss.detach()), gradient.numpy()
+
+    for _ in range(40):
+        middle = (low + high) / 2
+        answer = minimize(
+            objective,
+            origin.numpy(),
+            args=(math.exp(middle),),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0, 1)] * 16,
+            options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 2000},
+        )
+        x = torch.tensor(answer.x)
+        if int(model(x.view(1, 1, 4, 4)).argmax()) == int(target):
+            low, best = middle, min(best, float((x - origin).square().mean().sqrt()))
+        else:
+            high = middle
+    return best
+
+
+def test_a_curved_network_gives_scipys_distortion():
+    model, inputs = curved_network(dtype=torch.float64), images(6)
+    targets = other_class(model, inputs)
+    result = lbfgs(model, inputs, targets, c_tolerance=1e-3, tolerance=1e-2)
+    reference = torch.tensor([scipy_search(model, x, t) for x, t in zip(inputs, targets, strict=True)])
+    assert result.success.all()
+    assert result.distortion.mean() <= 1.005 * reference.mean()
+
+
+def test_success_and_distortion_are_those_of_the_returned_images():
+    model, inputs = curved_network(), images(40, dtype=torch.float32)
+    targets = other_class(model, inputs, 2)
+    result = lbfgs(model, inputs, targets)
+    assert len(result) == 40
+    assert torch.equal(result.success, model(result.adv_inputs).argmax(dim=1) == targets)
+    rms = (result.adv_inputs - inputs).flatten(1).square().mean(dim=1).sqrt()
+    torch.testing.assert_close(result.distortion[result.success], rms[result.success])
+    assert result.c is not None
+    assert (result.c[result.success] > 0).all()
+    assert (result.num_forwards > result.num_backwards).all()
+
+
+def test_a_fine_search_over_c_beats_a_coarse_one():
+    model, inputs = curved_network(), images(20, dtype=torch.float32)
+    targets = other_class(model, inputs)
+    coarse = lbfgs(model, inputs, targets, c_factor=2.0, c_tolerance=1.0)
+    fine = lbfgs(model, inputs, targets)
+    assert fine.distortion.mean() < coarse.distortion.mean()
+    assert fine.num_forwards.sum() > coarse.num_forwards.sum()
+
+
+def test_images_already_in_their_target_class_are_returned_as_they_are():
+    model, inputs = curved_network(), images(5, dtype=torch.float32)
+    targets = model(inputs).argmax(dim=1)
+    targets[4] = (targets[4] + 1) % 4
+    result = lbfgs(model, inputs, targets)
+    assert torch.equal(result.adv_inputs[:4], inputs[:4])
+    assert result.distortion[:4].tolist() == [0.0] * 4
+    assert result.success[:4].all()
+    assert result.c is not None
+    assert result.c[:4].isinf().all()
+    assert result.distortion[4] > 0
+
+
+def test_unreachable_targets_fail_and_leave_the_image():
+    model = linear_network(3)
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].bias.copy_(torch.tensor([1.0, 0.0, -1.0]))
+    inputs = images(3)
+    result = lbfgs(model, inputs, torch.tensor([1, 2, 0]))
+    assert result.success.tolist() == [False, False, True]
+    assert result.distortion.tolist() == [math.inf, math.inf, 0.0]
+    assert torch.equal(result.adv_inputs, inputs)
+    assert result.c is not None
+    assert result.c.isnan().tolist() == [True, True, False]
+
+
+@settings(deadline=None, max_examples=8)
+@given(seed=st.integers(0, 500), shift=st.integers(1, 3))
+def test_the_box_is_never_left(seed, shift):
+    model, inputs = curved_network(seed=seed), images(4, seed=seed, dtype=torch.float32)
+    seen = []
+    model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))
+    result = lbfgs(model, inputs, other_class(model, inputs, shift), c_tolerance=0.1)
+    everything = torch.cat([*seen, result.adv_inputs])
+    assert everything.min() >= 0
+    assert everything.max() <= 1
+    assert (result.success == result.distortion.isfinite()).all()
+
+
+@settings(deadline=None, max_examples=6)
+@given(seed=st.integers(0, 500), chunk_size=st.integers(1, 7))
+def test_an_image_does_not_depend_on_its_chunk(seed, chunk_size):
+    model, inputs = curved_network(seed=seed, dtype=torch.float64), images(7, seed=seed)
+    targets = other_class(model, inputs)
+    together, apart = (lbfgs(model, inputs, targets, chunk_size=size) for size in (None, chunk_size))
+    torch.testing.assert_close(apart.distortion, together.distortion, rtol=1e-4, atol=1e-9)
+
+
+def test_never_worse_than_any_success_it_saw():
+    model, inputs = curved_network(seed=7), images(6, dtype=torch.float32)
+    targets = other_class(model, inputs)
+    nearest = torch.full((6,), torch.inf)
+
+    def watch(_, arguments, logits):
+        x = arguments[0].detach()
+        if len(x) != 6:
+            return  # rows have left; which they are is not told
+        reached = logits.detach().argmax(dim=1) == targets
+        distance = (x - inputs).flatten(1).square().mean(dim=1).sqrt()
+        nearest.copy_(torch.where(reached, torch.minimum(nearest, distance), nearest))
+
+    handle = model.register_forward_hook(watch)
+    result = lbfgs(model, inputs, targets)
+    handle.remove()
+    assert (result.distortion <= nearest * (1 + 1e-4)).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings_", "error", "message"),
+    [
+        ({"inputs": images(2) + 0.5}, {}, ValueError, r"inputs in \[0, 1\]"),
+        ({"inputs": images(2) * torch.nan}, {}, ValueError, r"inputs in \[0, 1\]"),
+        ({"inputs": images(2).long()}, {}, TypeError, "floating-point"),
+        ({"inputs": images(2)[:0]}, {}, ValueError, "at least one image"),
+        ({"targets": torch.tensor([0, 2])}, {}, ValueError, r"targets in 0\.\.1"),
+        ({"targets": torch.tensor([-1, 1])}, {}, ValueError, r"targets in 0\.\.1"),
+        ({"targets": torch.tensor([0.0, 1.0])}, {}, TypeError, "integer"),
+        ({"targets": torch.tensor([0])}, {}, ValueError, r"targets of shape \(2,\)"),
+        ({"model": nn.Flatten(0)}, {}, ValueError, r"logits of shape \(N, K\)"),
+        ({}, {"chunk_size": 0}, ValueError, "chunk_size"),
+        ({}, {"c_start": 0.0}, ValueError, "c_start"),
+        ({}, {"c_factor": 1.0}, ValueError, "c_factor"),
+        ({}, {"history_size": 0}, ValueError, "history_size"),
+    ],
+)
+def test_wrong_calls_are_refused_in_one_line(arguments, settings_, error, message):
+    right = {"model": linear_network(), "inputs": images(2), "targets": torch.tensor([0, 1])} | arguments
+    with pytest.raises(error, match=message) as caught:
+        lbfgs(right["model"], right["inputs"], right["targets"], **settings_)
+    assert "\n" not in str(caught.value)
+
+
+def test_non_finite_logits_are_refused():
+    model = linear_network()
+    with torch.no_grad():
+        model[1].bias[0] = torch.nan
+    with pytest.raises(ValueError, match="finite logits"):
+        lbfgs(model, images(2), torch.tensor([0, 1]))
