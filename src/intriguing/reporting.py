@@ -60,7 +60,9 @@ class ReportJob:
             UserError: a value that cannot be right, or a pattern that matches nothing.
         """
         study = config["study"]
-        sections = config["sections"]
+        sections = SECTIONS
+        if config["sections"] is not None:
+            sections = tuple(choice("section", one, SECTIONS) for one in config["sections"])
         if study is None and not config["networks"]:
             raise UserError("nothing to analyse: give study=quickstart, study=paper, or networks='runs/train/*'")
         if config["processes"] is not None:
@@ -72,7 +74,7 @@ class ReportJob:
             title=str(study["title"] if study else f"Analysis {name}"),
             networks=() if study else tuple(_find(config["networks"], "train")),
             sets=() if study or not config["sets"] else tuple(_find(config["sets"], "attack")),
-            sections=SECTIONS if sections is None else tuple(choice("section", one, SECTIONS) for one in sections),
+            sections=sections,
             batch_size=whole("batch_size", config["batch_size"], 1),
             seed=whole("seed", config["seed"], 0),
             threads=whole("threads", config["threads"], 1),

@@ -208,6 +208,13 @@ class AnalysisResult:
         return {figure.key: figure for figure in self.figures}[key]
 
 
+def fact_text(value: Any) -> str:
+    """A fact about a run or an analysis in one line: a mapping as "torch 2.15.0, numpy 2.4.6"."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {fact_text(inner)}" for name, inner in value.items())
+    return ", ".join(map(fact_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def _record(table: str, row: str, column: str, cell: Cell) -> dict[str, Any]:
     digits = 6 if cell.quantity == "distortion" else 4
     is_distortion = cell.quantity == "distortion"

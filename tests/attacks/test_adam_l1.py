@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from attack_networks import curved_network, images, linear_network
 
 from intriguing.attacks import adam_l1, lbfgs
-from tests.attacks.networks import curved_network, images, linear_network
 
 
 def attack(model, inputs, targets, *, seed=0, **settings):

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from attack_networks import images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intriguing.attacks import amplify, gaussian
 from intriguing.metrics import distortion
-from tests.attacks.networks import images
 
 
 def test_gaussian_noise_has_its_stddev_and_leaves_the_box():

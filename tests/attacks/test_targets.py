@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from attack_networks import curved_network, images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intriguing.attacks import choose_targets, closest, lbfgs
-from tests.attacks.networks import curved_network, images
 
 LOGITS = torch.tensor([[5.0, 1.0, 3.0, 2.0], [0.0, 4.0, 1.0, 9.0]])
 

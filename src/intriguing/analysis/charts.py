@@ -10,7 +10,7 @@ from intriguing.analysis.cells import FULL, display_labels, pool_of, variants
 from intriguing.analysis.curves import Curve
 from intriguing.analysis.drawing import BLUE, COLOURS, FAINT, GREY, INK, MARKERS, ORANGE, canvas, png, style, svg
 from intriguing.analysis.inputs import Network
-from intriguing.analysis.measure import MeasuredSet, short
+from intriguing.analysis.measure import MeasuredSet, short, size_text
 from intriguing.results import Cell, Figure, Table
 
 _TICKS = (0, 1, 5, 10, 25, 50, 75, 100)
@@ -156,7 +156,7 @@ def distortion_figure(sets: Sequence[MeasuredSet], networks: Sequence[Network], 
     order = [*paper.TABLE_1, *paper.TABLE_3]
     keys = sorted(groups, key=lambda k: (k[0], order.index(k[1]) if k[1] in order else len(order), k))
     values = {key: np.concatenate([s.distortion.numpy() for s in groups[key]]) for key in keys}
-    edges = np.linspace(0, max(float(np.quantile(v, 0.995)) for v in values.values()) * 1.08, 49)
+    edges = np.linspace(0, max(float(v.max()) for v in values.values()) * 1.01 or 1.0, 61)
     with style():
         figure = canvas(8.6, 0.72 * len(keys) + 0.9)
         rows = figure.subplots(len(keys), 1, sharex=True, squeeze=False)[:, 0]
@@ -187,7 +187,7 @@ def _histogram(axes: Axes, label: str, values: np.ndarray, edges: np.ndarray, pr
     axes.set(yticks=[], xlim=(0, edges[-1]))
     axes.spines["left"].set_visible(False)
     axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    beside = f"mean {short(round(mean, 4))}" + (f", paper {short(printed)}" if printed is not None else "")
+    beside = f"mean {size_text(mean)}" + (f", paper {short(printed)}" if printed is not None else "")
     axes.text(1, 0.9, beside, transform=axes.transAxes, ha="right", va="top", fontsize=9)
 
 

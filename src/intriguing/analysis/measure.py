@@ -105,8 +105,11 @@ class MeasuredSet:
 
     @property
     def attack_key(self) -> str:
-        """All parameters of the attack but its seed, in one canonical string."""
-        return json.dumps({k: v for k, v in self.attack.items() if k != "seed"}, sort_keys=True, default=str)
+        """All parameters that make this attack another attack, in one canonical string."""
+        settings = self.attack.get("settings")
+        flat = {**self.attack, **(settings if isinstance(settings, Mapping) else {})}
+        kept = {k: v for k, v in flat.items() if k not in ("seed", "amplify", "settings")}
+        return json.dumps(kept, sort_keys=True, default=str)
 
 
 def measure(
@@ -147,7 +150,7 @@ def measure(
     amplify = metadata.get("amplify")
     label = str(source["label"]) if source else _gaussian_label(metadata, distortion)
     run_label = label if amplify is None else f"{label}, amplified to {short(amplify)}"
-    subset = str(metadata.get("data", {}).get("subset", "test"))
+    subset = _subset(metadata)
     return MeasuredSet(
         name=crafted.name,
         source=str(source["name"]) if source else None,
@@ -181,6 +184,17 @@ def predict_wrong(module: nn.Module, inputs: Tensor, labels: Tensor, *, batch_si
 def short(value: float) -> str:
     """0.1 as the paper writes it: ".1"."""
     return f"{value:g}".removeprefix("0") if 0 < value < 1 else f"{value:g}"
+
+
+def size_text(distortion: float) -> str:
+    """A distortion to three decimals, ".062"."""
+    return f"{distortion:.3f}".removeprefix("0")
+
+
+def _subset(metadata: Mapping[str, Any]) -> str:
+    """Which images a set was made from; for a network of the full split its training images are all of them."""
+    subset, source = str(metadata.get("data", {}).get("subset", "test")), metadata.get("source")
+    return "train" if subset == "full" and (not source or source.get("split", "full") == "full") else subset
 
 
 def _gaussian_label(metadata: Mapping[str, Any], distortion: Tensor) -> str:

@@ -64,6 +64,8 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
         tags=list(job.tags),
         command=job.command,
     ) as run:
+        if run.finished:
+            return run.folder
         shards = run.folder / "shards"
         if plain is not None:
             made = _amplified(job, plain)

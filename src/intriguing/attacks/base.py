@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +42,15 @@ class AttackResult:
     @staticmethod
     def cat(results: list[AttackResult]) -> AttackResult:
         """One result from those of consecutive chunks."""
-        columns = {field.name: [getattr(result, field.name) for result in results] for field in fields(AttackResult)}
-        return AttackResult(**{k: None if v[0] is None else torch.cat(v) for k, v in columns.items()})
+        constants = [result.c for result in results if result.c is not None]
+        return AttackResult(
+            adv_inputs=torch.cat([result.adv_inputs for result in results]),
+            success=torch.cat([result.success for result in results]),
+            distortion=torch.cat([result.distortion for result in results]),
+            c=torch.cat(constants) if constants else None,
+            num_forwards=torch.cat([result.num_forwards for result in results]),
+            num_backwards=torch.cat([result.num_backwards for result in results]),
+        )
 
 
 @contextmanager
@@ -93,7 +100,7 @@ def check_classes(name: str, classes: Tensor, logits: Tensor) -> None:
         raise TypeError(f"expected {name} as an integer tensor, got {_kind(classes)}")
     if classes.shape != logits.shape[:1]:
         raise ValueError(f"expected {name} of shape {(len(logits),)}, got {tuple(classes.shape)}")
-    if len(classes) and not (0 <= int(classes.min()) and int(classes.max()) < logits.shape[1]):
+    if len(classes) and not (int(classes.min()) >= 0 and int(classes.max()) < logits.shape[1]):
         raise ValueError(
             f"expected {name} in 0..{logits.shape[1] - 1}, got {int(classes.min())} to {int(classes.max())}"
         )

@@ -46,7 +46,7 @@ def lbfgs(
     Args:
         model: images in [0, 1] of any shape to logits (N, K).
         inputs: (N, ...) in [0, 1].
-        targets: (N,) integers in 0..K-1. An image that is already in its target class is returned as it is, distortion 0.
+        targets: (N,) integers in 0..K-1; an image already in its target class is returned as it is, distortion 0.
         c_start: first c.
         c_min: an image with no success at this c has failed.
         c_max: no larger c is tried.
@@ -179,8 +179,8 @@ def _start(
         num_c=count.clone(),
         iterations_before=count.clone(),
         best=origin.clone(),
-        best_distance=torch.where(already, 0.0, torch.inf),
-        best_c=torch.where(already, torch.inf, torch.nan),
+        best_distance=torch.where(already, zero, torch.inf),
+        best_c=torch.where(already, zero + torch.inf, torch.nan),
         num_evaluations=count + 1,
     )
     return search, state

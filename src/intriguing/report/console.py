@@ -19,28 +19,19 @@ def show(result: AnalysisResult, console: Console | None = None) -> None:
     """
     console = console or Console()
     for table in result.tables:
+        console.print(Text(f"\n{table.title}", style="bold"))
         console.print(grid(table, comparable=result.comparable))
+        legend = "measured above the paper's · ✓ the 95 % intervals meet, ≠ they do not"
+        about = legend if table.source else "95 % interval below"
+        console.print(Text(f"{table.sample} · {about}", style="dim"))
+    console.print()
     for sentence in result.summary:
         console.print(f"• {sentence}", highlight=False, markup=False)
 
 
 def grid(table: Table, *, comparable: bool = True) -> Grid:
-    """One table for a rich console."""
-    title = Text(table.title, style="bold", justify="left")
-    legend = (
-        "measured above the paper's · ✓ the 95 % intervals meet, ≠ they do not"
-        if table.source
-        else "95 % interval below"
-    )
-    drawn = Grid(
-        title=title,
-        caption=Text(f"{table.sample} · {legend}", style="dim", justify="left"),
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        caption_justify="left",
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    """The cells of one table for a rich console."""
+    drawn = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     drawn.add_column(Text(_folded(table.row_header)), min_width=max(len(_first_line(row)) for row in table.rows))
     for column in table.columns:
         drawn.add_column(Text(_folded(column)), justify="right")

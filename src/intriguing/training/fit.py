@@ -6,6 +6,8 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +54,13 @@ def fit(job: TrainingJob) -> Path:
         study=job.study,
         tags=list(job.tags),
         command=job.command,
-    ) as run, _wandb(job, folder) as wandb_run:
-        _train(job, model, data, folder, wandb_run)
-        if job.trainer.get("fast_dev_run"):
-            run.finish({"debug": job.debug}, [])
-            return folder
-        _export(folder / "checkpoints" / f"{job.keep}.ckpt", folder / "model.ckpt")
-        errors = count_errors(load_model(folder / "model.ckpt"), data)
-        wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
-        wandb_run.summarise({f"errors/{name}": k / n for name, (k, n) in errors.items()})
-        seconds = round(time.perf_counter() - start, 3)
-        run.finish({"errors": errors, "epochs": job.trainer["max_epochs"], "seconds": seconds}, ["model.ckpt"])
+    ) as run:
+        if not run.finished:
+            with _wandb(job, folder) as wandb_run:
+                _train(job, model, data, folder, wandb_run)
+                result, artifacts = _conclude(job, data, folder, wandb_run)
+            result["seconds"] = round(time.perf_counter() - start, 3)
+            run.finish(result, artifacts)
     return folder
 
 
@@ -74,6 +72,19 @@ def build_model(job: TrainingJob, data: ImageData) -> Classifier:
         )
     except (TypeError, ValueError) as error:
         raise UserError(f"model.settings of {job.label}: {str(error).split('__init__() ')[-1]}") from error
+
+
+def _conclude(
+    job: TrainingJob, data: ImageData, folder: Path, wandb_run: tracking.WandbRun
+) -> tuple[dict[str, Any], list[str]]:
+    """Write ``model.ckpt`` and count its errors: the run's result and its artifacts."""
+    if job.trainer.get("fast_dev_run"):
+        return {"debug": job.debug}, []
+    _export(folder / "checkpoints" / f"{job.keep}.ckpt", folder / "model.ckpt")
+    errors = count_errors(load_model(folder / "model.ckpt"), data)
+    wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
+    wandb_run.summarise({f"errors/{name}": k / n for name, (k, n) in errors.items()})
+    return {"errors": errors, "epochs": job.trainer["max_epochs"]}, ["model.ckpt"]
 
 
 def _wandb(job: TrainingJob, folder: Path) -> tracking.WandbRun:
@@ -90,10 +101,6 @@ def _wandb(job: TrainingJob, folder: Path) -> tracking.WandbRun:
 
 
 def _train(job: TrainingJob, model: Classifier, data: ImageData, folder: Path, wandb_run: tracking.WandbRun) -> None:
-    # Tips, the table of devices and hints on workers are noise beside a progress bar.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*", category=FutureWarning)
     options = dict(job.trainer)
     bar = options.pop("enable_progress_bar", "auto")
     show_bar = sys.stderr.isatty() if bar == "auto" else bool(bar)
@@ -118,8 +125,23 @@ def _train(job: TrainingJob, model: Classifier, data: ImageData, folder: Path, w
         use_distributed_sampler=False,  # BatchIndices gives each process its share of every batch
         default_root_dir=folder,
     )
-    trainer.fit(model, datamodule=data, ckpt_path=last)
-    trainer.test(model, datamodule=data, verbose=show_bar)
+    with _quiet():
+        trainer.fit(model, datamodule=data, ckpt_path=last)
+        trainer.test(model, datamodule=data, verbose=show_bar)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Lightning says about choices that are made on purpose here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            ".*does not have many workers.*",  # a batch is one index operation: workers would only cost
+            "Checkpoint directory .* exists and is not empty.*",  # a resumed run
+            ".*treespec, LeafSpec.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def _checkpoints(folder: Path, monitor: str) -> ModelCheckpoint:

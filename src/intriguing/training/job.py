@@ -87,7 +87,7 @@ class TrainingJob:
         normaliser = _normaliser(config["weight_decay"]["normaliser"])
         trainer = _trainer(config)
         settings = {**model["settings"], "weight_decay": decay, "normaliser": normaliser}
-        settings["label"] = _label(str(model["label"]), decay, model["weight_decay"], split["name"])
+        settings["label"] = _label(model, decay, split["name"])
         identity = {
             "data": {
                 "name": data["name"],
@@ -105,7 +105,7 @@ class TrainingJob:
         }
         return cls(
             runs=str(config["runs"]),
-            name=str(config["name"]) if config["name"] else _name(identity, model["weight_decay"], extras),
+            name=str(config["name"]) if config["name"] else _name(identity, model, extras),
             label=settings["label"],
             identity=identity,
             data={
@@ -157,20 +157,20 @@ def _lambdas(decay: list[float]) -> list[str]:
     return [short_number(value) for value in (decay[:1] if len(set(decay)) == 1 else decay)]
 
 
-def _is_paper(decay: list[float], paper: list[float]) -> bool:
-    """Are these the lambdas that the network's name implies? Those of FC10 are always spelt out."""
-    return len(decay) > 1 and decay == [float(value) for value in paper]
+def _is_paper(decay: list[float], model: dict[str, Any]) -> bool:
+    """Are these the lambdas that the network's name implies? FC10 has several rows, so its own are always spelt out."""
+    return not model["spell_lambda"] and decay == [float(value) for value in model["weight_decay"]]
 
 
-def _label(base: str, decay: list[float], paper: list[float], split: str) -> str:
-    shown = "" if _is_paper(decay, paper) else f"({','.join(_lambdas(decay))})"
-    return f"{base}{shown}" + ("'" if split == "p2" else "")
+def _label(model: dict[str, Any], decay: list[float], split: str) -> str:
+    shown = "" if _is_paper(decay, model) else f"({','.join(_lambdas(decay))})"
+    return f"{model['label']}{shown}" + ("'" if split == "p2" else "")
 
 
-def _name(identity: dict[str, Any], paper: list[float], extras: Sequence[str]) -> str:
+def _name(identity: dict[str, Any], model: dict[str, Any], extras: Sequence[str]) -> str:
     decay, data = identity["weight_decay"]["value"], identity["data"]["name"]
     parts = [f"debug-{identity['debug']}"] if identity["debug"] else []
     parts += [] if data == "mnist" else [data]
-    parts.append(identity["model"]["label"].lower().replace("-", "_"))
-    parts += [] if _is_paper(decay, paper) else ["wd" + "-".join(_lambdas(decay))]
+    parts.append(str(model["label"]).lower().replace("-", "_"))
+    parts += [] if _is_paper(decay, model) else ["wd" + "-".join(_lambdas(decay))]
     return slug("_".join([*parts, identity["split"]["name"], f"seed{identity['seed']}", *extras]))

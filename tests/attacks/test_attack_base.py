@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from attack_networks import curved_network, images
 from torch import nn
 
 from intriguing.attacks import evaluating, frozen, lbfgs
 from intriguing.attacks.base import default_chunk_size
-from tests.attacks.networks import curved_network, images
 
 
 def test_frozen_and_evaluating_give_each_part_its_own_state_back():
@@ -14,10 +14,15 @@ def test_frozen_and_evaluating_give_each_part_its_own_state_back():
     model.train()
     model[1].eval()
     model[0].weight.requires_grad_(False)
-    with pytest.raises(RuntimeError, match="from inside"), frozen(model), evaluating(model):
-        assert not any(parameter.requires_grad for parameter in model.parameters())
-        assert not any(module.training for module in model.modules())
-        raise RuntimeError("from inside")
+
+    def fail() -> None:
+        with frozen(model), evaluating(model):
+            assert not any(parameter.requires_grad for parameter in model.parameters())
+            assert not any(module.training for module in model.modules())
+            raise RuntimeError("from inside")
+
+    with pytest.raises(RuntimeError, match="from inside"):
+        fail()
     assert [parameter.requires_grad for parameter in model.parameters()] == [False, True, True, True]
     assert [module.training for module in model.modules()] == [True, True, False, True]
 

@@ -16,12 +16,13 @@ def linear_network(num_classes: int = 2, shape: tuple[int, ...] = (1, 4, 4), *, 
 
 
 def curved_network(*, seed: int = 0, dtype: torch.dtype = torch.float32):
-    """A random 16-12-4 network of sigmoid units, with decided answers."""
+    """A random 16-12-4 network of sigmoid units; at mid-grey all logits are 0, so that every class is somewhere."""
     generator = torch.Generator().manual_seed(seed)
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.Sigmoid(), nn.Linear(12, 4))
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(2 * torch.randn(parameter.shape, generator=generator))
+        for layer, centre in ((network[1], 0.5), (network[3], 0.5)):
+            layer.weight.copy_(2 * torch.randn(layer.weight.shape, generator=generator))
+            layer.bias.copy_(-centre * layer.weight.sum(dim=1))
     return network.to(dtype).eval()
 
 

@@ -1,0 +1,216 @@
+import math
+
+import pytest
+import torch
+
+from intriguing.analysis import analyze, paper
+from intriguing.analysis.measure import BLOCK, measure
+from intriguing.errors import UserError
+from intriguing.metrics import distortion, wilson_interval
+
+TABLES = ("table1", "table2", "table3", "table4", "transfer", "lambda")
+GAUSSIAN = {"name": "gaussian", "stddev": 0.1}
+
+
+def values(table):
+    return {place: (cell.k, cell.n) for place, cell in table.cells.items() if cell.quantity != "distortion"}
+
+
+def test_table_2_holds_the_planted_counts(network, crafted):
+    one, two = network("FC10(1e-4)", 0), network("FC100-100-10", 1, confused=[9])
+    sets = [
+        crafted(one, {0: 40, 1: 13}),
+        crafted(two, {1: 40}),
+        crafted(None, {0: 5}, attack=GAUSSIAN),
+    ]
+    result = analyze([two, one], sets, title="planted", sections=TABLES)
+
+    table = result.table("table2")
+    assert table.rows == ("FC10(1e-4)", "FC100-100-10", "Gaussian .1")
+    assert table.columns == ("FC10(1e-4)", "FC100-100-10", paper.DISTORTION)
+    # `two` takes every 9 for a 0: the first 13 images are wrong because of the change (one of them a 9), and the other
+    # three nines anyway.
+    assert values(table) == {
+        ("FC10(1e-4)", "FC10(1e-4)"): (40, 40),
+        ("FC10(1e-4)", "FC100-100-10"): (13 + 3, 40),
+        ("FC100-100-10", "FC10(1e-4)"): (0, 40),
+        ("FC100-100-10", "FC100-100-10"): (40, 40),
+        ("Gaussian .1", "FC10(1e-4)"): (5, 40),
+        ("Gaussian .1", "FC100-100-10"): (4, 40),
+    }
+    cell = table.cells["FC10(1e-4)", "FC100-100-10"]
+    assert cell.value == pytest.approx(40)
+    assert cell.interval == pytest.approx([100 * end for end in wilson_interval(16, 40)])
+    assert cell.paper == 2
+    assert cell.paper_interval == pytest.approx([100 * end for end in wilson_interval(5, 256)])
+    assert cell.meets is False
+    assert cell.sign == "≠"
+    assert [table.cells[label, label].own for label in table.rows[:2]] == [True, True]
+    # one pixel of 16 changed by .1 (and by .9 where 9 becomes 0), and a second pixel on 13 images
+    assert table.cells["FC100-100-10", paper.DISTORTION].value == pytest.approx((0.9 * 0.1 + 0.1 * 0.9) / 4)
+
+    clean = values(result.table("table2_excess_clean"))
+    assert clean["FC10(1e-4)", "FC100-100-10"] == (16 - 4, 40)
+    assert clean["FC100-100-10", "FC100-100-10"] == (36, 40)
+    assert clean["Gaussian .1", "FC10(1e-4)"] == (5, 40)
+    assert "Gaussian .1" not in result.table("table2_excess_noise").rows
+
+
+def test_seeds_are_paired_and_summed(network, crafted):
+    networks = [network(label, pixel, seed=seed) for seed in (0, 3) for label, pixel in (("A", 0), ("B", 1))]
+    sets = [crafted(networks[0], {0: 40, 1: 4}), crafted(networks[2], {0: 40, 1: 6}, failed=10)]
+    sets.append(crafted(None, {1: 7}, attack=GAUSSIAN, seed=3))
+    sets.append(crafted(None, {1: 2}, attack={"name": "gaussian", "stddev": 0.3}, seed=99))
+    table = analyze(networks, sets, title="seeds", sections=["table2"]).table("table2")
+    assert values(table) == {
+        ("A", "A"): (70, 70),  # 40 of seed 0, 30 successes of seed 3
+        ("A", "B"): (10, 70),
+        ("Gaussian .1", "A"): (0, 40),  # noise of seed 3 is shown to the networks of seed 3
+        ("Gaussian .1", "B"): (7, 40),
+        ("Gaussian .3", "A"): (0, 80),  # and noise of a seed nobody has to all
+        ("Gaussian .3", "B"): (4, 80),
+    }
+    assert [(s.seed, s.k, s.n) for s in table.cells["A", "B"].by_seed] == [(0, 4, 40), (3, 6, 30)]
+    assert any("10 of 80 attacks failed" in note for note in table.notes)
+    assert "seeds 0, 3" in table.sample
+
+
+def test_tables_1_and_3_read_the_recorded_errors(network, crafted):
+    full = [network("AE400-10", 0, seed=s, errors={"full": (s, 60_000), "test": (190, 10_000)}) for s in (0, 1)]
+    half = network("FC100-100-10'", 1, split="p2")
+    sets = [crafted(full[0], {0: 40}), crafted(half, {1: 40}, subset="test")]
+    result = analyze([*full, half], sets, title="errors", sections=["table1", "table3"])
+
+    one = result.table("table1")
+    assert values(one) == {
+        ("AE400-10", paper.TRAIN_ERROR): (1, 120_000),
+        ("AE400-10", paper.TEST_ERROR): (380, 20_000),
+    }
+    assert one.cells["AE400-10", paper.TEST_ERROR].meets is True
+    assert one.cells["AE400-10", paper.TRAIN_ERROR].meets is False
+    assert one.cells["AE400-10", paper.DISTORTION].n == 40
+    assert one.agreement() == (1, 2)
+    three = result.table("table3")
+    assert values(three) == {
+        ("FC100-100-10'", paper.P1_ERROR): (1, 30),
+        ("FC100-100-10'", paper.P2_ERROR): (2, 30),
+        ("FC100-100-10'", paper.TEST_ERROR): (2, 40),
+    }
+
+
+def test_table_4_orders_rows_as_the_paper_and_judges_amplified_ones(network, crafted):
+    nets = [network("FC100-100-10", 0, split="p1"), network("FC100-100-10'", 1, split="p2")]
+    sets = [
+        crafted(nets[1], {1: 40}, subset="test"),
+        crafted(nets[0], {0: 39, 1: 20}, subset="test", amplify=0.1),
+        crafted(nets[0], {0: 40}, subset="test"),
+        crafted(None, {}, subset="test", attack={"name": "gaussian", "stddev": 0.06}),
+        crafted(None, {}, subset="test", attack=GAUSSIAN),
+    ]
+    table = analyze(nets, sets, title="halves", sections=["table4"]).table("table4")
+    assert table.rows == (
+        *("FC100-100-10", "FC100-100-10'", "Gaussian .06", "FC100-100-10, amplified to .1", "Gaussian .1"),
+    )
+    amplified = table.cells["FC100-100-10, amplified to .1", "FC100-100-10"]
+    assert (amplified.own, amplified.k, amplified.paper) == (False, 39, 100)
+    assert table.cells["FC100-100-10, amplified to .1", "FC100-100-10'"].meets is True  # 50 % of 40 against 43 %
+
+
+def test_attacks_are_kept_apart(network, crafted):
+    net = network("FC10(1)", 0)
+    slow = {"name": "lbfgs", "targets": "random", "max_iter": 50}
+    fast = {"name": "lbfgs", "targets": "random", "max_iter": 5}
+    other = {"name": "adam_l1", "targets": "random"}
+    sets = [crafted(net, {0: 40}, attack=a, name=str(i)) for i, a in enumerate((other, slow, fast))]
+    keys = [t.key for t in analyze([net], sets, title="attacks", sections=["table2"]).tables if "excess" not in t.key]
+    assert keys == [
+        *("table2", "table2_lbfgs_random_targets_max_iter_50", "table2_adam_l1_random_targets"),
+    ]
+
+
+def test_the_same_thing_twice_is_refused(network, crafted):
+    net = network("FC10(1)", 0)
+    with pytest.raises(UserError, match=r"same thing .*: first and second"):
+        analyze([net], [crafted(net, {0: 40}, name=n) for n in ("first", "second")], title="twice")
+
+
+def test_networks_of_one_label_and_seed_are_not_pooled(network, crafted):
+    one, two = network("FC10(1)", 0), network("FC10(1)", 1)
+    object.__setattr__(two, "name", "other")
+    table = analyze([one, two], [crafted(one, {0: 40})], title="labels", sections=["table2"]).table("table2")
+    assert values(table) == {
+        ("FC10(1) [fc10(1)_full_seed0]", "FC10(1) [fc10(1)_full_seed0]"): (40, 40),
+        ("FC10(1) [fc10(1)_full_seed0]", "FC10(1) [other]"): (0, 40),
+    }
+
+
+def test_other_combinations_have_tables_without_the_papers_numbers(network, crafted):
+    net = network("FC10(1)", 0)
+    result = analyze([net], [crafted(net, {0: 40}, subset="test")], title="other", sections=["transfer"])
+    table = result.table("transfer_full_test")
+    assert values(table) == {("FC10(1)", "FC10(1)"): (40, 40)}
+    assert table.agreement() == (0, 0)
+
+
+def test_lambda_curve_runs_over_the_layer_that_varies(network, crafted):
+    nets = [
+        network(f"FC100-100-10({a:g})", 0, weight_decay=[1e-5, a, 1e-6], errors={"full": (k, 100), "test": (k + 1, 50)})
+        for a, k in ((1e-1, 9), (1e-3, 2))
+    ]
+    nets.append(network("AE400-10", 1, weight_decay=[1e-6]))
+    table = analyze(nets, [crafted(nets[1], {0: 40})], title="sweep", sections=["lambda"]).table("lambda")
+    first, second = table.rows
+    assert "0.001" in first
+    assert "0.1" in second
+    assert (table.cells[first, paper.TRAIN_ERROR].k, table.cells[second, paper.TEST_ERROR].k) == (2, 10)
+    assert (first, paper.DISTORTION) in table.cells
+    assert (second, paper.DISTORTION) not in table.cells
+
+
+def test_noise_has_the_norm_of_each_perturbation_and_no_result_depends_on_the_batch_size(network, crafted):
+    net = network("FC10(1)", 0)
+    one = crafted(net, {0: 40, 3: 20}, failed=3)
+    seen = []
+
+    net.module.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].clone()))
+    whole = measure(one, [net], seed=1, batch_size=BLOCK)
+    adversarial, clean, noisy = seen
+    torch.testing.assert_close(distortion(clean, noisy), distortion(clean, adversarial))
+    seen.clear()
+    pieces = measure(one, [net], seed=1, batch_size=7)
+    assert max(len(batch) for batch in seen) == 7
+    assert pieces.outcomes == whole.outcomes
+    assert measure(one, [net], seed=2, batch_size=7).num_success == 37
+
+
+def test_an_attack_that_always_failed_leaves_empty_cells(network, crafted):
+    net = network("FC10(1)", 0)
+    result = analyze([net], [crafted(net, {}, failed=40)], title="failed")
+    assert [t.key for t in result.tables] == ["table1"]
+    assert "0 of 40 attacks succeeded" in result.summary[0]
+
+
+def test_wrong_calls_say_what_came(network, crafted):
+    net = network("FC10(1)", 0)
+    with pytest.raises(ValueError, match="table7"):
+        analyze([net], [], title="", sections=["table7"])
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        analyze([net], [], title="", batch_size=0)
+    with pytest.raises(ValueError, match="more than once"):
+        analyze([net, net], [], title="")
+
+
+def test_summary_counts_what_agrees(network, crafted):
+    net = network("FC10(1)", 0, errors={"full": (21_200, 100_000), "test": (0, 100)})
+    result = analyze([net], [crafted(net, {0: 40})], title="sum", sections=TABLES)
+    assert "1 of 2 cells (50 %; Table 1 1 of 2)" in result.summary[1]
+    elsewhere = analyze([network("FC10(1)", 0, data="digits")], [], title="sum", sections=TABLES)
+    assert not elsewhere.comparable
+    assert "for orientation" in elsewhere.summary[1]
+
+
+def test_printed_forms(network, crafted):
+    cells = analyze([network("AE400-10", 0, errors={"test": (57, 10_000)})], [], title="t").table("table1").cells
+    cell = cells["AE400-10", paper.TEST_ERROR]
+    assert (cell.text, cell.paper_text, cell.interval_text) == ("0.57", "1.9", "0.44 to 0.74")
+    assert math.isclose(cell.value, 0.57)

@@ -1,0 +1,163 @@
+"""The attack stage: what it stores is true, an interrupted one goes on, amplified and noise sets are what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from intriguing.adversarial_set import AdversarialSet
+from intriguing.attacking import AttackJob, craft
+from intriguing.checkpoints import load_model
+from intriguing.data import load_arrays
+from intriguing.errors import UserError
+from intriguing.training import TrainingJob, fit
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with two small networks, trained once for all tests of this file."""
+    from hydra import compose, initialize_config_dir
+
+    from intriguing.doors import plain
+
+    runs = tmp_path_factory.mktemp("runs")
+    conf = Path(__file__).parent.parent.parent / "conf"
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        for overrides in (["network=fc10_1e-2"], ["network=fc100_100_10_p1", "model.settings.widths=[12,9]", "model.settings.learning_rate=0.02"]):
+            config = compose(
+                "train", overrides=[f"runs={runs}", "logger=csv", "data=digits", "trainer.max_epochs=30", *overrides]
+            )
+            fit(TrainingJob.from_config(plain(config)))
+    return runs
+
+
+def _jobs(composed: Callable[..., dict], trained: Path, *overrides: str) -> list[AttackJob]:
+    checkpoints = f"checkpoints={trained}/train/*/model.ckpt"
+    return AttackJob.from_config(composed("attack", checkpoints, "limit=40", *overrides))
+
+
+@pytest.mark.parametrize("targets", ["random", "runner_up", "least_likely", "closest"])
+def test_success_and_distortion_hold_for_the_stored_images(
+    composed: Callable[..., dict], trained: Path, targets: str
+) -> None:
+    for job in _jobs(composed, trained, f"attack.targets={targets}", "subset=test"):
+        made = AdversarialSet.load(craft(job) / "set.safetensors")
+        model = load_model(job.checkpoint or "")
+        with torch.no_grad():
+            answers = model(made.adv_inputs).argmax(1)
+        assert len(made) == 40 and bool(made.success.all())
+        assert torch.equal(answers, made.targets)
+        assert bool((answers != made.labels).all())
+        root_mean_square = (made.adv_inputs - made.inputs).flatten(1).square().mean(1).sqrt()
+        torch.testing.assert_close(root_mean_square, made.distortion, atol=1e-7, rtol=1e-5)
+        assert torch.equal(made.inputs, load_arrays("digits").images["test"][made.indices])
+
+
+def test_closest_is_never_farther_than_another_rule(composed: Callable[..., dict], trained: Path) -> None:
+    found = {}
+    for rule in ("closest", "random", "runner_up"):
+        job = _jobs(composed, trained, f"attack.targets={rule}")[0]
+        found[rule] = AdversarialSet.load(craft(job) / "set.safetensors").distortion
+    assert bool((found["closest"] <= found["random"] * 1.02 + 1e-6).all())
+    assert float(found["closest"].mean()) <= float(found["runner_up"].mean()) * 1.005
+
+
+def test_training_images_of_a_half_are_those_the_network_saw(composed: Callable[..., dict], trained: Path) -> None:
+    from intriguing.data import half_indices
+
+    job = next(job for job in _jobs(composed, trained, "subset=train") if "p1" in job.name)
+    made = AdversarialSet.load(craft(job) / "set.safetensors")
+    assert set(made.indices.tolist()) <= set(half_indices(1437, "p1", 0).tolist())
+
+
+def test_an_interrupted_attack_goes_on_and_gives_the_same_set(
+    composed: Callable[..., dict], trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib
+
+    stage = importlib.import_module("intriguing.attacking.craft")
+    whole, part = (_jobs(composed, trained, "shard=16", f"runs={trained}/{name}")[0] for name in ("whole", "part"))
+    expected = (craft(whole) / "set.safetensors").read_bytes()
+
+    def stop(done: int, total: int) -> None:
+        if done > 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        craft(part, progress=stop)
+    folder = Path(part.runs) / "attack" / part.name
+    assert len(list((folder / "shards").iterdir())) == 2
+    assert not (folder / "set.safetensors").exists()
+    made = []
+    original = stage._make_shard
+    monkeypatch.setattr(stage, "_make_shard", lambda *args: made.append(args[4].start) or original(*args))
+    assert (craft(part) / "set.safetensors").read_bytes() == expected
+    assert made == [32]
+    assert not (folder / "shards").exists()
+
+
+def test_amplified_perturbations_have_the_stddev_and_the_direction(composed: Callable[..., dict], trained: Path) -> None:
+    job = _jobs(composed, trained, "attack.amplify=0.3")[0]
+    folder = craft(job)
+    made = AdversarialSet.load(folder / "set.safetensors")
+    plain = AdversarialSet.load(Path(str(folder).replace("_amplify0.3", "")) / "set.safetensors")
+    moved = plain.distortion > 0
+    torch.testing.assert_close(made.distortion[moved], torch.full((int(moved.sum()),), 0.3), atol=1e-5, rtol=0)
+    cosine = torch.cosine_similarity(
+        (made.adv_inputs - made.inputs)[moved].flatten(1), (plain.adv_inputs - plain.inputs)[moved].flatten(1)
+    )
+    torch.testing.assert_close(cosine, torch.ones_like(cosine))
+    assert made.metadata["amplify"] == 0.3 and made.metadata["clip"] is False
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_noise_has_the_stddev_and_is_clipped_only_when_asked(composed: Callable[..., dict], clip: bool) -> None:
+    (job,) = AttackJob.from_config(
+        composed("attack", "attack=gaussian", "data=digits", "subset=full", "limit=null", f"attack.clip={clip}".lower())
+    )
+    made = AdversarialSet.load(craft(job) / "set.safetensors")
+    assert len(made) == 1437 and made.metadata["source"] is None
+    inside = bool(((made.adv_inputs >= 0) & (made.adv_inputs <= 1)).all())
+    assert inside is clip
+    if not clip:
+        assert float((made.adv_inputs - made.inputs).std()) == pytest.approx(0.1, rel=0.01)
+
+
+def test_the_metadata_names_the_source_by_its_digest(composed: Callable[..., dict], trained: Path) -> None:
+    from intriguing.tracking import file_sha256
+
+    job = _jobs(composed, trained)[0]
+    source = AdversarialSet.load(craft(job) / "set.safetensors").metadata["source"]
+    assert source["checkpoint_sha256"] == file_sha256(job.checkpoint or "")
+    assert source["label"] == "FC10(1e-2)" and source["split"] == "full"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["checkpoints=null"], "checkpoints has no value"),
+        (["checkpoints=nowhere/*"], "matches no checkpoint"),
+        (["attack.targets=nice"], "attack.targets"),
+        (["limit=0"], "limit"),
+        (["subset=training"], "subset"),
+        (["data=mnist"], "was trained on digits"),
+        (["attack=gaussian", "data=from_checkpoint"], "data=mnist or data=digits"),
+        (["attack=gaussian", "data=digits", "attack.stddev=-1"], "attack.stddev"),
+        (["name=one"], "shared by 2 checkpoints"),
+    ],
+)
+def test_wrong_settings_are_named(
+    composed: Callable[..., dict], trained: Path, overrides: list[str], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        _jobs(composed, trained, *overrides)
+
+
+def test_a_setting_the_attack_does_not_take_is_named(composed: Callable[..., dict], trained: Path) -> None:
+    job = _jobs(composed, trained, "+attack.settings.max_iterations=3")[0]
+    with pytest.raises(UserError, match="max_iterations"):
+        craft(job)
+    assert not (Path(job.runs) / "attack" / job.name / "set.safetensors").exists()

@@ -1,0 +1,66 @@
+"""What several tests share: configs as the doors compose them, the doors run in this process, MNIST where it is."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+ROOT = Path(__file__).parent.parent
+os.environ["WANDB_MODE"] = "disabled"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def composed(tmp_path: Path) -> Iterator[Callable[..., dict]]:
+    """Compose a door's config from overrides, as plain values, with all runs below the test's folder."""
+    from intriguing.doors import plain
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield lambda door, *overrides: plain(
+            compose(door, overrides=[f"runs={tmp_path}/runs", "logger=csv", *overrides])
+        )
+
+
+@pytest.fixture
+def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable[..., tuple]:
+    """Run a door as the command line does, in this process: (exit status, standard output, standard error)."""
+
+    def run(script: str, *arguments: str, runs: bool = True) -> tuple[int, str, str]:
+        extra = [f"runs={tmp_path}/runs"] if runs else []
+        monkeypatch.setattr(sys, "argv", [str(ROOT / script), *arguments, *extra])
+        monkeypatch.chdir(tmp_path)
+        capfd.readouterr()
+        handler, status = signal.getsignal(signal.SIGTERM), 0
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+            GlobalHydra.instance().clear()
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> str:
+    """The folder that holds MNIST/raw; the test is skipped where there is none."""
+    root = os.environ.get("INTRIGUING_DATA", "")
+    if not root or not (Path(root) / "MNIST" / "raw").is_dir():
+        pytest.skip("MNIST is not here: set INTRIGUING_DATA to the folder that holds MNIST/raw")
+    return root

@@ -1,0 +1,191 @@
+import csv
+import dataclasses
+import io
+import os
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from intriguing import report
+from intriguing.errors import UserError
+from intriguing.results import TIDY_COLUMNS
+
+VOID = {"meta", "link", "br", "img", "path", "use"}
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask about, and checks that every element is closed where it should be."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def attributes(self, name: str) -> list[str]:
+        return [value for _, attributes in self.elements if (value := attributes.get(name)) is not None]
+
+
+@pytest.fixture
+def written(result, tmp_path):
+    return {path.relative_to(tmp_path).as_posix(): path for path in report.write(result, tmp_path)}
+
+
+@pytest.fixture
+def html(written):
+    return written["report.html"].read_text(encoding="utf-8")
+
+
+def test_files_are_where_they_are_said_to_be(written, tmp_path):
+    assert list(written) == [
+        *("tables/table2.csv", "tables/table2_wide.csv"),
+        *("tables/table2_excess_clean.csv", "tables/table2_excess_clean_wide.csv", "tables/all.csv"),
+        *("figures/agreement.png", "figures/lambda.png", "figures/examples_x_.._y.png"),
+        *("report.md", "report.html"),
+    ]
+    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(written.values())
+
+
+def test_the_same_result_gives_the_same_bytes(result, written, tmp_path):
+    for path in report.write(result, tmp_path / "again"):
+        assert path.read_bytes() == written[path.relative_to(tmp_path / "again").as_posix()].read_bytes()
+
+
+def test_tidy_csv_has_one_row_a_cell(written):
+    rows = list(csv.DictReader(io.StringIO(written["tables/table2.csv"].read_text())))
+    assert tuple(rows[0]) == TIDY_COLUMNS
+    assert len(rows) == 5
+    assert rows[1] == {
+        "table": "table2",
+        "row": "A",
+        "column": "B",
+        "quantity": "error",
+        "k": "8",
+        "n": "256",
+        "percent": "3.125",
+        "distortion": "",
+        "low": "1.6",
+        "high": "6.0",
+        "paper": "2",
+        "paper_low": "0.8",
+        "paper_high": "4.5",
+        "meets": "True",
+        "own": "False",
+        "by_seed": "0:3/128 1:5/128",
+    }
+    assert rows[3]["percent"] == ""
+    assert (rows[3]["distortion"], rows[3]["meets"]) == ("0.06218", "")
+    everything = list(csv.DictReader(io.StringIO(written["tables/all.csv"].read_text())))
+    assert [row["table"] for row in everything] == ["table2"] * 5 + ["table2_excess_clean"] * 5
+
+
+def test_wide_csv_reads_like_the_table(written):
+    rows = list(csv.reader(io.StringIO(written["tables/table2_wide.csv"].read_text())))
+    assert rows[0] == ["made for", "A", "B", "av. distortion"]
+    assert rows[1][2] == "3.1 [1.6 to 6.0] 8/256, paper 2 ✓"
+    assert rows[2][1:] == ["50.0 [43.9 to 56.1] 128/256, paper 11.7 ≠", "", ".0622 [.0601 to .0642] n=256, paper .062"]
+    assert rows[3][2] == "−0.4 [−2.0 to +1.2] -1/256"
+
+
+def test_page_asks_for_nothing_outside_itself(html):
+    page = Page(html)
+    assert "http" not in re.sub(r"http-equiv", "", html)
+    assert "@import" not in html
+    links = page.attributes("src") + page.attributes("href") + page.attributes("xlink:href")
+    assert links
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert all(not address.startswith(("http", "//")) for address in re.findall(r"url\((.*?)\)", html))
+    assert "default-src 'none'" in html
+
+
+def test_every_inner_link_leads_somewhere_and_every_name_is_its_own(html):
+    page = Page(html)
+    names = page.attributes("id")
+    assert len(names) == len(set(names))
+    inner = [link[1:] for link in page.attributes("href") + page.attributes("xlink:href") if link.startswith("#")]
+    assert inner
+    assert set(inner) <= set(names)
+    assert {"table2", "runs", "run-run-a", "agreement"} <= set(names)
+
+
+def test_page_shows_both_numbers_and_whether_they_agree_by_colour_and_sign(html):
+    cells = re.findall(r'<td class="(own|plain|met|unmet)" title="([^"]*)">(.*?)</td>', html, flags=re.DOTALL)
+    assert [state for state, _, _ in cells[:5]] == ["own", "met", "unmet", "plain", "plain"]
+    _, details, content = cells[1]
+    assert details == (
+        "measured 3.1 (8 of 256), interval 1.6 to 6.0; paper 2, interval 0.8 to 4.5; seed 0: 3 of 128; seed 1: 5 of 128"
+    )
+    for piece in ("<b>3.1</b>", "✓", "</span> 2</i>", "1.6–6.0<br>8/256", "0.8–4.5"):
+        assert piece in content
+    assert "≠" in cells[2][2]
+    assert "✓" not in cells[0][2]  # its own column agrees by construction and claims nothing
+
+
+def test_page_traces_numbers_to_runs(html):
+    assert '<a href="#run-run-a">run a</a>' in html
+    assert "<li>elsewhere</li>" in html
+    assert "python train.py network=a &amp;&amp; echo &#39;&lt;script&gt;&#39;" in html
+    assert "fully_connected" in html
+    assert "N = 256 a cell, seeds 0, 1" in html
+    assert "<dt>commit</dt><dd>abc</dd>" in html
+
+
+def test_text_is_escaped(html):
+    assert "Tables &lt;1&gt; to 4" in html
+    assert '<th scope="row">&lt;b&gt;&amp;|</th>' in html
+
+
+def test_page_mutes_agreement_where_the_data_are_not_the_papers(result, tmp_path):
+    other = dataclasses.replace(result, comparable=False)
+    text = report.write(other, tmp_path)[-1].read_text(encoding="utf-8")
+    assert '<body class="other-data">' in text
+    assert "shown for orientation only" in text
+
+
+def test_markdown_links_its_pictures(written, tmp_path):
+    text = written["report.md"].read_text(encoding="utf-8")
+    assert "**3.1** (1.6 to 6.0), 2 ✓" in text
+    assert "<b>&\\|" in text
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
+    assert len(pictures) == 3
+    assert all((tmp_path / picture).is_file() for picture in pictures)
+
+
+def test_console_fits_and_shows_signs(result):
+    console = Console(width=80, file=io.StringIO(), force_terminal=False)
+    report.show(result, console)
+    lines = console.file.getvalue().splitlines()  # pyright: ignore[reportAttributeAccessIssue]
+    text = "\n".join(lines)
+    assert "3.1 ✓" in text
+    assert "50.0 ≠" in text
+    assert "It agrees in 1 of 2 cells (50 %)." in text
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_file_is_replaced_whole_and_nothing_is_left_behind(result, written, tmp_path):
+    report.write(dataclasses.replace(result, title="again"), tmp_path)
+    assert "again" in written["report.html"].read_text(encoding="utf-8")
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".") or p.suffix == ".tmp"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(result, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write") as caught:
+        report.write(result, tmp_path / "file" / "below")
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["file"]

@@ -1,0 +1,103 @@
+"""Data sets, splits by name, and the order of batches."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from intriguing.data import MNIST_FILES, BatchIndices, ImageData, half_indices, load_arrays
+from intriguing.errors import UserError
+
+
+def test_digits_are_images_in_the_unit_interval_with_a_stratified_test_set() -> None:
+    arrays = load_arrays("digits")
+    assert arrays.input_shape == (1, 8, 8)
+    assert len(arrays.labels["full"]) + len(arrays.labels["test"]) == 1797
+    for images in arrays.images.values():
+        assert float(images.min()) == 0 and float(images.max()) == 1
+    counts = torch.bincount(arrays.labels["test"], minlength=10)
+    assert int(counts.min()) >= 34 and int(counts.max()) <= 38
+
+
+def test_the_halves_are_disjoint_cover_everything_and_depend_on_the_seed() -> None:
+    p1, p2 = half_indices(1001, "p1", 3), half_indices(1001, "p2", 3)
+    assert len(p1) == 500 and len(p2) == 501
+    assert torch.equal(torch.cat([p1, p2]).sort().values, torch.arange(1001))
+    assert not torch.equal(p1, half_indices(1001, "p1", 4))
+
+
+def test_the_validation_part_is_cut_from_the_networks_own_images() -> None:
+    data = ImageData(name="digits", split="p2", validation=100)
+    train, val, half = data.subset("train"), data.subset("val"), data.subset("p2")
+    assert len(val) == 100
+    assert torch.equal(torch.cat([train.indices, val.indices]).sort().values, half.indices)
+    assert torch.equal(val.images, data.arrays.images["full"][val.indices])
+
+
+def test_an_epoch_shows_every_image_once_in_an_order_of_its_own() -> None:
+    sampler = BatchIndices(1003, 100, seed=0)
+    first = torch.cat(list(sampler))
+    sampler.set_epoch(1)
+    second = torch.cat(list(sampler))
+    assert torch.equal(first.sort().values, torch.arange(1003))
+    assert not torch.equal(first, second)
+    sampler.set_epoch(0)
+    assert torch.equal(torch.cat(list(sampler)), first)
+
+
+def test_processes_share_every_batch() -> None:
+    whole = list(BatchIndices(200, 50, seed=5))
+    shares = [list(BatchIndices(200, 50, seed=5, rank=rank, world_size=2)) for rank in (0, 1)]
+    for batch, one, two in zip(whole, *shares, strict=True):
+        assert torch.equal(torch.stack([one, two], 1).flatten(), batch)
+
+
+def test_the_epoch_is_read_when_the_first_batch_is_asked_for() -> None:
+    """A resumed Trainer makes the iterator first and sets the epoch afterwards."""
+    sampler = BatchIndices(100, 10, seed=0)
+    iterator = iter(DataLoader(torch.arange(100), sampler=sampler, batch_size=None))  # type: ignore[arg-type]
+    sampler.set_epoch(7)
+    later = BatchIndices(100, 10, seed=0)
+    later.set_epoch(7)
+    assert torch.equal(next(iterator), next(iter(later)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "imagenet"}, "unknown data"),
+        ({"name": "digits", "split": "p3"}, "unknown split"),
+        ({"name": "digits", "validation": 5000}, "data.validation"),
+        ({"name": "digits", "batch_size": 0}, "data.batch_size"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        ImageData(**arguments)
+
+
+def test_missing_mnist_says_where_the_files_belong_and_leaves_no_trace(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.*MNIST/raw.*data=digits"):
+        load_arrays("mnist", tmp_path / "there", download=False)
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_damaged_mnist_file_is_named(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in MNIST_FILES:
+        (raw / name).write_bytes(b"no such digits")
+    with pytest.raises(UserError, match="train-images-idx3-ubyte is not the published MNIST file"):
+        load_arrays("mnist", tmp_path, download=False)
+    shutil.rmtree(raw)
+
+
+def test_mnist_is_the_published_one(mnist_root: str) -> None:
+    arrays = load_arrays("mnist", mnist_root, download=False)
+    assert arrays.images["full"].shape == (60_000, 1, 28, 28)
+    assert arrays.images["test"].shape == (10_000, 1, 28, 28)
+    assert torch.bincount(arrays.labels["test"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -1,0 +1,141 @@
+"""The three doors as a user meets them: one clear line for every mistake, sweeps, skipping, the whole line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TRAIN = ("data=digits", "logger=csv", "trainer.max_epochs=2")
+
+MISTAKES = [
+    ("train.py", ["network=fc7"], "network/fc7"),
+    ("train.py", ["model=fc7"], "model/fc7"),
+    ("train.py", ["data=imagenet"], "data/imagenet"),
+    ("train.py", ["split=p3"], "split/p3"),
+    ("train.py", ["lambda=3"], "lambda"),
+    ("train.py", ["weight_decay.value=-1"], "weight_decay.value must be a finite number of at least 0, got -1"),
+    ("train.py", ["weight_decay.value=much"], "weight_decay.value must be a finite number of at least 0, got 'much'"),
+    ("train.py", ["weight_decay.value=[1,2]"], "wants one number or a list of 3"),
+    ("train.py", ["weight_decay.normaliser=0"], "weight_decay.normaliser"),
+    ("train.py", ["trainer.max_epochs=-3"], "trainer.max_epochs must be a whole number of at least 1, got -3"),
+    ("train.py", ["trainer.max_epochs=2.5"], "trainer.max_epochs"),
+    ("train.py", ["seed=-1"], "seed"),
+    ("train.py", ["keep=first"], "unknown keep"),
+    ("train.py", ["data.batch_size=0"], "data.batch_size"),
+    ("train.py", ["data.validation=100000"], "data.validation"),
+    ("train.py", ["model.settings.widths=[0,3]"], "model.widths"),
+    ("train.py", ["+model.settings.depth=3"], "depth"),
+    ("train.py", ["name=a/b"], "cannot be a folder"),
+    ("train.py", ["data=mnist", "data.root=nowhere", "data.download=false"], "MNIST is not there"),
+    ("attack.py", ["attack=fgsm7"], "attack/fgsm7"),
+    ("attack.py", [], "checkpoints has no value"),
+    ("attack.py", ["checkpoints=none/*"], "matches no checkpoint"),
+    ("analyze.py", [], "nothing to analyse"),
+    ("analyze.py", ["study=thesis"], "study/thesis"),
+    ("analyze.py", ["networks=none/*"], "nothing matches"),
+    ("analyze.py", ["networks=none/*", "sections=[tables]"], "tables"),
+]
+
+
+@pytest.mark.parametrize(("script", "arguments", "words"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_gets_one_line_and_leaves_nothing(
+    door: Callable[..., tuple], tmp_path: Path, script: str, arguments: list[str], words: str
+) -> None:
+    data = [] if script != "train.py" or any(a.startswith("data=") for a in arguments) else ["data=digits"]
+    status, _, err = door(script, *data, "logger=csv", *arguments)
+    assert status == 1
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    assert words in err and "Traceback" not in err
+    assert not list(tmp_path.iterdir()), "something was written"
+
+
+@pytest.mark.parametrize("kind", ["empty", "truncated", "foreign", "text"])
+def test_a_checkpoint_that_is_none_is_named(door: Callable[..., tuple], tmp_path: Path, kind: str) -> None:
+    import torch
+
+    file = tmp_path / "model.ckpt"
+    if kind == "empty":
+        file.write_bytes(b"")
+    elif kind == "text":
+        file.write_text("not a network")
+    else:
+        torch.save({"state_dict": {"w": torch.zeros(100)}}, file)
+        if kind == "truncated":
+            file.write_bytes(file.read_bytes()[:-300])
+    status, _, err = door("attack.py", f"checkpoints={file}", "logger=csv")
+    assert status == 1 and err.startswith("error: ") and err.count("\n") == 1
+    assert str(file) in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_whole_line_by_hand(door: Callable[..., tuple], tmp_path: Path) -> None:
+    """A sweep over lambda, an attack on all of it, the tables: each run in a folder of its own."""
+    status, _, err = door("train.py", "-m", "model=fc10", "weight_decay.value=1e-2,1", *TRAIN)
+    assert status == 0, err
+    names = {folder.name for folder in (tmp_path / "runs" / "train").iterdir()}
+    assert names == {"digits_fc10_wd1e-2_full_seed0_max_epochs2", "digits_fc10_wd1_full_seed0_max_epochs2"}
+    status, _, err = door("attack.py", f"checkpoints={tmp_path}/runs/train/*/model.ckpt", "limit=16", "logger=csv")
+    assert status == 0, err
+    assert len(list((tmp_path / "runs" / "attack").iterdir())) == 2
+    arguments = (f"networks={tmp_path}/runs/train/*", f"sets={tmp_path}/runs/attack/*", "logger=csv")
+    status, out, err = door("analyze.py", *arguments)
+    assert status == 0, err
+    folder = tmp_path / "runs" / "analyze" / "analysis"
+    assert (folder / "report.html").is_file() and "FC10(1e-2)" in out
+    before = (folder / "report.html").stat().st_mtime_ns
+    status, _, err = door("analyze.py", *arguments)
+    assert status == 0 and (folder / "report.html").stat().st_mtime_ns == before
+
+
+def test_another_config_in_the_same_folder_is_refused(door: Callable[..., tuple]) -> None:
+    assert door("train.py", "model=fc10", "name=mine", *TRAIN)[0] == 0
+    status, _, err = door("train.py", "model=fc10", "name=mine", "weight_decay.value=1", *TRAIN)
+    assert status == 1 and "holds another config" in err and "weight_decay" in err and err.count("\n") == 1
+
+
+def test_fast_debugging_runs_and_makes_no_network(door: Callable[..., tuple], tmp_path: Path) -> None:
+    status, _, err = door("train.py", "model=fc10", "debug=fast", "data=digits")
+    assert status == 0, err
+    (folder,) = (tmp_path / "runs" / "train").iterdir()
+    assert folder.name.startswith("debug-fast_digits_fc10")
+    assert not (folder / "model.ckpt").exists()
+
+
+def test_help_and_config_do_not_import_torch() -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', '--help']\n"
+        "try: runpy.run_path('train.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'lightning', 'wandb'} & set(sys.modules), 'heavy import'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
+
+
+def test_a_small_study_runs_skips_and_remembers(
+    door: Callable[..., tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = (
+        "study=quickstart",
+        "logger=csv",
+        "processes=1",
+        "study.limit=16",
+        "study.train.all=['data=digits','trainer.max_epochs=2']",
+        f"study.results={tmp_path}/results",
+    )
+    status, out, err = door("analyze.py", *small)
+    assert status == 0, err
+    runs = tmp_path / "runs"
+    assert len(list((runs / "train").iterdir())) == 9
+    assert "Table 2" in out and "Table 4" in out
+    info = json.loads((tmp_path / "results" / "provenance.json").read_text())
+    assert len(info["runs"]) == len(list((runs / "train").iterdir())) + len(list((runs / "attack").iterdir()))
+    stamps = {file: file.stat().st_mtime_ns for file in runs.rglob("*") if file.name in ("model.ckpt", "set.safetensors")}
+    status, _, err = door("analyze.py", *small)
+    assert status == 0, err
+    assert stamps == {file: file.stat().st_mtime_ns for file in stamps}

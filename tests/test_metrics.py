@@ -1,0 +1,178 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm
+
+from intriguing.metrics import (
+    Distortion,
+    ErrorRate,
+    Interval,
+    PairedCounts,
+    distortion,
+    equal_norm_gaussian,
+    excess,
+    excess_interval,
+    intervals_meet,
+    mean_interval,
+    paired_counts,
+    transfer_rate,
+    wilson_interval,
+    wrong,
+)
+
+COUNTS = st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))).filter(lambda kn: kn[1] > 0)
+
+
+def test_distortion_is_the_rms_change_per_pixel():
+    inputs = torch.zeros(3, 1, 28, 28)
+    adv_inputs = inputs.clone()
+    adv_inputs[1] = 0.25
+    adv_inputs[2, 0, 0, 0] = 1
+    assert distortion(inputs, adv_inputs) == pytest.approx([0, 0.25, 1 / 28])
+
+
+def test_l2_norm_is_28_times_the_distortion_on_mnist():
+    torch.manual_seed(0)
+    inputs, adv_inputs = torch.rand(2, 5, 1, 28, 28)
+    l2 = (adv_inputs - inputs).flatten(1).norm(dim=1)
+    torch.testing.assert_close(28 * distortion(inputs, adv_inputs), l2)
+
+
+@pytest.mark.parametrize(("one", "other"), [((2, 3), (2, 4)), ((2,), (2,)), ((2, 1, 3), (1, 1, 3))])
+def test_distortion_says_which_shapes_came(one, other):
+    with pytest.raises(ValueError, match="must share one shape"):
+        distortion(torch.zeros(one), torch.zeros(other))
+
+
+def test_wrong_and_transfer_rate_count_by_hand():
+    logits = torch.eye(3)[[0, 1, 2, 2]]
+    labels = torch.tensor([0, 1, 1, 2])
+    assert wrong(logits, labels).tolist() == [False, False, True, False]
+    assert transfer_rate(logits, labels) == 0.25
+    assert transfer_rate(logits, labels, success=torch.tensor([False, True, True, False])) == 0.5
+    assert math.isnan(transfer_rate(logits, labels, success=torch.zeros(4, dtype=torch.bool)))
+
+
+def test_wrong_refuses_logits_that_are_not_numbers():
+    with pytest.raises(ValueError, match="NaN"):
+        wrong(torch.tensor([[0.0, math.nan]]), torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"),
+    # Newcombe (1998), "Two-sided confidence intervals for the single proportion", Table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_interval_has_its_published_values(k, n, low, high):
+    assert wilson_interval(k, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(COUNTS, st.floats(0.5, 0.999))
+def test_wilson_interval_is_scipys_and_solves_its_equation(count, confidence):
+    k, n = count
+    interval = wilson_interval(k, n, confidence=confidence)
+    reference = binomtest(k, n).proportion_ci(confidence, method="wilson")
+    assert interval == pytest.approx((reference.low, reference.high), abs=1e-12)
+    assert 0 <= interval.low <= k / n <= interval.high <= 1
+    z = norm.ppf((1 + confidence) / 2)
+    if k < n:  # its ends are the p whose score test is exactly at its limit
+        end = brentq(lambda p: (k / n - p) + z * math.sqrt(p * (1 - p) / n), k / n + 1e-12, 1 - 1e-15)
+        assert interval.high == pytest.approx(end, abs=1e-6)
+
+
+def test_wilson_interval_is_exact_at_the_ends():
+    assert wilson_interval(0, 256).low == 0.0
+    assert wilson_interval(256, 256).high == 1.0
+
+
+@pytest.mark.parametrize(("k", "n"), [(-1, 5), (6, 5), (0, 0), (math.nan, 5)])
+def test_wilson_interval_says_what_came(k, n):
+    with pytest.raises(ValueError, match="0 <= k <= n"):
+        wilson_interval(k, n)
+
+
+def test_confidence_must_be_a_probability():
+    with pytest.raises(ValueError, match="strictly between 0 and 1, got 95"):
+        wilson_interval(1, 2, confidence=95)
+
+
+def test_intervals_meet_if_they_share_a_point():
+    assert intervals_meet(Interval(0, 1), Interval(1, 2))
+    assert intervals_meet(Interval(0, 3), Interval(1, 2))
+    assert not intervals_meet(Interval(0, 1), Interval(1.001, 2))
+
+
+def test_mean_interval_is_normal():
+    assert mean_interval(0.06, 0.016, 256) == pytest.approx((0.06 - 0.00196, 0.06 + 0.00196), abs=1e-6)
+
+
+def test_paired_counts_are_a_two_by_two_table():
+    first = torch.tensor([True, True, True, False, False, False])
+    second = torch.tensor([True, False, False, True, False, False])
+    counts = paired_counts(first, second)
+    assert counts == PairedCounts(1, 2, 1, 2)
+    assert (counts.n, counts.first, counts.second) == (6, 3, 2)
+    assert counts + counts == PairedCounts(2, 4, 2, 4)
+    assert excess(counts) == pytest.approx(1 / 6)
+    assert math.isnan(excess(PairedCounts(0, 0, 0, 0)))
+
+
+def test_excess_interval_has_its_published_value():
+    # Airway hyper-responsiveness (Bentur 2009), the worked example of R's contingencytables: -.507 to -.026.
+    assert excess_interval(PairedCounts(1, 1, 7, 12)) == pytest.approx((-0.507, -0.026), abs=5e-4)
+
+
+@given(st.lists(st.integers(0, 60), min_size=4, max_size=4).filter(any))
+def test_excess_interval_holds_its_estimate_and_is_antisymmetric(entries):
+    counts = PairedCounts(*entries)
+    interval = excess_interval(counts)
+    assert -1 <= interval.low <= excess(counts) <= interval.high <= 1
+    mirrored = excess_interval(PairedCounts(entries[0], entries[2], entries[1], entries[3]))
+    assert mirrored == pytest.approx((-interval.high, -interval.low), abs=1e-12)
+
+
+def test_excess_interval_covers_the_truth_as_often_as_it_says():
+    generator = torch.Generator().manual_seed(0)
+    truth, hits, trials = 0.15 - 0.05, 0, 600
+    for _ in range(trials):  # second: 5 % wrong; first: those and 10.5 % of the others, so 15 % in all
+        second = torch.rand(256, generator=generator) < 0.05
+        first = second | (torch.rand(256, generator=generator) < 0.1 / 0.95)
+        interval = excess_interval(paired_counts(first, second))
+        hits += interval.low <= truth <= interval.high
+    assert 0.93 <= hits / trials <= 0.99
+
+
+def test_equal_norm_gaussian_has_exactly_the_distortion_asked_for():
+    inputs = torch.rand(6, 1, 8, 8)
+    wanted = torch.tensor([0.0, 0.01, 0.06, 0.1, 0.3, 1.0])
+    noisy = equal_norm_gaussian(inputs, wanted, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(distortion(inputs, noisy), wanted, rtol=1e-5, atol=1e-7)
+    assert noisy.min() < 0  # not clipped, as in the paper
+    again = equal_norm_gaussian(inputs, wanted, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(noisy, again)
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan, -0.1])
+def test_equal_norm_gaussian_refuses_failed_rows(bad):
+    with pytest.raises(ValueError, match="finite"):
+        equal_norm_gaussian(torch.zeros(2, 4), torch.tensor([0.1, bad]))
+
+
+def test_metrics_accumulate_over_batches():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(50, 4), torch.randint(0, 4, (50,))
+    error = ErrorRate()
+    for rows in torch.arange(50).split(7):
+        error.update(logits[rows], labels[rows])
+    assert error.compute() == pytest.approx(float(wrong(logits, labels).double().mean()))
+
+    inputs, adv_inputs = torch.rand(2, 20, 1, 4, 4)
+    success = torch.arange(20) % 3 > 0
+    size = Distortion()
+    for rows in torch.arange(20).split(6):
+        size.update(inputs[rows], adv_inputs[rows], success[rows])
+    assert size.compute() == pytest.approx(float(distortion(inputs, adv_inputs)[success].mean()))

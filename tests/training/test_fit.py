@@ -1,0 +1,125 @@
+"""The training stage: repeats exactly, resumes exactly, refuses and skips; its counts are brute force's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from intriguing.checkpoints import load_model
+from intriguing.data import ImageData
+from intriguing.errors import UserError
+from intriguing.training import TrainingJob, fit
+
+SMALL = ("data=digits", "model.settings.widths=[8,6]", "trainer.max_epochs=4")
+NETWORKS = ("network=fc100_100_10_p2", "network=ae400_10")
+
+
+class Stop(Exception):
+    pass
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(load_model(folder / "model.ckpt").state_dict())
+
+
+def _same(one: Path, two: Path) -> bool:
+    first, second = _weights(one), _weights(two)
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def _job(composed: Callable[..., dict], *overrides: str) -> TrainingJob:
+    return TrainingJob.from_config(composed("train", "data=digits", "trainer.max_epochs=4", *overrides))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_seeded_run_repeats_exactly_and_another_seed_does_not(composed: Callable[..., dict], network: str) -> None:
+    first, again, other = (
+        fit(_job(composed, network, f"name=run{i}", f"seed={seed}")) for i, seed in enumerate((3, 3, 4))
+    )
+    assert _same(first, again)
+    assert not _same(first, other)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    composed: Callable[..., dict], network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fit(_job(composed, network, "name=whole"))
+    job = _job(composed, network, "name=stopped")
+    from intriguing.models import Classifier
+
+    original = Classifier.on_train_epoch_start
+
+    def stop(self: Classifier) -> None:
+        if self.current_epoch == 3:
+            raise Stop
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "on_train_epoch_start", stop)
+        with pytest.raises(Stop):
+            fit(job)
+    folder = Path(job.runs) / "train" / "stopped"
+    assert json.loads((folder / "run.json").read_text())["state"] == "failed"
+    assert not (folder / "model.ckpt").exists()
+    fit(job)
+    assert _same(whole, folder)
+    assert (whole / "metrics.csv").read_text() == (folder / "metrics.csv").read_text()
+
+
+def test_the_recorded_counts_are_those_of_the_stored_network(composed: Callable[..., dict]) -> None:
+    folder = fit(_job(composed, "network=fc10_1e-2", "split=p1", "data.validation=50"))
+    info = json.loads((folder / "run.json").read_text())
+    model, data = load_model(folder / "model.ckpt"), ImageData(name="digits", split="p1", validation=50)
+    assert info["label"] == "FC10(1e-2)"
+    assert set(info["result"]["errors"]) == {"train", "val", "test", "full", "p1", "p2"}
+    for name, (wrong, total) in info["result"]["errors"].items():
+        subset = data.subset(name)
+        with torch.no_grad():
+            assert wrong == int((model(subset.images).argmax(1) != subset.labels).sum())
+        assert total == len(subset)
+
+
+def test_a_finished_folder_is_skipped_and_another_config_is_refused(composed: Callable[..., dict]) -> None:
+    job = _job(composed, "network=fc10_1", "name=mine")
+    folder = fit(job)
+    before = (folder / "model.ckpt").stat().st_mtime_ns
+    assert fit(job) == folder
+    assert (folder / "model.ckpt").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"holds another config.*weight_decay"):
+        fit(_job(composed, "network=fc10_1e-2", "name=mine"))
+
+
+def test_best_and_last_checkpoints_are_kept(composed: Callable[..., dict]) -> None:
+    job = _job(composed, "network=fc10_1e-4", "data.validation=200", "keep=best")
+    folder = fit(job)
+    assert {file.name for file in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    best = load_model(folder / "checkpoints" / "best.ckpt").state_dict()
+    assert all(torch.equal(best[key], value) for key, value in _weights(folder).items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "label"),
+    [
+        (["data=mnist", "network=fc10_1e-2"], "fc10_wd1e-2_full_seed0", "FC10(1e-2)"),
+        (["network=fc100_100_10_p2", "seed=3"], "digits_fc100_100_10_p2_seed3", "FC100-100-10'"),
+        (["network=ae400_10"], "digits_ae400_10_full_seed0", "AE400-10"),
+        (["network=fc200_200_10", "weight_decay.value=1e-3"], "digits_fc200_200_10_wd1e-3_full_seed0", "FC200-200-10(1e-3)"),
+    ],
+)
+def test_names_and_labels_say_what_a_run_is(
+    composed: Callable[..., dict], overrides: list[str], name: str, label: str
+) -> None:
+    job = _job(composed, *overrides)
+    assert (job.name, job.label) == (name, label)
+
+
+@pytest.mark.parametrize("epochs", [300])
+def test_softmax_regression_learns_the_digits(composed: Callable[..., dict], epochs: int) -> None:
+    folder = fit(_job(composed, "network=fc10_1e-4", f"trainer.max_epochs={epochs // 10}"))
+    wrong, total = json.loads((folder / "run.json").read_text())["result"]["errors"]["test"]
+    assert wrong / total < 0.1
