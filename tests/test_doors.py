@@ -135,7 +135,9 @@ def test_a_small_study_runs_skips_and_remembers(
     assert "Table 2" in out and "Table 4" in out
     info = json.loads((tmp_path / "results" / "provenance.json").read_text())
     assert len(info["runs"]) == len(list((runs / "train").iterdir())) + len(list((runs / "attack").iterdir()))
-    stamps = {file: file.stat().st_mtime_ns for file in runs.rglob("*") if file.name in ("model.ckpt", "set.safetensors")}
+    stamps = {
+        file: file.stat().st_mtime_ns for file in runs.rglob("*") if file.name in ("model.ckpt", "set.safetensors")
+    }
     status, _, err = door("analyze.py", *small)
     assert status == 0, err
     assert stamps == {file: file.stat().st_mtime_ns for file in stamps}

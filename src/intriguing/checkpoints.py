@@ -93,7 +93,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, BadZipFile) as error:
         raise UserError(f"{path} is truncated, damaged or no checkpoint at all: {_first_line(error)}") from error
     header = checkpoint.get("intriguing") if isinstance(checkpoint, dict) else None
-    if not isinstance(header, dict) or not HEADER <= header.keys():
+    if not isinstance(header, dict) or not header.keys() >= HEADER:
         raise UserError(f"{path} is a foreign checkpoint: it was not written by train.py of this project")
     if header["model"] not in REGISTRY:
         raise UserError(f"{path} holds the unknown network '{header['model']}'; known: {', '.join(sorted(REGISTRY))}")

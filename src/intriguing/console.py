@@ -27,7 +27,9 @@ class Advance:
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=self.done)
         self.console.print(
-            f"[{self.done}/{self.total}] {time.perf_counter() - self.start:6.1f} s  {line}", markup=False, highlight=False
+            f"[{self.done}/{self.total}] {time.perf_counter() - self.start:6.1f} s  {line}",
+            markup=False,
+            highlight=False,
         )
 
     def part(self, done: int, total: int) -> None:
@@ -42,7 +44,13 @@ def progress(title: str, total: int) -> Iterator[Advance]:
     if not console.is_terminal:
         yield Advance(console, total, None, title)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         yield Advance(console, total, bar, title)
 

@@ -58,7 +58,7 @@ class ImageArrays:
 
 @dataclass(frozen=True)
 class Subset:
-    """Named images of a data set: images (N, C, H, W), labels (N,), indices (N,) into the official training or test set."""
+    """Images of a data set: images (N, C, H, W), labels (N,), indices (N,) into the official training or test set."""
 
     images: Tensor
     labels: Tensor
@@ -118,7 +118,9 @@ def _load_mnist(root: str, download: bool) -> ImageArrays:
         )
     for name, digest in MNIST_FILES.items():
         if hashlib.sha256((raw / name).read_bytes()).hexdigest() != digest:
-            raise UserError(f"{raw / name} is not the published MNIST file (sha256 differs); delete it and fetch it again")
+            raise UserError(
+                f"{raw / name} is not the published MNIST file (sha256 differs); delete it and fetch it again"
+            )
     images, labels = {}, {}
     for subset, train in (("full", True), ("test", False)):
         dataset = MNIST(root, train=train, download=False)

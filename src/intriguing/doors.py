@@ -1,4 +1,4 @@
-"""What train.py, attack.py and analyze.py have in common: from a Hydra config to a typed job, from an error to one line.
+"""What the three doors have in common: from a Hydra config to a typed job, from an error to one line.
 
 Nothing heavy is imported here, so that ``--help`` and ``--cfg job`` answer at once.
 """
@@ -123,10 +123,10 @@ def command(script: str, overrides: Sequence[str]) -> str:
 
 # Overrides that do not change the result, or that the name already shows.
 _NOT_IN_NAME = (
-    "network", "model", "weight_decay.value", "split", "data", "seed", "runs", "name", "study", "tags", "threads", "resume",
-    "data.root", "data.download", "debug", "trainer", "checkpoints", "attack", "attack.targets",
-    "attack.amplify", "attack.stddev", "subset", "limit", "shard", "device",
-    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
+    "network", "model", "weight_decay.value", "split", "data", "seed", "runs", "name", "study", "tags", "threads",
+    "resume", "data.root", "data.download", "debug", "trainer", "checkpoints", "attack", "attack.targets",
+    "attack.amplify", "attack.stddev", "subset", "limit", "shard", "device", "trainer.accelerator", "trainer.devices",
+    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
 )  # fmt: skip
 _GROUPS_BY_VALUE = ("callbacks", "weight_decay", "experiment")
 

@@ -1,4 +1,4 @@
-"""The analyze stage as a run of its own: finished folders in, ``runs/analyze/<name>/`` with tables, figures and page out."""
+"""The analyze stage as a run of its own: finished folders in, tables, figures and the page out."""
 
 from __future__ import annotations
 

@@ -49,9 +49,7 @@ def perform(step: Step) -> list[Path]:
     if step.stage == "train":
         from intriguing import training
 
-        return [
-            training.fit(training.TrainingJob.from_config(step.config, extras=step.extras, command=step.command))
-        ]
+        return [training.fit(training.TrainingJob.from_config(step.config, extras=step.extras, command=step.command))]
     from intriguing import attacking
 
     jobs = attacking.AttackJob.from_config(step.config, extras=step.extras, command=step.command)

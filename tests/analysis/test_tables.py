@@ -59,7 +59,8 @@ def test_table_2_holds_the_planted_counts(network, crafted):
 def test_seeds_are_paired_and_summed(network, crafted):
     networks = [network(label, pixel, seed=seed) for seed in (0, 3) for label, pixel in (("A", 0), ("B", 1))]
     sets = [crafted(networks[0], {0: 40, 1: 4}), crafted(networks[2], {0: 40, 1: 6}, failed=10)]
-    sets.append(crafted(None, {1: 7}, attack=GAUSSIAN, seed=3))
+    # for noise, "full" means all training images
+    sets.append(crafted(None, {1: 7}, attack=GAUSSIAN, seed=3, subset="full"))
     sets.append(crafted(None, {1: 2}, attack={"name": "gaussian", "stddev": 0.3}, seed=99))
     table = analyze(networks, sets, title="seeds", sections=["table2"]).table("table2")
     assert values(table) == {
@@ -118,7 +119,7 @@ def test_table_4_orders_rows_as_the_paper_and_judges_amplified_ones(network, cra
 
 def test_attacks_are_kept_apart(network, crafted):
     net = network("FC10(1)", 0)
-    slow = {"name": "lbfgs", "targets": "random", "max_iter": 50}
+    slow = {"name": "lbfgs", "targets": "random", "settings": {"max_iter": 50}}
     fast = {"name": "lbfgs", "targets": "random", "max_iter": 5}
     other = {"name": "adam_l1", "targets": "random"}
     sets = [crafted(net, {0: 40}, attack=a, name=str(i)) for i, a in enumerate((other, slow, fast))]

@@ -26,7 +26,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     conf = Path(__file__).parent.parent.parent / "conf"
     with initialize_config_dir(str(conf), version_base="1.3"):
-        for overrides in (["network=fc10_1e-2"], ["network=fc100_100_10_p1", "model.settings.widths=[12,9]", "model.settings.learning_rate=0.02"]):
+        for overrides in (
+            ["network=fc10_1e-2"],
+            ["network=fc100_100_10_p1", "model.settings.widths=[12,9]", "model.settings.learning_rate=0.02"],
+        ):
             config = compose(
                 "train", overrides=[f"runs={runs}", "logger=csv", "data=digits", "trainer.max_epochs=30", *overrides]
             )
@@ -99,7 +102,9 @@ def test_an_interrupted_attack_goes_on_and_gives_the_same_set(
     assert not (folder / "shards").exists()
 
 
-def test_amplified_perturbations_have_the_stddev_and_the_direction(composed: Callable[..., dict], trained: Path) -> None:
+def test_amplified_perturbations_have_the_stddev_and_the_direction(
+    composed: Callable[..., dict], trained: Path
+) -> None:
     job = _jobs(composed, trained, "attack.amplify=0.3")[0]
     folder = craft(job)
     made = AdversarialSet.load(folder / "set.safetensors")

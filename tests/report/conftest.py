@@ -75,5 +75,5 @@ def result() -> AnalysisResult:
         figures=figures,
         runs=(run,),
         comparable=True,
-        provenance={"commit": "abc", "started": "2026-01-01"},
+        provenance={"commit": "abc", "versions": {"torch": "2.15.0", "numpy": "2.4.6"}, "started": "2026-01-01"},
     )

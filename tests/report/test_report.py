@@ -143,6 +143,7 @@ def test_page_traces_numbers_to_runs(html):
     assert "fully_connected" in html
     assert "N = 256 a cell, seeds 0, 1" in html
     assert "<dt>commit</dt><dd>abc</dd>" in html
+    assert "<dd>torch 2.15.0, numpy 2.4.6</dd>" in html
 
 
 def test_text_is_escaped(html):

@@ -108,7 +108,11 @@ def test_best_and_last_checkpoints_are_kept(composed: Callable[..., dict]) -> No
         (["data=mnist", "network=fc10_1e-2"], "fc10_wd1e-2_full_seed0", "FC10(1e-2)"),
         (["network=fc100_100_10_p2", "seed=3"], "digits_fc100_100_10_p2_seed3", "FC100-100-10'"),
         (["network=ae400_10"], "digits_ae400_10_full_seed0", "AE400-10"),
-        (["network=fc200_200_10", "weight_decay.value=1e-3"], "digits_fc200_200_10_wd1e-3_full_seed0", "FC200-200-10(1e-3)"),
+        (
+            ["network=fc200_200_10", "weight_decay.value=1e-3"],
+            "digits_fc200_200_10_wd1e-3_full_seed0",
+            "FC200-200-10(1e-3)",
+        ),
     ],
 )
 def test_names_and_labels_say_what_a_run_is(

@@ -47,11 +47,8 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
     if tracking.standing(runs, "attack", job.name, job.identity) == "finished":
         log.info("%s is finished: skipped", runs / "attack" / job.name)
         return runs / "attack" / job.name
-    if job.attack.get("amplify"):
-        # Amplifying is a function of the plain set, which is worth having of its own: make that one first.
-        plain = AdversarialSet.load(craft(_plain(job), progress=progress) / SET)
-    else:
-        plain = None
+    # Amplifying is a function of the plain set, which is worth having of its own: make that one first.
+    base = craft(_plain(job), progress=progress) if job.attack.get("amplify") else None
     model = None if job.checkpoint is None else load_model(job.checkpoint).to(_device(job.accelerator))
     images = _images(job)
     with tracking.open_run(
@@ -67,10 +64,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
         if run.finished:
             return run.folder
         shards = run.folder / "shards"
-        if plain is not None:
-            made = _amplified(job, plain)
-        else:
-            made = _in_shards(job, model, images, shards, progress)
+        made = _amplified(job, base) if base else _in_shards(job, model, images, shards, progress)
         made.save(run.path(SET))
         seconds = round(time.perf_counter() - start, 3)
         result = _summary(made, seconds)
@@ -223,7 +217,8 @@ def _as_set(job: AttackJob, images: Subset, columns: dict[str, Tensor], *, clip:
     )
 
 
-def _amplified(job: AttackJob, plain: AdversarialSet) -> AdversarialSet:
+def _amplified(job: AttackJob, base: Path) -> AdversarialSet:
+    plain = AdversarialSet.load(base / SET)
     adv_inputs = amplify(plain.inputs, plain.adv_inputs, job.attack["amplify"])
     size = distortion(plain.inputs, adv_inputs)
     columns = {

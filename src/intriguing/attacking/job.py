@@ -54,9 +54,7 @@ class AttackJob:
     command: str
 
     @classmethod
-    def from_config(
-        cls, config: dict[str, Any], *, extras: Sequence[str] = (), command: str = ""
-    ) -> list[AttackJob]:
+    def from_config(cls, config: dict[str, Any], *, extras: Sequence[str] = (), command: str = "") -> list[AttackJob]:
         """Check a resolved ``attack`` config and make its jobs: one a checkpoint, one in all for Gaussian noise.
 
         Raises:
@@ -102,7 +100,9 @@ class AttackJob:
             content = read_checkpoint(checkpoint)
             own = dict(content["intriguing"]["data"])
             if config["data"]["name"] not in (None, own["name"]):
-                raise UserError(f"{checkpoint} was trained on {own['name']}, so data={config['data']['name']} cannot be")
+                raise UserError(
+                    f"{checkpoint} was trained on {own['name']}, so data={config['data']['name']} cannot be"
+                )
             folder = checkpoint.parent if checkpoint.name == "model.ckpt" else checkpoint.parent.parent
             stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"
             label, prefix = str(content["hyper_parameters"]["label"]), stem
@@ -134,7 +134,9 @@ class AttackJob:
 
     def _parts(self) -> list[str]:
         attack = self.attack
-        how = f"gaussian{attack['stddev']:g}" if attack["name"] == "gaussian" else f"{attack['name']}_{attack['targets']}"
+        how = (
+            f"gaussian{attack['stddev']:g}" if attack["name"] == "gaussian" else f"{attack['name']}_{attack['targets']}"
+        )
         parts = [how, f"{self.subset}{'all' if self.limit is None else self.limit}", f"seed{self.seed}"]
         return parts + ([f"amplify{attack['amplify']:g}"] if attack.get("amplify") else [])
 

@@ -75,8 +75,7 @@ class Classifier(lightning.LightningModule):
         self.optimizer, self.learning_rate, self.schedule = optimizer, learning_rate, schedule
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self._sums: Tensor | None = None  # summed loss, wrong predictions, images of the epoch so far
-        self._steps = 0
+        self._tally = _Tally()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, H, W)."""
@@ -84,7 +83,7 @@ class Classifier(lightning.LightningModule):
 
     # -- objective ---------------------------------------------------------------------------------------------------
 
-    def decayed_weights(self) -> list[tuple[nn.Parameter, float]]:
+    def decayed_weights(self) -> list[tuple[Tensor, float]]:
         """The weight of each layer of the classifier, in order, with its coefficient lambda / k."""
         weights = [m.weight for m in self.network if isinstance(m, nn.Linear | nn.Conv2d)]
         if len(weights) != len(self.weight_decay):
@@ -124,36 +123,42 @@ class Classifier(lightning.LightningModule):
     # -- curves: plain sums in the step, one self.log an epoch (a self.log a step costs a quarter of the epoch) --------
 
     def _count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        with torch.no_grad():
-            wrong = (logits.argmax(1) != labels).sum()
-            row = torch.stack([loss.detach() * len(labels), wrong.to(loss.dtype), loss.new_tensor(float(len(labels)))])
-            self._sums = row if self._sums is None else self._sums + row
+        self._tally.add(loss.detach(), logits.detach(), labels)
 
     def on_train_epoch_start(self) -> None:
-        self._sums = None
+        self._tally = _Tally()
 
     def on_train_epoch_end(self) -> None:
-        if self._sums is None:
+        if self._tally.images == 0:
             return
-        sums = self._sums
+        sums = self._tally.sums()
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
         loss, error = float(sums[0] / sums[2]), float(sums[1] / sums[2])
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"train/loss is {loss} at epoch {self.current_epoch}: lower model.learning_rate (now {self.learning_rate})"
+                f"train/loss is {loss} at epoch {self.current_epoch}: lower model.settings.learning_rate "
+                f"(now {self.learning_rate})"
             )
         self.log_dict({"train/loss": loss, "train/error": error, "train/penalty": float(self.penalty().detach())})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the running hook some fifty times a step, each through nn.Module's search for parameters:
+        # a tenth of an epoch of these small networks.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     # -- optimiser -----------------------------------------------------------------------------------------------------
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimiser: one for each decayed weight, one for all that is not decayed."""
-        decayed = self.decayed_weights()
-        chosen = {id(weight) for weight, _ in decayed}
-        rest = [p for p in self.parameters() if id(p) not in chosen]
-        groups: list[dict[str, Any]] = [{"params": [w], "weight_decay": 2 * c} for w, c in decayed]
-        return [*groups, {"params": rest, "weight_decay": 0.0}]
+        """Groups for the optimiser: one for each coefficient of decay, what is not decayed last."""
+        coefficients = {id(weight): 2 * c for weight, c in self.decayed_weights()}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in self.parameters():
+            groups.setdefault(coefficients.get(id(parameter), 0.0), []).append(parameter)
+        return [{"params": groups[c], "weight_decay": c} for c in sorted(groups, reverse=True)]
 
     def rate_factor(self, step: int, total: int) -> float:
         """The learning rate at ``step`` of ``total``, as a share of the highest."""
@@ -182,6 +187,30 @@ class Classifier(lightning.LightningModule):
             "data": getattr(data, "description", None),
             "seed": getattr(data, "seed", None),
         }
+
+
+class _Tally:
+    """Summed loss, wrong predictions and images of an epoch, kept on the device: nothing waits for a number."""
+
+    def __init__(self) -> None:
+        self.loss: Tensor | None = None
+        self.wrong: Tensor | None = None
+        self.images = 0
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        with torch.no_grad():
+            wrong = (logits.argmax(1) != labels).sum()
+            if self.loss is None or self.wrong is None:
+                self.loss, self.wrong = loss * len(labels), wrong
+            else:
+                self.loss.add_(loss, alpha=len(labels))
+                self.wrong.add_(wrong)
+        self.images += len(labels)
+
+    def sums(self) -> Tensor:
+        """(3,): loss times images, wrong, images."""
+        assert self.loss is not None and self.wrong is not None
+        return torch.stack([self.loss, self.wrong.to(self.loss.dtype), self.loss.new_tensor(float(self.images))])
 
 
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from torch import nn
@@ -34,7 +35,7 @@ class FullyConnected(Classifier):
             raise ValueError(f"model.widths must be a list of whole numbers of at least 1, got {list(widths)}")
         sizes = [math.prod(self.input_shape), *widths]
         layers: list[nn.Module] = [nn.Flatten()]
-        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+        for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
         self.network = nn.Sequential(*layers, nn.Linear(sizes[-1], self.num_classes))
         for layer in self.network:

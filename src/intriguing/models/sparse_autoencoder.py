@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from intriguing.models.classifier import Classifier
@@ -14,16 +15,17 @@ from intriguing.models.classifier import Classifier
 class SparseAutoencoder(Classifier):
     """One sparse autoencoder layer of sigmoid units, then softmax regression on its frozen code (section 4, Table 1).
 
-    The first ``pretrain_share`` of the epochs trains encoder and decoder without labels, to minimise
-    ``mean over images of sum((decoded - image)^2) / 2 + sparsity_weight * sum over units of KL(sparsity || mean
-    activation) + code_decay * sum(w^2)``; the rest trains the softmax alone. The paper gives none of these settings.
+    The first ``pretrain_share`` of the epochs trains the autoencoder without labels: sigmoid code, sigmoid decoder with
+    tied weights, noisy images in and clean ones out, to minimise ``mean over images of sum((decoded - image)^2) +
+    sparsity_weight * sum over units of KL(sparsity || mean activation over the batch)``. The rest trains the softmax
+    alone. The paper gives none of these settings; README says how they were chosen.
 
     Args:
         units: hidden sigmoid units.
         pretrain_share: share of the epochs that trains the autoencoder, in (0, 1).
         sparsity: wanted mean activation of a unit over a batch, in (0, 1).
         sparsity_weight: weight of the divergence from it.
-        code_decay: coefficient of the squared weights of encoder and decoder.
+        noise: standard deviation of the Gaussian noise on the autoencoder's input images.
         softmax_rate: highest learning rate of the softmax (``learning_rate`` is the autoencoder's).
         **settings: see ``Classifier``; its weight decay is that of the softmax layer.
 
@@ -40,7 +42,7 @@ class SparseAutoencoder(Classifier):
         pretrain_share: float,
         sparsity: float,
         sparsity_weight: float,
-        code_decay: float,
+        noise: float,
         softmax_rate: float,
         **settings: Any,
     ) -> None:
@@ -50,23 +52,23 @@ class SparseAutoencoder(Classifier):
         for key, share in (("pretrain_share", pretrain_share), ("sparsity", sparsity)):
             if not 0 < share < 1:
                 raise ValueError(f"model.settings.{key} must lie in (0, 1), got {share}")
-        if min(sparsity_weight, code_decay) < 0 or softmax_rate <= 0:
-            raise ValueError("model.settings: sparsity_weight and code_decay must be at least 0, softmax_rate above 0")
+        if min(sparsity_weight, noise) < 0 or softmax_rate <= 0:
+            raise ValueError("model.settings: sparsity_weight and noise must be at least 0, softmax_rate above 0")
         self.pretrain_share, self.sparsity, self.sparsity_weight = pretrain_share, sparsity, sparsity_weight
-        self.code_decay, self.softmax_rate = code_decay, softmax_rate
+        self.noise, self.softmax_rate = noise, softmax_rate
         pixels = math.prod(self.input_shape)
         self.network = nn.Sequential(
             nn.Flatten(), nn.Linear(pixels, units), nn.Sigmoid(), nn.Linear(units, self.num_classes)
         )
-        self.decoder = nn.Linear(units, pixels)
-        for layer in (self.network[1], self.network[3], self.decoder):
+        self.decoder_bias = nn.Parameter(torch.zeros(pixels))
+        for layer in (self.network[1], self.network[3]):
             assert isinstance(layer, nn.Linear)
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.pretraining = True
         self.decayed_weights()
 
-    def decayed_weights(self) -> list[tuple[nn.Parameter, float]]:
+    def decayed_weights(self) -> list[tuple[Tensor, float]]:
         """The softmax's weight and its lambda / k; the frozen encoder has none (Table 1: one lambda)."""
         layer = self.network[3]
         assert isinstance(layer, nn.Linear)
@@ -77,19 +79,30 @@ class SparseAutoencoder(Classifier):
         k = layer.weight.shape[0] if self.normaliser == "units" else float(self.normaliser)
         return [(layer.weight, self.weight_decay[0] / k)]
 
-    def reconstruction(self, images: Tensor) -> Tensor:
-        """The autoencoder's objective on images (N, C, H, W), a scalar."""
+    def reconstruction(self, images: Tensor, corrupted: Tensor) -> Tensor:
+        """The autoencoder's objective, a scalar.
+
+        Args:
+            images: (N, C, H, W), what is to come out.
+            corrupted: (N, C, H, W), what goes in.
+        """
         encoder = self.network[1]
         assert isinstance(encoder, nn.Linear)
-        code = torch.sigmoid(encoder(images.flatten(1)))
-        error = (self.decoder(code) - images.flatten(1)).square().sum(1).mean() / 2
+        code = torch.sigmoid(encoder(corrupted.flatten(1)))
+        decoded = torch.sigmoid(F.linear(code, encoder.weight.t(), self.decoder_bias))
+        error = (decoded - images.flatten(1)).square().sum(1).mean()
         mean = code.mean(0).clamp(1e-6, 1 - 1e-6)
         rho = self.sparsity
         divergence = (rho * (rho / mean).log() + (1 - rho) * ((1 - rho) / (1 - mean)).log()).sum()
-        decay = encoder.weight.square().sum() + self.decoder.weight.square().sum()
-        return error + self.sparsity_weight * divergence + self.code_decay * decay
+        return error + self.sparsity_weight * divergence
 
-    # -- two phases in one fit: which one an epoch belongs to follows from its number alone, so a resumed fit agrees ----
+    def _corrupt(self, images: Tensor) -> Tensor:
+        # A stream of its own for every step, so that a resumed fit sees the noise it would have seen.
+        seed = (torch.initial_seed() * 1_000_003 + self.global_step * 131 + self.global_rank) % 2**63
+        generator = torch.Generator(images.device).manual_seed(seed)
+        return images + self.noise * torch.randn(images.shape, generator=generator, device=images.device)
+
+    # -- two phases in one fit: an epoch's number alone says which one it belongs to, so a resumed fit agrees ----------
 
     def pretrain_epochs(self) -> int:
         """Number of epochs of the fit that train the autoencoder."""
@@ -101,15 +114,15 @@ class SparseAutoencoder(Classifier):
         self.pretraining = self.current_epoch < self.pretrain_epochs()
         for module, trained in (
             (self.network[1], self.pretraining),
-            (self.decoder, self.pretraining),
             (self.network[3], not self.pretraining),
         ):
             module.requires_grad_(trained)
+        self.decoder_bias.requires_grad_(self.pretraining)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         if not self.pretraining:
             return super().training_step(batch, batch_idx)
-        loss = self.reconstruction(batch[0])
+        loss = self.reconstruction(batch[0], self._corrupt(batch[0]))
         with torch.no_grad():
             self._count(loss, self(batch[0]), batch[1])
         return loss

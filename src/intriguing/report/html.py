@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from intriguing.metrics import Interval
-from intriguing.results import AnalysisResult, Cell, Figure
+from intriguing.results import AnalysisResult, Cell, Figure, fact_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -66,6 +66,7 @@ def _environment() -> Environment:
         "anchor": _anchor,
         "config": _config,
         "between": _between,
+        "fact": fact_text,
     }
     return environment
 
@@ -102,8 +103,9 @@ def _between(interval: Interval, cell: Cell) -> str:
     """An interval of the cell's quantity in as few characters as possible."""
     if cell.quantity == "excess":
         return cell.interval_text
-    text = replace(cell, interval=interval).interval_text
-    return text.replace(" to ", "–")
+    if cell.quantity == "distortion":
+        return "–".join(f"{end:.3f}".removeprefix("0") for end in interval)
+    return replace(cell, interval=interval).interval_text.replace(" to ", "–")
 
 
 def _anchor(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from intriguing.results import AnalysisResult, Cell, Figure, Table
+from intriguing.results import AnalysisResult, Cell, Figure, Table, fact_text
 
 
 def document(result: AnalysisResult, paths: Mapping[str, str]) -> str:
@@ -22,7 +22,7 @@ def document(result: AnalysisResult, paths: Mapping[str, str]) -> str:
     parts += [_table(table) for table in result.tables]
     parts += [_figure(figure, paths) for figure in result.figures if figure.key != "agreement"]
     parts += ["## Where the numbers come from", ""]
-    parts += [f"- {name}: {value}" for name, value in result.provenance.items()]
+    parts += [f"- {name}: {fact_text(value)}" for name, value in result.provenance.items()]
     parts += ["", "| run | what | command |", "|---|---|---|"]
     parts += [f"| `{run.name}` | {_safe(run.label)} | `{_safe(run.command)}` |" for run in result.runs]
     return "\n".join(parts) + "\n"
