@@ -17,7 +17,9 @@ def main(cfg: DictConfig) -> None:
     job = training.TrainingJob.from_config(
         config, extras=doors.name_extras(overrides), command=doors.command("train.py", overrides)
     )
-    print(console.run_line(training.fit(job)))
+    folder = training.fit(job)
+    if training.is_first_process():
+        print(console.run_line(folder))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def lbfgs(
     search_steps: int = 40,
     max_iter: int = 100,
     tolerance: float = 3e-2,
-    history_size: int = 8,
+    history_size: int = 5,
     chunk_size: int | None = None,
 ) -> AttackResult:
     """Adversarial examples by the paper's section 4.1, all images at once.
@@ -118,6 +118,7 @@ class _Search:
     c_low: Tensor
     c_high: Tensor
     margin: Tensor  # at the current iterate
+    distance: Tensor  # squared L2, likewise
     margin_low: Tensor
     margin_high: Tensor
     num_c: Tensor
@@ -144,7 +145,8 @@ def _search(model: nn.Module, inputs: Tensor, targets: Tensor, settings: _Settin
                 getattr(found, field.name)[work.row] = getattr(work, field.name)
             if num_active == 0:
                 return found
-            work, state, done = work.take(state.active), state.take(state.active), done[state.active]
+            kept = state.active.nonzero().squeeze(1)
+            work, state, done = work.take(kept), state.take(kept), done[kept]
         trial = state.trial()
         loss, gradient, gap, floor = _evaluate(model, trial, work.target, inputs.shape[1:])
         perturbation = trial - work.origin
@@ -153,6 +155,7 @@ def _search(model: nn.Module, inputs: Tensor, targets: Tensor, settings: _Settin
         gradient.addcmul_(perturbation, 2 * work.c[:, None])
         moved = state.tell(trial, loss + work.c * distance, gradient)
         work.margin = torch.where(moved, gap, work.margin)
+        work.distance = torch.where(moved, distance, work.distance)
         done = done | _next_c(work, state, settings)
 
 
@@ -162,7 +165,14 @@ def _start(
     origin = inputs.flatten(1)
     loss, gradient, gap, _ = _evaluate(model, origin, targets, inputs.shape[1:])
     state = ProjectedLbfgs.start(
-        origin, loss, gradient, lower=0.0, upper=1.0, history_size=history_size, initial_length=0.5
+        origin.clone(),
+        loss,
+        gradient,
+        lower=0.0,
+        upper=1.0,
+        history_size=history_size,
+        initial_length=0.5,
+        ridge=torch.full_like(loss, 2 * settings.c_start),
     )
     zero, count = torch.zeros_like(loss), torch.zeros_like(targets)
     already = gap > 0
@@ -174,6 +184,7 @@ def _start(
         c_low=zero.clone(),
         c_high=zero + torch.inf,
         margin=gap,
+        distance=zero.clone(),
         margin_low=zero.clone(),
         margin_high=zero.clone(),
         num_c=count.clone(),
@@ -198,25 +209,24 @@ def _evaluate(model: nn.Module, x: Tensor, targets: Tensor, shape: torch.Size) -
 
 
 def _keep_best(work: _Search, trial: Tensor, distance: Tensor, success: Tensor) -> None:
-    better = success & (distance < work.best_distance)
-    work.best = torch.where(better[:, None], trial, work.best)
-    work.best_distance = torch.where(better, distance, work.best_distance)
-    work.best_c = torch.where(better, work.c, work.best_c)
+    better = (success & (distance < work.best_distance)).nonzero().squeeze(1)
+    work.best[better] = trial[better]
+    work.best_distance[better] = distance[better]
+    work.best_c[better] = work.c[better]
 
 
 def _next_c(work: _Search, state: ProjectedLbfgs, settings: _Settings) -> Tensor:
     """Move the images whose minimisation has ended on to their next c; returns (B,) bool, True where none is left."""
-    perturbation = state.x - work.origin
-    residual = state.projected_gradient().norm(dim=1)
+    residual = state.free_norm
     iterations = state.num_iterations - work.iterations_before
     width = (work.c_high / work.c_low).log().nan_to_num(nan=1.0, posinf=1.0).clamp(max=1.0)
     tolerance = settings.tolerance * (width * 3).clamp(0.1, 3)
     # Second-order small decreases say the same; where f has kinks (rectified units) they are all there is to see.
-    penalty = work.c * torch.linalg.vecdot(perturbation, perturbation)
+    penalty = work.c * work.distance
     settled = (state.last_decrease <= _SETTLED * tolerance**2 * penalty) & (state.num_cuts == 0) & (iterations > 0)
     ended = (
         settled
-        | (residual <= tolerance * 2 * work.c * perturbation.norm(dim=1))
+        | (residual <= tolerance * 2 * work.c * work.distance.sqrt())
         | (iterations >= settings.max_iter)
         | (state.num_cuts >= _MOST_CUTS)
     ) & state.active
@@ -240,19 +250,15 @@ def _next_c(work: _Search, state: ProjectedLbfgs, settings: _Settings) -> Tensor
     inside = torch.exp(work.c_low.log() * (1 - fraction) + work.c_high.log() * fraction)
     outside = torch.where(succeeded, work.c * settings.c_factor, work.c / settings.c_factor)
     c = torch.where(bracketed, inside, outside).clamp(settings.c_min, settings.c_max)
-    _change_c(work, state, torch.where(ended & ~done, c, work.c), perturbation)
+    _change_c(work, state, torch.where(ended & ~done, c, work.c))
     return done
 
 
-def _change_c(work: _Search, state: ProjectedLbfgs, c: Tensor, perturbation: Tensor) -> None:
+def _change_c(work: _Search, state: ProjectedLbfgs, c: Tensor) -> None:
     """Turn the objective's c into another one: its quadratic part is known, so no evaluation is needed."""
     change = c - work.c
     rows = change.nonzero().squeeze(1)
     if len(rows) == 0:
         return
-    m, twice = state.history_size, 2 * change[rows]
-    state.value[rows] += 0.5 * twice * torch.linalg.vecdot(perturbation[rows], perturbation[rows])
-    state.gradient[rows] += twice[:, None] * perturbation[rows]
-    state.pairs[rows, m:] += twice[:, None, None] * state.pairs[rows, :m]
-    state.num_cuts[rows] = 0
+    state.change_ridge(rows, 2 * c[rows], work.origin[rows])
     work.c = c

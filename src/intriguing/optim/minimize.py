@@ -98,7 +98,13 @@ def minimize_box(
     rows = torch.arange(len(x), device=x.device)
     value, gradient = evaluate(x, rows)
     state = ProjectedLbfgs.start(
-        x, value, gradient, lower=low, upper=high, history_size=history_size, initial_length=initial_length
+        x,
+        value,
+        gradient,
+        lower=float(low) if low.dim() == 0 else low.expand_as(x),
+        upper=float(high) if high.dim() == 0 else high.expand_as(x),
+        history_size=history_size,
+        initial_length=initial_length,
     )
     value_tolerance = max(value_tolerance, 4 * torch.finfo(x.dtype).eps)
     result = _Rows(state)
@@ -111,7 +117,8 @@ def minimize_box(
             result.store(rows, state, status)
             if num_active == 0:
                 return result.freeze()
-            rows, status, state = rows[state.active], status[state.active], state.take(state.active)
+            kept = state.active.nonzero().squeeze(1)
+            rows, status, state = rows[kept], status[kept], state.take(kept)
         trial = state.trial()
         value, gradient = evaluate(trial, rows)
         moved = state.tell(trial, value, gradient)
@@ -126,7 +133,7 @@ def _judge(
     flat = state.projected_gradient().abs().amax(dim=1) <= gradient_tolerance
     settled = moved & (state.last_decrease <= value_tolerance * state.value.abs().clamp_min(1.0))
     gave_up = state.num_cuts >= _MOST_CUTS
-    stalled = gave_up & (state.num_pairs == 0)
+    stalled = gave_up & ~state.has_memory()
     afresh = gave_up & ~stalled & state.active
     if bool(afresh.any()):
         state.forget(afresh)

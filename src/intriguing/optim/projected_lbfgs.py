@@ -11,6 +11,7 @@ two-loop recursion; Chen, Wang & Zhou, "Large-scale L-BFGS using MapReduce" (NIP
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,35 +22,54 @@ _SHORTEST_CUT, _LONGEST_CUT = 0.1, 0.5  # a refused step is shortened to between
 
 @dataclass
 class ProjectedLbfgs:
-    """N independent problems `minimise f(x), lower <= x <= upper`, each with its own memory, step and count.
+    """N independent problems `minimise f(x) + ridge / 2 |x - centre|^2, lower <= x <= upper`.
+
+    The quadratic part is there for objectives that have one and change it on the way; without it ridge is 0. A variable
+    is held when it is at a bound and its gradient pushes outwards; the others are free. Pairs are stored as they are on
+    the variables that were free when they came, so that the matrix they make is one of the face that the iterates move
+    on, and their inner products are kept: a pass reads the memory twice and not 4m times. All rows share one ring: the
+    pair of a row that did not move is zero, which counts as none.
 
     Tensors have N rows; n is the number of variables, m the history size.
 
-        name              shape      symbol in Nocedal & Wright, chapter 7
-        x                 (N, n)     x_k
-        value             (N,)       f(x_k)
-        gradient          (N, n)     g_k
-        lower, upper      () or (N, n)
-        pairs             (N, 2m, n) s_i (first m) and y_i (last m), a ring in order of arrival
-        num_pairs         (N,)       pairs stored since the memory was last cleared; slot = num_pairs mod m is next
-        step_size         (N,)       alpha of the trial that is out
-        initial_length    (N,)       Euclidean length of a first step, taken while the memory is empty
-        num_cuts          (N,)       refused trials since the last accepted one; at 0 the next trial is a full step
-        last_decrease     (N,)       f(x_{k-1}) - f(x_k) of the last accepted step; inf before the first
-        num_iterations    (N,)       accepted steps
-        num_evaluations   (N,)       evaluations while the row was active
-        active            (N,) bool  set by the caller; a row that is not active neither moves nor counts
+        name              shape       symbol in Nocedal & Wright, chapter 7
+        x                 (N, n)      x_k
+        value             (N,)        f(x_k), quadratic part included
+        gradient          (N, n)      g_k, likewise
+        lower, upper      floats, or (N, n)
+        ridge             (N,)        curvature of the quadratic part
+        downhill          (N, n)      g_k on the free variables, 0 on the others
+        free              (N, n)      1.0 where free, 0.0 where held
+        free_norm         (N,)        norm of `downhill`
+        moved, changed    (N, n)      s_{k-1}, and y_{k-1} less what the quadratic part gave to it
+        pairs             (N, 2m, n)  s_i (first m) and y_i (last m), a ring in order of arrival
+        products          (N, 2m, 2m) their inner products
+        next_slot         int         where in the ring the next pair goes
+        step_size         (N,)        alpha of the trial that is out
+        initial_length    float       Euclidean length of a first step, taken while the memory is empty
+        num_cuts          (N,)        refused trials since the last accepted one; at 0 the next trial is a full step
+        last_decrease     (N,)        f(x_{k-1}) - f(x_k) of the last accepted step; inf before the first
+        num_iterations    (N,)        accepted steps
+        num_evaluations   (N,)        evaluations while the row was active
+        active            (N,) bool   set by the caller; a row that is not active neither moves nor counts
     """
 
     x: Tensor
     value: Tensor
     gradient: Tensor
-    lower: Tensor
-    upper: Tensor
+    lower: float | Tensor
+    upper: float | Tensor
+    ridge: Tensor
+    downhill: Tensor
+    free: Tensor
+    free_norm: Tensor
+    moved: Tensor
+    changed: Tensor
     pairs: Tensor
-    num_pairs: Tensor
+    products: Tensor
+    next_slot: int
     step_size: Tensor
-    initial_length: Tensor
+    initial_length: float
     num_cuts: Tensor
     last_decrease: Tensor
     num_iterations: Tensor
@@ -67,57 +87,68 @@ class ProjectedLbfgs:
         upper: float | Tensor,
         history_size: int,
         initial_length: float = 1.0,
+        ridge: Tensor | None = None,
     ) -> ProjectedLbfgs:
         """A state at `x` (N, n), which must lie in the box, with f and its gradient there already known."""
         n_rows, n = x.shape
         count = torch.zeros(n_rows, dtype=torch.int64, device=x.device)
-        return cls(
-            x=x.clone(),
-            value=value.clone(),
-            gradient=gradient.clone(),
-            lower=_bound(lower, x),
-            upper=_bound(upper, x),
+        state = cls(
+            x=x,
+            value=value,
+            gradient=gradient,
+            lower=lower,
+            upper=upper,
+            ridge=torch.zeros_like(value) if ridge is None else ridge,
+            downhill=gradient,
+            free=gradient,
+            free_norm=value,
+            moved=torch.zeros_like(x),
+            changed=torch.zeros_like(x),
             pairs=x.new_zeros(n_rows, 2 * history_size, n),
-            num_pairs=count,
+            products=x.new_zeros(n_rows, 2 * history_size, 2 * history_size),
+            next_slot=0,
             step_size=torch.ones_like(value),
-            initial_length=torch.full_like(value, initial_length),
-            num_cuts=count.clone(),
+            initial_length=initial_length,
+            num_cuts=count,
             last_decrease=torch.full_like(value, torch.inf),
-            num_iterations=count.clone(),
+            num_iterations=count,
             num_evaluations=count + 1,
             active=torch.ones_like(count, dtype=torch.bool),
         )
+        state._find_free()
+        return state
 
     @property
     def history_size(self) -> int:
         return self.pairs.shape[1] // 2
 
     def take(self, rows: Tensor) -> ProjectedLbfgs:
-        """The state of the given rows alone (indices or a mask); the others leave the work."""
-        kept = {}
-        for field in fields(self):
-            tensor = getattr(self, field.name)
-            kept[field.name] = tensor[rows] if tensor.dim() else tensor
-        return ProjectedLbfgs(**kept)
+        """The state of the given rows alone (int64 indices); the others leave the work."""
+        kept: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return ProjectedLbfgs(**{k: v.index_select(0, rows) if isinstance(v, Tensor) else v for k, v in kept.items()})
 
     def trial(self) -> Tensor:
         """The next point (N, n) at which the caller is to evaluate the objective; inside the box exactly."""
-        direction, scale = self._direction()
-        first = self.initial_length / direction.norm(dim=1).clamp_min(torch.finfo(self.x.dtype).tiny)
-        full = torch.where(scale > 0, 1.0, first)
+        along = self._store_pair()
+        weights, gamma, has_pairs = self._coefficients(along)
+        direction = (weights[:, None, :] @ self.pairs).squeeze(1).mul_(self.free)
+        direction.addcmul_(self.downhill, gamma[:, None])
+        full = torch.where(has_pairs, 1.0, self.initial_length / self.free_norm.clamp_min(_tiny(self.x)))
         self.step_size = torch.where(self.num_cuts == 0, full, self.step_size)
-        return self.clamp(torch.addcmul(self.x, direction, (self.step_size * self.active)[:, None]))
+        step = self.step_size * self.active
+        return self.clamp_(torch.addcmul(self.x, direction, step[:, None], value=-1))
 
-    def clamp(self, x: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(x, self.lower), self.upper)
+    def clamp_(self, x: Tensor) -> Tensor:
+        """Clamp x into the box, in place."""
+        return x.clamp_(self.lower, self.upper)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     def tell(self, trial: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        """Take in the objective at the trial points: accept the step or cut it.
+        """Take in the objective at the trial points: accept each row's step or cut it.
 
         Args:
-            trial: (N, n), what `trial()` returned.
-            value: (N,); a value that is not finite refuses the step.
-            gradient: (N, n).
+            trial: (N, n), what `trial()` returned; the state keeps it and may write to it.
+            value: (N,), quadratic part included; a value that is not finite refuses the step.
+            gradient: (N, n), likewise; the state keeps it and may write to it.
 
         Returns:
             (N,) bool, the rows that moved.
@@ -126,102 +157,130 @@ class ProjectedLbfgs:
         promised = _dot(self.gradient, moved)
         # Near the optimum the differences of f are rounding errors; refusing those would only waste evaluations.
         rounding = 4 * torch.finfo(value.dtype).eps * self.value.abs()
-        accepted = (value <= self.value + _SUFFICIENT_DECREASE * promised + rounding) & value.isfinite() & self.active
-        self._remember(accepted, moved, gradient - self.gradient)
+        rise = value - self.value
+        accepted = (rise <= _SUFFICIENT_DECREASE * promised + rounding) & value.isfinite() & self.active
 
-        curvature = value - self.value - promised  # of f along the step; its parabola's minimum is the next trial
-        fraction = torch.where(curvature > 0, -promised / (2 * curvature), _SHORTEST_CUT)
-        fraction = fraction.nan_to_num(_SHORTEST_CUT).clamp(_SHORTEST_CUT, _LONGEST_CUT)
-
-        self.last_decrease = torch.where(accepted, self.value - value, self.last_decrease)
-        self.x = torch.where(accepted[:, None], trial, self.x)
-        self.value = torch.where(accepted, value, self.value)
-        self.gradient = torch.where(accepted[:, None], gradient, self.gradient)
+        bend = rise - promised  # of f along the step; the minimum of its parabola is the next trial
+        fraction = (-promised / (2 * bend)).nan_to_num(_SHORTEST_CUT, _SHORTEST_CUT, _SHORTEST_CUT)
+        self.step_size = self.step_size * fraction.clamp_(_SHORTEST_CUT, _LONGEST_CUT)
         self.num_cuts = torch.where(accepted, 0, self.num_cuts + 1)
+        self.last_decrease = torch.where(accepted, -rise, self.last_decrease)
+        self.value = torch.where(accepted, value, self.value)
         self.num_iterations = self.num_iterations + accepted
         self.num_evaluations = self.num_evaluations + self.active
-        self.step_size = self.step_size * fraction
+
+        stay = (~accepted).nonzero().squeeze(1)
+        trial[stay], gradient[stay], moved[stay] = self.x[stay], self.gradient[stay], 0
+        self.changed = (gradient - self.gradient).addcmul_(moved, self.ridge[:, None], value=-1)
+        self.x, self.gradient, self.moved = trial, gradient, moved
+        self._find_free()
         return accepted
 
     def forget(self, rows: Tensor) -> None:
         """Clear the memory of the rows in a mask (N,): their next step is along the projected gradient."""
-        self.num_pairs = torch.where(rows, 0, self.num_pairs)
+        which = rows.nonzero().squeeze(1)
+        self.products[which], self.moved[which] = 0, 0
         self.num_cuts = torch.where(rows, 0, self.num_cuts)
+
+    def has_memory(self) -> Tensor:
+        """(N,) bool, the rows that remember at least one pair."""
+        return (self.products.diagonal(dim1=1, dim2=2).amax(dim=1) > 0) | self.moved.any(dim=1)
+
+    def change_ridge(self, rows: Tensor, ridge: Tensor, centre: Tensor) -> None:
+        """Give some rows another quadratic part: it is known exactly, so nothing is evaluated and nothing forgotten.
+
+        Args:
+            rows: (R,) int64.
+            ridge: (R,), the new curvature.
+            centre: (R, n), where the quadratic part is 0.
+        """
+        change = ridge - self.ridge[rows]
+        offset = self.x[rows] - centre
+        self.ridge[rows] = ridge
+        self.value[rows] += 0.5 * change * _dot(offset, offset)
+        gradient = self.gradient[rows].addcmul_(offset, change[:, None])
+        free = self._free(self.x[rows], gradient)
+        downhill = gradient * free
+        self.gradient[rows], self.free[rows], self.downhill[rows] = gradient, free, downhill
+        self.free_norm[rows] = downhill.norm(dim=1)
+        self.num_cuts[rows] = 0
 
     def projected_gradient(self) -> Tensor:
         """(N, n): x - P(x - g), zero exactly where the first-order conditions hold."""
-        return self.x - self.clamp(self.x - self.gradient)
+        return self.x - self.clamp_(self.x - self.gradient)
 
-    def _direction(self) -> tuple[Tensor, Tensor]:
-        """-H g with H the L-BFGS matrix of the pairs restricted to the free variables, and its scale (0 if no pair).
+    def _free(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """(R, n): 1.0 for the variables that a step against the gradient would move, 0.0 for the others."""
+        stepped = self.clamp_(x - gradient)
+        return torch.ne(stepped, x, out=stepped)
 
-        Restricting the pairs themselves, and not H, is what makes a step a quasi-Newton step *of the face*.
+    def _find_free(self) -> None:
+        self.free = self._free(self.x, self.gradient)
+        self.downhill = self.gradient * self.free
+        self.free_norm = self.downhill.norm(dim=1)
+
+    def _store_pair(self) -> Tensor:
+        """Put the last step's pair into the ring; the products of all pairs with the free gradient (N, 2m)."""
+        m, slot = self.history_size, self.next_slot
+        new = self.x.new_empty(len(self.x), 3, self.x.shape[1])
+        torch.mul(self.moved, self.free, out=new[:, 0])
+        torch.mul(self.changed, self.free, out=new[:, 1])
+        new[:, 2] = self.downhill
+        self.pairs[:, slot], self.pairs[:, slot + m] = new[:, 0], new[:, 1]
+        columns = self.pairs @ new.mT
+        for place, column in ((slot, 0), (slot + m, 1)):
+            self.products[:, place] = columns[:, :, column]
+            self.products[:, :, place] = columns[:, :, column]
+        self.next_slot = (slot + 1) % m
+        return columns[:, :, 2]
+
+    def _coefficients(self, along: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """H g as a combination of the pairs (N, 2m) and of g (N,), and whether the row has pairs at all.
+
+        The two loops of algorithm 7.4 on the inner products: each is a triangular solve. The quadratic part's share of
+        y is ridge * s, added to the products here.
         """
         m = self.history_size
-        held_low = (self.x <= self.lower) & (self.gradient > 0)
-        held_high = (self.x >= self.upper) & (self.gradient < 0)
-        weight = (~(held_low | held_high)).to(self.x.dtype)
-        gradient = self.gradient * weight
-        masked = self.pairs * weight[:, None, :]
-        products = masked @ self.pairs[:, m:].mT  # (N, 2m, m): s_i.y_j above y_i.y_j
-        along = (masked @ gradient[:, :, None]).squeeze(2)  # (N, 2m): s_i.g above y_i.g
+        order = (torch.arange(m, device=self.x.device) + self.next_slot) % m  # oldest first
+        both = torch.cat([order, order + m])
+        products = self.products[:, both][:, :, both]
+        ridge = self.ridge[:, None, None]
+        step_step, step_change = products[:, :m, :m], products[:, :m, m:]
+        step_change = torch.addcmul(step_change, step_step, ridge)
+        change_change = products[:, m:, m:] + ridge * (step_change.mT + products[:, :m, m:])
+        along = along[:, both]
+        on_step = along[:, :m]
+        on_change = torch.addcmul(along[:, m:], on_step, self.ridge[:, None])
 
-        slots = torch.arange(m, device=self.x.device)
-        order = (self.num_pairs[:, None] + slots) % m  # oldest first
-        rows, columns = order[:, :, None].expand(-1, -1, m), order[:, None, :].expand(-1, m, -1)
-        step_change = products[:, :m].gather(1, rows).gather(2, columns)
-        change_change = products[:, m:].gather(1, rows).gather(2, columns)
-        step_gradient, change_gradient = along[:, :m].gather(1, order), along[:, m:].gather(1, order)
+        bend, size = step_change.diagonal(dim1=1, dim2=2), change_change.diagonal(dim1=1, dim2=2)
+        usable = bend > torch.finfo(bend.dtype).eps * size
+        keep = usable.to(bend.dtype)
+        scales = torch.where(usable, bend / size, 0.0)
+        newest = (usable * (order.new_tensor(range(1, m + 1)))).argmax(dim=1, keepdim=True)
+        gamma = scales.gather(1, newest).squeeze(1)
 
-        bend = step_change.diagonal(dim1=1, dim2=2)
-        size = change_change.diagonal(dim1=1, dim2=2)
-        usable = (order < self.num_pairs[:, None]) & (bend > torch.finfo(bend.dtype).eps * size)
-        both = usable[:, :, None] & usable[:, None, :]
-        bend = torch.where(usable, bend, 1.0)
-        newer = torch.where(both, step_change, 0.0).triu(1) + torch.diag_embed(bend)
-        change_change = torch.where(both, change_change, 0.0)
-        step_gradient = torch.where(usable, step_gradient, 0.0)
-        change_gradient = torch.where(usable, change_gradient, 0.0)
-
-        newest = (usable * (slots + 1)).argmax(dim=1, keepdim=True)
-        scale = (bend / torch.where(usable, size, 1.0)).gather(1, newest).squeeze(1)
-        scale = torch.where(usable.any(dim=1), scale, 0.0)
-        gamma = torch.where(scale > 0, scale, 1.0)[:, None]
-
-        # The two loops of algorithm 7.4 are two triangular solves.
-        first = torch.linalg.solve_triangular(newer, step_gradient[:, :, None], upper=True)
-        inner = gamma * (change_gradient - (change_change @ first).squeeze(2))
-        right = bend * first.squeeze(2) - inner
+        grid = keep[:, :, None] * keep[:, None, :]
+        newer = (step_change * grid).triu_(1)
+        newer.diagonal(dim1=1, dim2=2).copy_(torch.where(usable, bend, 1.0))
+        first = torch.linalg.solve_triangular(newer, (on_step * keep)[:, :, None], upper=True)
+        inner = on_change - (change_change @ first).squeeze(2)
+        first = first.squeeze(2)
+        right = keep * (bend * first - gamma[:, None] * inner)
         second = torch.linalg.solve_triangular(newer.mT, right[:, :, None], upper=False).squeeze(2)
-        on_steps = torch.where(usable, second, 0.0)
-        on_changes = torch.where(usable, -gamma * first.squeeze(2), 0.0)
-        weights = torch.cat(
-            [
-                torch.zeros_like(on_steps).scatter(1, order, on_steps),
-                torch.zeros_like(on_steps).scatter(1, order, on_changes),
-            ],
-            dim=1,
-        )
-        product = gamma * gradient + (weights[:, None, :] @ masked).squeeze(1)
-        # Restricted pairs are positive definite together only in exact arithmetic; where rounding won, use -g.
-        descends = _dot(product, gradient) > 0
-        return -torch.where(descends[:, None], product, gradient), torch.where(descends, scale, 0.0)
+        first = first * -gamma[:, None]
 
-    def _remember(self, accepted: Tensor, step: Tensor, change: Tensor) -> None:
-        """Store the pair of an accepted step, unless it shows no positive curvature."""
-        keep = accepted & (_dot(step, change) > torch.finfo(step.dtype).eps * _dot(change, change))
-        rows = torch.arange(len(step), device=step.device)
-        slot = self.num_pairs % self.history_size
-        for offset, new in ((0, step), (self.history_size, change)):
-            self.pairs[rows, slot + offset] = torch.where(keep[:, None], new, self.pairs[rows, slot + offset])
-        self.num_pairs = self.num_pairs + keep
+        # The matrix is positive definite in exact arithmetic; where rounding won, use the gradient.
+        descent = gamma * self.free_norm.square() + (second * on_step + first * on_change).sum(dim=1)
+        has_pairs = (gamma > 0) & (descent > 0)
+        weights = torch.cat([torch.addcmul(second, first, self.ridge[:, None]), first], dim=1)
+        weights = torch.where(has_pairs[:, None], weights, 0.0)
+        gamma = torch.where(has_pairs, gamma, 1.0)
+        return torch.empty_like(weights).index_copy_(1, both, weights), gamma, has_pairs
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.vecdot(a, b)
 
 
-def _bound(bound: float | Tensor, x: Tensor) -> Tensor:
-    """A bound as a scalar tensor, or one value per variable and row."""
-    tensor = torch.as_tensor(bound, dtype=x.dtype, device=x.device)
-    return tensor if tensor.dim() == 0 else tensor.expand_as(x)
+def _tiny(x: Tensor) -> float:
+    return torch.finfo(x.dtype).tiny

@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 
@@ -54,14 +55,22 @@ def fit(job: TrainingJob) -> Path:
         study=job.study,
         tags=list(job.tags),
         command=job.command,
+        writer=is_first_process(),
     ) as run:
-        if not run.finished:
+        if not is_first_process():  # a further process of a distributed fit: the first one writes
+            _train(job, model, data, folder, None)
+        elif not run.finished:
             with _wandb(job, folder) as wandb_run:
                 _train(job, model, data, folder, wandb_run)
                 result, artifacts = _conclude(job, data, folder, wandb_run)
             result["seconds"] = round(time.perf_counter() - start, 3)
             run.finish(result, artifacts)
     return folder
+
+
+def is_first_process() -> bool:
+    """Whether this is the process of a distributed fit that writes and speaks (the only one, of an ordinary fit)."""
+    return rank_zero_only.rank == 0
 
 
 def build_model(job: TrainingJob, data: ImageData) -> Classifier:
@@ -100,7 +109,9 @@ def _wandb(job: TrainingJob, folder: Path) -> tracking.WandbRun:
     )
 
 
-def _train(job: TrainingJob, model: Classifier, data: ImageData, folder: Path, wandb_run: tracking.WandbRun) -> None:
+def _train(
+    job: TrainingJob, model: Classifier, data: ImageData, folder: Path, wandb_run: tracking.WandbRun | None
+) -> None:
     options = dict(job.trainer)
     bar = options.pop("enable_progress_bar", "auto")
     show_bar = sys.stderr.isatty() if bar == "auto" else bool(bar)
@@ -111,21 +122,21 @@ def _train(job: TrainingJob, model: Classifier, data: ImageData, folder: Path, w
     if not debugging:
         callbacks.append(_checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss"))
     last, resumed_step = _resume_from(job, folder)
-    loggers = [] if debugging else _loggers(job, folder, wandb_run, resumed_step)
+    loggers = [] if debugging or wandb_run is None else _loggers(job, folder, wandb_run, resumed_step)
     settings: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
     if not job.data["validation"]:
         settings["limit_val_batches"] = 0
-    trainer = lightning.Trainer(
-        **settings | options,
-        callbacks=callbacks,
-        logger=loggers or False,
-        plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=not debugging,
-        enable_progress_bar=show_bar,
-        use_distributed_sampler=False,  # BatchIndices gives each process its share of every batch
-        default_root_dir=folder,
-    )
     with _quiet():
+        trainer = lightning.Trainer(
+            **settings | options,
+            callbacks=callbacks,
+            logger=loggers or False,
+            plugins=[AtomicCheckpointIO()],
+            enable_checkpointing=not debugging,
+            enable_progress_bar=show_bar,
+            use_distributed_sampler=False,  # BatchIndices gives each process its share of every batch
+            default_root_dir=folder,
+        )
         trainer.fit(model, datamodule=data, ckpt_path=last)
         trainer.test(model, datamodule=data, verbose=show_bar)
 
@@ -139,6 +150,7 @@ def _quiet() -> Iterator[None]:
             ".*does not have many workers.*",  # a batch is one index operation: workers would only cost
             "Checkpoint directory .* exists and is not empty.*",  # a resumed run
             ".*treespec, LeafSpec.*",
+            ".*on epoch level in distributed setting.*",  # the sums are already those of all processes
         ):
             warnings.filterwarnings("ignore", message=message)
         yield

@@ -84,7 +84,7 @@ class TrainingJob:
         choice("split", split["name"], SPLIT_NAMES)
         choice("model.name", model["name"], sorted(REGISTRY))
         decay = _weight_decay(config["weight_decay"]["value"], model["weight_decay"])
-        normaliser = _normaliser(config["weight_decay"]["normaliser"])
+        normaliser = _normaliser(config["weight_decay"]["normaliser"], model["normaliser"])
         trainer = _trainer(config)
         settings = {**model["settings"], "weight_decay": decay, "normaliser": normaliser}
         settings["label"] = _label(model, decay, split["name"])
@@ -141,7 +141,8 @@ def _trainer(config: dict[str, Any]) -> dict[str, Any]:
     return trainer
 
 
-def _normaliser(value: Any) -> str | float:
+def _normaliser(value: Any, own: Any) -> str | float:
+    value = own if value is None else value
     return "units" if value == "units" else number("weight_decay.normaliser (or 'units')", value, 0, above=True)
 
 
