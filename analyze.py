@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> None:
                 advance=lambda key, made: advance(console.run_line(made[-1])),
             )
         job = job.of(folders)
-    reporting.report_on(job)
+    reporting.report_on(job, measuring=console.measuring)
 
 
 if __name__ == "__main__":

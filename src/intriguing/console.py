@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +37,15 @@ class Advance:
             self.bar.update(self.task, completed=self.done + done / total)
 
 
+_COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+)
+
+
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
     """Show how far ``total`` jobs are: a bar with the time left on a terminal, one line a job in any case."""
@@ -44,15 +53,20 @@ def progress(title: str, total: int) -> Iterator[Advance]:
     if not console.is_terminal:
         yield Advance(console, total, None, title)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*_COLUMNS, console=console, transient=True) as bar:
         yield Advance(console, total, bar, title)
+
+
+@contextmanager
+def measuring() -> Iterator[Callable[[str, int, int], None]]:
+    """Show what is being measured and how far it is, on a terminal; nothing elsewhere."""
+    console = Console(file=sys.stderr, soft_wrap=True)
+    if not console.is_terminal:
+        yield lambda what, done, total: None
+        return
+    with Progress(*_COLUMNS, console=console, transient=True) as bar:
+        task = bar.add_task("analysis")
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def run_line(folder: Path) -> str:

@@ -220,6 +220,7 @@ class ImageData(lightning.LightningDataModule):
         split_seed: seed of the halves.
         validation: number of training images of the split set apart for validation (the last of a seeded order; 0:
             train on all, as the paper does).
+        only: train on the first so many images alone, to see whether a network learns at all; None: on all.
         batch_size: images of the global batch.
         seed: seed of the order of the images.
         download: fetch MNIST when it is not there.
@@ -236,6 +237,7 @@ class ImageData(lightning.LightningDataModule):
         split: str = "full",
         split_seed: int = 0,
         validation: int = 0,
+        only: int | None = None,
         batch_size: int = 100,
         seed: int = 0,
         download: bool = True,
@@ -249,16 +251,17 @@ class ImageData(lightning.LightningDataModule):
         num_images = len(self._indices(split))
         if not 0 <= validation < num_images:
             raise UserError(f"data.validation must be in [0, {num_images}), got {validation}")
-        self.validation = validation
+        self.validation, self.only = validation, only
 
     @property
-    def description(self) -> dict[str, str | int]:
+    def description(self) -> dict[str, str | int | None]:
         """Which images these are, in plain values: what an attack must know to find a network's training images."""
         return {
             "name": self.arrays.name,
             "split": self.split,
             "split_seed": self.split_seed,
             "validation": self.validation,
+            "only": self.only,
         }
 
     def _indices(self, subset: str) -> Tensor:
@@ -273,7 +276,8 @@ class ImageData(lightning.LightningDataModule):
         own = self._indices(self.split)
         order = torch.randperm(len(own), generator=torch.Generator().manual_seed(self.split_seed + 1))
         cut = len(own) - self.validation
-        return own[(order[:cut] if subset == "train" else order[cut:]).sort().values]
+        chosen = own[(order[:cut] if subset == "train" else order[cut:]).sort().values]
+        return chosen[: self.only] if subset == "train" else chosen
 
     def subset(self, name: str) -> Subset:
         """Images by name: ``train`` (what the network trains on), ``val``, ``test``, ``full``, ``p1``, ``p2``."""

@@ -6,7 +6,8 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from intriguing import __version__, report, tracking
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis import SECTIONS, CraftedSet, Network, analyze
+from intriguing.analysis import SECTIONS, CraftedSet, Network, Progress, analyze
 from intriguing.checkpoints import load_model
 from intriguing.checks import choice, whole
 from intriguing.errors import UserError
@@ -114,8 +115,14 @@ def _find(patterns: str | list[str], stage: str) -> list[RunRecord]:
     return list(found.values())
 
 
-def report_on(job: ReportJob) -> Path:
+def report_on(
+    job: ReportJob, *, measuring: Callable[[], AbstractContextManager[Progress | None]] = nullcontext
+) -> Path:
     """Analyse the runs of a job, show the tables and write the page.
+
+    Args:
+        job: what to analyse.
+        measuring: context in which the sets are measured; yields what is to be told how far that is.
 
     Returns:
         The run folder, with ``report.html``, ``report.md``, ``tables/`` and ``figures/``.
@@ -133,15 +140,17 @@ def report_on(job: ReportJob) -> Path:
         command=job.command,
     ) as run:
         if not run.finished:
-            result = analyze(
-                [_network(record) for record in job.networks],
-                [_crafted(record) for record in job.sets],
-                title=job.title,
-                seed=job.seed,
-                batch_size=job.batch_size,
-                provenance=_provenance(job),
-                sections=job.sections,
-            )
+            with measuring() as progress:
+                result = analyze(
+                    [_network(record) for record in job.networks],
+                    [_crafted(record) for record in job.sets],
+                    title=job.title,
+                    seed=job.seed,
+                    batch_size=job.batch_size,
+                    provenance=_provenance(job),
+                    sections=job.sections,
+                    progress=progress,
+                )
             files = [file.relative_to(run.folder) for file in report.write(result, run.folder)]
             report.show(result)
             _record(job, run.folder, result)

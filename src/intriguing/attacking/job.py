@@ -94,7 +94,7 @@ class AttackJob:
 
     def _for(self, checkpoint: Path | None, config: dict[str, Any], extras: Sequence[str]) -> AttackJob:
         named = {key: config["data"][key] for key in ("root", "download")}
-        own: dict[str, Any] = {"name": config["data"]["name"], "split": "full", "split_seed": 0, "validation": 0}
+        own: dict[str, Any] = {"name": config["data"]["name"], "split": "full", "split_seed": 0}
         source, label, prefix = None, f"Gaussian, stddev {self.attack.get('stddev')}", own["name"]
         if checkpoint is not None:
             content = read_checkpoint(checkpoint)

@@ -93,6 +93,7 @@ class TrainingJob:
                 "name": data["name"],
                 "batch_size": whole("data.batch_size", data["batch_size"], 1),
                 "validation": whole("data.validation", data["validation"], 0),
+                "only": None if data["only"] is None else whole("data.only", data["only"], 1),
             },
             "split": {"name": split["name"], "seed": whole("split.seed", split["seed"], 0)},
             "model": {"name": model["name"], "label": str(model["label"]), "settings": model["settings"]},
