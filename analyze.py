@@ -23,6 +23,7 @@ def main(cfg: DictConfig) -> None:
             folders = study.run(
                 steps,
                 processes=config["processes"] or os.cpu_count() or 1,
+                perform=doors.perform,
                 advance=lambda key, made: advance(console.run_line(made[-1])),
             )
         job = job.of(folders)

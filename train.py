@@ -14,9 +14,7 @@ def main(cfg: DictConfig) -> None:
 
     from intriguing import console, training  # torch and lightning take seconds: --help must not wait for them
 
-    job = training.TrainingJob.from_config(
-        config, extras=doors.name_extras(overrides), command=doors.command("train.py", overrides)
-    )
+    job = doors.training_job(config, doors.name_extras(overrides), doors.command("train.py", overrides))
     folder = training.fit(job)
     if training.is_first_process():
         print(console.run_line(folder))

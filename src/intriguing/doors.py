@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import compose
@@ -191,6 +192,39 @@ def study_steps(study: dict[str, Any], runs: str, *, logger: dict[str, Any], thr
                     before[key] = step.key  # one attack of a network after the other: amplifying reads the plain set
                 steps.append(step)
     return steps
+
+
+def perform(step: Any) -> list[Path]:
+    """Run one step of a study, as its door would; skip what is finished.
+
+    Returns:
+        The run folders.
+    """
+    if step.stage == "train":
+        from intriguing import training
+
+        return [training.fit(training_job(step.config, step.extras, step.command))]
+    from intriguing import attacking
+
+    jobs = attacking.AttackJob.from_config(step.config, extras=step.extras, command=step.command)
+    return [attacking.craft(job) for job in jobs]
+
+
+def training_job(config: dict[str, Any], extras: Sequence[str], command: str) -> Any:
+    """The checked job of a resolved ``train`` config, its callbacks built.
+
+    Raises:
+        UserError: a value that cannot be right, or a callback that cannot be built.
+    """
+    from hydra.utils import instantiate
+
+    from intriguing.training import TrainingJob
+
+    try:
+        callbacks = [instantiate(one) for one in (config["callbacks"] or {}).values()]
+    except HydraException as error:
+        raise UserError(f"callbacks: {one_line(error)}") from error
+    return TrainingJob.from_config(config, extras=extras, command=command, callbacks=callbacks)
 
 
 def _compose(door: str, overrides: list[str], study: dict[str, Any], logger: dict[str, Any]) -> dict[str, Any]:

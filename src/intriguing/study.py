@@ -40,28 +40,12 @@ class Step:
     needs: tuple[str, ...] = ()
 
 
-def perform(step: Step) -> list[Path]:
-    """Run one step, here; skip what is finished.
-
-    Returns:
-        The run folders.
-    """
-    if step.stage == "train":
-        from intriguing import training
-
-        return [training.fit(training.TrainingJob.from_config(step.config, extras=step.extras, command=step.command))]
-    from intriguing import attacking
-
-    jobs = attacking.AttackJob.from_config(step.config, extras=step.extras, command=step.command)
-    return [attacking.craft(job) for job in jobs]
-
-
 def run(
     steps: Sequence[Step],
     *,
     processes: int,
     advance: Callable[[str, list[Path]], None],
-    perform: Callable[[Step], list[Path]] = perform,
+    perform: Callable[[Step], list[Path]],
 ) -> list[Path]:
     """Run all steps, each when those it needs are finished.
 
@@ -69,7 +53,8 @@ def run(
         steps: in the order in which they are started.
         processes: how many run at once; 1 runs them in this process.
         advance: called with the key and the run folders of each step that finished.
-        perform: runs one step; a function that can be sent to another process.
+        perform: runs one step, skipping what is finished, and returns its run folders; a function that can be sent to
+            another process.
 
     Returns:
         The run folders, in the order of the steps.

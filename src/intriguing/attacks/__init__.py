@@ -5,6 +5,7 @@ from intriguing.attacks.amplify import amplify
 from intriguing.attacks.base import AttackResult, evaluating, frozen
 from intriguing.attacks.gaussian import gaussian
 from intriguing.attacks.lbfgs import lbfgs
+from intriguing.attacks.nearest import nearest
 from intriguing.attacks.targets import choose_targets, closest
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "frozen",
     "gaussian",
     "lbfgs",
+    "nearest",
 ]

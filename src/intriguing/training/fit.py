@@ -70,7 +70,7 @@ def fit(job: TrainingJob) -> Path:
 
 def is_first_process() -> bool:
     """Whether this is the process of a distributed fit that writes and speaks (the only one, of an ordinary fit)."""
-    return rank_zero_only.rank == 0
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def build_model(job: TrainingJob, data: ImageData) -> Classifier:

@@ -1,0 +1,235 @@
+"""The strongest minimal-L2 attack here: penalty L-BFGS to the boundary, then projections along it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from intriguing.attacks.base import AttackResult, check_setting, finish, least_margin, margin, run_in_chunks
+from intriguing.attacks.lbfgs import lbfgs
+from intriguing.attacks.projection import project_onto_halfspaces
+
+_STEP_UP, _STEP_DOWN = 1.5, 0.4
+_FIRST_TRIES, _TRIES = 6, 4  # points looked at on a ray
+
+
+def nearest(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    targets: Tensor | None = None,
+    num_projections: int = 6,
+    num_rivals: int = 3,
+    num_candidates: int = 2,
+    c_tolerance: float = 1.0,
+    tolerance: float = 0.1,
+    max_iter: int = 100,
+    history_size: int = 5,
+    chunk_size: int | None = None,
+) -> AttackResult:
+    """The nearest image (L2) that the model gives the target class, or any class but the label.
+
+    The minimiser of the paper's penalty is not the nearest image, not even for a linear softmax: cross-entropy also
+    asks for distance from classes that are not in the way. So `lbfgs`, with a coarse search over c, only finds a
+    starting point. From there the boundary itself is followed: the classes nearest to winning are linearised, the
+    *original* is projected onto what is left of the box under those inequalities, the step there is damped, and the
+    ray from the original through the new point is searched for where it crosses the boundary. A step that does not
+    come nearer is undone and shortened. On a linear network the first full projection is the optimum.
+
+    Args:
+        model: images in [0, 1] of any shape to logits (N, K).
+        inputs: (N, ...) in [0, 1].
+        labels: (N,) integers in 0..K-1, the classes to get away from. With targets they only matter by their shape.
+        targets: (N,) integers in 0..K-1, or None for any class but the label. An image that is already where it should
+            be is returned as it is, distortion 0.
+        num_projections: steps along the boundary.
+        num_rivals: inequalities per step, for the classes nearest to beating the target. More are needed where many
+            classes meet; each costs a backward pass.
+        num_candidates: without targets, how many classes to start towards: those nearest by the logits' gradients.
+        c_tolerance, tolerance, max_iter, history_size: of the starting `lbfgs`.
+        chunk_size: images at once; None takes what the device's memory holds.
+
+    Returns:
+        AttackResult; its `c` is None. It is never farther than the starting point.
+
+    Raises:
+        TypeError, ValueError: in one line, what was expected and what came.
+    """
+    check_setting(num_projections >= 0, "num_projections >= 0", num_projections)
+    check_setting(num_rivals >= 1, "num_rivals >= 1", num_rivals)
+    check_setting(num_candidates >= 1, "num_candidates >= 1", num_candidates)
+    settings = {
+        "c_tolerance": c_tolerance,
+        "tolerance": tolerance,
+        "max_iter": max_iter,
+        "history_size": history_size,
+    }
+
+    def attack(images: Tensor, wanted: Tensor, _: int) -> AttackResult:
+        goal = _Goal(model, images.shape[1:], wanted, targets is not None, num_rivals)
+        if targets is not None:
+            start = lbfgs(model, images, wanted, chunk_size=len(images), **settings)
+        else:
+            start = _start_untargeted(model, images, wanted, num_candidates, settings)
+        origin = images.flatten(1)
+        x, counts = _follow(goal, origin, start.adv_inputs.flatten(1), num_projections)
+        return finish(
+            model,
+            images,
+            torch.where(start.success[:, None], x, origin).view_as(images),
+            lambda logits: goal.reached(logits) & start.success,
+            c=None,
+            num_forwards=start.num_forwards + counts[0],
+            num_backwards=start.num_backwards + counts[1],
+        )
+
+    return run_in_chunks(
+        attack,
+        model,
+        inputs,
+        labels if targets is None else targets,
+        name="labels" if targets is None else "targets",
+        chunk_size=chunk_size,
+        floats_per_pixel=(4 * history_size + 20) * (1 if targets is not None else num_candidates) + 4 * num_rivals,
+    )
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """What the attack is after, for a chunk: the targets' classes, or any class but the labels."""
+
+    model: nn.Module
+    shape: torch.Size
+    classes: Tensor  # (N,) targets or labels
+    targeted: bool
+    num_rivals: int
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """(N,) bool, what the model's answer says."""
+        answer = logits.argmax(dim=1)
+        return answer == self.classes if self.targeted else answer != self.classes
+
+    def gap(self, x: Tensor) -> Tensor:
+        """(N,) how far the goal is exceeded at x (N, n), in logits beyond rounding; positive where it is reached."""
+        with torch.no_grad():
+            logits = self.model(x.view(-1, *self.shape))
+        excess = margin(logits, self.classes)
+        return (excess if self.targeted else -excess) - least_margin(logits)
+
+    def linearise(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The inequalities gaps + normals (x' - x) >= 0 that mean success near x: gaps (N, q), normals (N, q, n).
+
+        With targets, one for each of the classes that come nearest to beating the target. Without, one: for the class
+        that comes nearest to beating the label.
+        """
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            logits = self.model(x.view(-1, *self.shape))
+            own = logits.gather(1, self.classes[:, None])
+            others = logits.scatter(1, self.classes[:, None], -torch.inf)
+            num_rivals = min(self.num_rivals, logits.shape[1] - 1) if self.targeted else 1
+            rivals = others.topk(num_rivals, dim=1).values
+            gaps = own - rivals if self.targeted else rivals - own
+            normals = [
+                torch.autograd.grad(gaps[:, i].sum(), x, retain_graph=i + 1 < num_rivals)[0] for i in range(num_rivals)
+            ]
+        return gaps.detach() - least_margin(logits.detach())[:, None], torch.stack(normals, dim=1)
+
+
+def _start_untargeted(
+    model: nn.Module, images: Tensor, labels: Tensor, num_candidates: int, settings: dict
+) -> AttackResult:
+    """The nearest of `lbfgs` to the classes whose linearised boundaries are nearest."""
+    with torch.enable_grad():
+        x = images.detach().requires_grad_()
+        logits = model(x)
+        gaps = logits.gather(1, labels[:, None]) - logits
+        slopes = [
+            torch.autograd.grad(gaps[:, k].sum(), x, retain_graph=True)[0].flatten(1).norm(dim=1)
+            for k in range(logits.shape[1])
+        ]
+    tiny = torch.finfo(images.dtype).tiny
+    linear = (gaps.detach() / torch.stack(slopes, dim=1).clamp_min(tiny)).scatter(1, labels[:, None], torch.inf)
+    candidates = linear.topk(min(num_candidates, logits.shape[1] - 1), dim=1, largest=False).indices
+    count = candidates.shape[1]
+    # An image that is already wrong is its own candidate; towards any class but its answer it would only get worse.
+    answers = logits.detach().argmax(dim=1)
+    candidates = torch.where((answers != labels)[:, None], answers[:, None], candidates)
+    each = lbfgs(
+        model, images.repeat_interleave(count, dim=0), candidates.flatten(), chunk_size=count * len(images), **settings
+    )
+    best = each.distortion.view(-1, count).argmin(dim=1)
+    rows = torch.arange(len(best), device=best.device) * count + best
+    return AttackResult(
+        adv_inputs=each.adv_inputs[rows],
+        success=each.success[rows],
+        distortion=each.distortion[rows],
+        c=None,
+        num_forwards=each.num_forwards.view(-1, count).sum(dim=1) + 1,
+        num_backwards=each.num_backwards.view(-1, count).sum(dim=1) + logits.shape[1],
+    )
+
+
+def _follow(goal: _Goal, origin: Tensor, start: Tensor, num_projections: int) -> tuple[Tensor, tuple[int, int]]:
+    """Walk along the boundary from successful images towards the nearest; also (forwards, backwards) per image."""
+    x, crossed = _cross(goal, origin, start, None, _FIRST_TRIES)
+    x = torch.where(crossed[:, None], x, start)
+    distance = (x - origin).norm(dim=1)
+    fraction = torch.full_like(distance, 0.7)
+    num_backwards = 0
+    for _ in range(num_projections):
+        gaps, normals = goal.linearise(x)
+        num_backwards += normals.shape[1]
+        offsets = (normals @ x[:, :, None].expand(-1, -1, 2))[:, :, 0] - gaps
+        projected = project_onto_halfspaces(origin, normals, offsets)
+        trial = torch.lerp(x, projected, fraction[:, None])
+        slope = torch.linalg.vecdot(normals[:, 0], trial - origin)
+        trial, crossed = _cross(goal, origin, trial, slope, _TRIES)
+        length = (trial - origin).norm(dim=1)
+        nearer = crossed & (length < distance)
+        x = torch.where(nearer[:, None], trial, x)
+        distance = torch.where(nearer, length, distance)
+        fraction = torch.where(nearer, (_STEP_UP * fraction).clamp(max=1), _STEP_DOWN * fraction)
+    return x, (_FIRST_TRIES + num_projections * (_TRIES + 1), num_backwards)
+
+
+def _cross(
+    goal: _Goal, origin: Tensor, x: Tensor, slope: Tensor | None, num_tries: int
+) -> tuple[Tensor, Tensor]:
+    """Where the ray from the origin through x crosses the boundary, from the successful side.
+
+    Args:
+        goal, origin: the origin (N, n) is in the box, and so is every point looked at.
+        x: (N, n), near the boundary.
+        slope: (N,) the gap's derivative along the ray at x, per length of the ray; None if unknown.
+        num_tries: forward passes.
+
+    Returns:
+        The nearest successful point found (N, n), and (N,) bool, whether there was one; x where there was none.
+    """
+    ray = x - origin
+    scale = torch.ones_like(ray[:, 0])
+    outer, inner = torch.full_like(scale, torch.inf), torch.zeros_like(scale)  # nearest success, farthest failure
+    outer_gap, inner_gap = torch.zeros_like(scale), torch.zeros_like(scale)
+    for remaining in range(num_tries, 0, -1):
+        gap = goal.gap(torch.addcmul(origin, ray, scale[:, None]).clamp_(0, 1))
+        success = gap > 0
+        outer, outer_gap = torch.where(success, scale, outer), torch.where(success, gap, outer_gap)
+        inner, inner_gap = torch.where(success, inner, scale), torch.where(success, inner_gap, gap)
+        bracketed = (inner > 0) & outer.isfinite()
+        share = (inner_gap / (inner_gap - outer_gap)).nan_to_num(0.5).clamp(0.05, 0.95)
+        if slope is None:
+            newton = torch.where(success, 0.95, 1.02) * scale
+        else:
+            shift = (gap / slope.clamp_min(torch.finfo(gap.dtype).tiny)).clamp(-0.1, 0.2)
+            newton = scale - shift + torch.where(success, 0.0, 5e-4)
+        if remaining == 2:  # the last try had better be a success
+            share = share + 0.1 * (1 - share)
+            newton = torch.where(success, newton, newton + 2e-3)
+        scale = torch.where(bracketed, inner + share * (outer - inner), newton)
+    crossed = outer.isfinite()
+    outer = torch.where(crossed, outer, 1.0)
+    return torch.addcmul(origin, ray, outer[:, None]).clamp_(0, 1), crossed
