@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from intriguing.attacks import AttackResult, adam_l1, lbfgs
+from intriguing.attacks import AttackResult, adam_l1, lbfgs, nearest
 from intriguing.attacks.targets import RULES
 from intriguing.checkpoints import find_checkpoints, read_checkpoint
 from intriguing.checks import choice, flag, number, whole
@@ -15,7 +15,7 @@ from intriguing.data import DATA_NAMES, SUBSETS
 from intriguing.errors import UserError
 from intriguing.tracking import file_sha256, slug
 
-ATTACKS: dict[str, Callable[..., AttackResult]] = {"lbfgs": lbfgs, "adam_l1": adam_l1}
+ATTACKS: dict[str, Callable[..., AttackResult]] = {"lbfgs": lbfgs, "adam_l1": adam_l1, "nearest": nearest}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from intriguing.attacks.projection import project_onto_halfspaces
 
 _STEP_UP, _STEP_DOWN = 1.5, 0.4
 _FIRST_TRIES, _TRIES = 6, 4  # points looked at on a ray
+_TRIAL_SHARE = 3  # without targets, one projection in three is made for every candidate, the others for the best
 
 
 def nearest(
@@ -22,7 +24,7 @@ def nearest(
     *,
     targets: Tensor | None = None,
     num_projections: int = 6,
-    num_rivals: int = 3,
+    num_rivals: int = 4,
     num_candidates: int = 2,
     c_tolerance: float = 1.0,
     tolerance: float = 0.1,
@@ -70,12 +72,15 @@ def nearest(
 
     def attack(images: Tensor, wanted: Tensor, _: int) -> AttackResult:
         goal = _Goal(model, images.shape[1:], wanted, targets is not None, num_rivals)
+        steps, num_classes = num_projections, 0
         if targets is not None:
             start = lbfgs(model, images, wanted, chunk_size=len(images), **settings)
         else:
-            start = _start_untargeted(model, images, wanted, num_candidates, settings)
+            candidates, num_classes = _candidates(goal, images, num_candidates)
+            start = _start_untargeted(goal, images, candidates, steps // _TRIAL_SHARE, settings)
+            steps -= steps // _TRIAL_SHARE
         origin = images.flatten(1)
-        x, counts = _follow(goal, origin, start.adv_inputs.flatten(1), num_projections)
+        x, counts = _follow(goal, origin, start.adv_inputs.flatten(1), steps)
         return finish(
             model,
             images,
@@ -83,7 +88,7 @@ def nearest(
             lambda logits: goal.reached(logits) & start.success,
             c=None,
             num_forwards=start.num_forwards + counts[0],
-            num_backwards=start.num_backwards + counts[1],
+            num_backwards=start.num_backwards + counts[1] + num_classes,
         )
 
     return run_in_chunks(
@@ -139,37 +144,46 @@ class _Goal:
         return gaps.detach() - least_margin(logits.detach())[:, None], torch.stack(normals, dim=1)
 
 
-def _start_untargeted(
-    model: nn.Module, images: Tensor, labels: Tensor, num_candidates: int, settings: dict
-) -> AttackResult:
-    """The nearest of `lbfgs` to the classes whose linearised boundaries are nearest."""
+def _candidates(goal: _Goal, images: Tensor, num_candidates: int) -> tuple[Tensor, int]:
+    """(N, count) the classes whose boundaries, linearised at the images, are nearest; and K, a backward pass each."""
+    labels = goal.classes[:, None]
     with torch.enable_grad():
         x = images.detach().requires_grad_()
-        logits = model(x)
-        gaps = logits.gather(1, labels[:, None]) - logits
+        logits = goal.model(x)
+        gaps = logits.gather(1, labels) - logits
         slopes = [
             torch.autograd.grad(gaps[:, k].sum(), x, retain_graph=True)[0].flatten(1).norm(dim=1)
             for k in range(logits.shape[1])
         ]
     tiny = torch.finfo(images.dtype).tiny
-    linear = (gaps.detach() / torch.stack(slopes, dim=1).clamp_min(tiny)).scatter(1, labels[:, None], torch.inf)
+    linear = (gaps.detach() / torch.stack(slopes, dim=1).clamp_min(tiny)).scatter(1, labels, torch.inf)
     candidates = linear.topk(min(num_candidates, logits.shape[1] - 1), dim=1, largest=False).indices
-    count = candidates.shape[1]
     # An image that is already wrong is its own candidate; towards any class but its answer it would only get worse.
-    answers = logits.detach().argmax(dim=1)
-    candidates = torch.where((answers != labels)[:, None], answers[:, None], candidates)
-    each = lbfgs(
-        model, images.repeat_interleave(count, dim=0), candidates.flatten(), chunk_size=count * len(images), **settings
-    )
-    best = each.distortion.view(-1, count).argmin(dim=1)
-    rows = torch.arange(len(best), device=best.device) * count + best
+    answers = logits.detach().argmax(dim=1, keepdim=True)
+    return torch.where(answers != labels, answers, candidates), logits.shape[1]
+
+
+def _start_untargeted(
+    goal: _Goal, images: Tensor, candidates: Tensor, num_projections: int, settings: dict[str, Any]
+) -> AttackResult:
+    """The nearest image over the candidate classes (N, count): `lbfgs` towards each, and a few projections."""
+    count = candidates.shape[1]
+    each = images.repeat_interleave(count, dim=0)
+    found = lbfgs(goal.model, each, candidates.flatten(), chunk_size=len(each), **settings)
+    away = replace(goal, classes=goal.classes.repeat_interleave(count))
+    origin, counts = each.flatten(1), (0, 0)
+    x = found.adv_inputs.flatten(1)
+    if count > 1:
+        x, counts = _follow(away, origin, x, num_projections)
+    distance = torch.where(found.success, (x - origin).norm(dim=1), torch.inf)
+    rows = torch.arange(len(images), device=x.device) * count + distance.view(-1, count).argmin(dim=1)
     return AttackResult(
-        adv_inputs=each.adv_inputs[rows],
-        success=each.success[rows],
-        distortion=each.distortion[rows],
+        adv_inputs=x[rows].view_as(images),
+        success=found.success[rows],
+        distortion=distance[rows],
         c=None,
-        num_forwards=each.num_forwards.view(-1, count).sum(dim=1) + 1,
-        num_backwards=each.num_backwards.view(-1, count).sum(dim=1) + logits.shape[1],
+        num_forwards=found.num_forwards.view(-1, count).sum(dim=1) + 1 + count * counts[0],
+        num_backwards=found.num_backwards.view(-1, count).sum(dim=1) + count * counts[1],
     )
 
 
@@ -196,9 +210,7 @@ def _follow(goal: _Goal, origin: Tensor, start: Tensor, num_projections: int) ->
     return x, (_FIRST_TRIES + num_projections * (_TRIES + 1), num_backwards)
 
 
-def _cross(
-    goal: _Goal, origin: Tensor, x: Tensor, slope: Tensor | None, num_tries: int
-) -> tuple[Tensor, Tensor]:
+def _cross(goal: _Goal, origin: Tensor, x: Tensor, slope: Tensor | None, num_tries: int) -> tuple[Tensor, Tensor]:
     """Where the ray from the origin through x crosses the boundary, from the successful side.
 
     Args:

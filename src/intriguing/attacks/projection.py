@@ -8,9 +8,7 @@ from torch import Tensor
 _DAMPING = 1e-6  # relative, keeps parallel constraints solvable
 
 
-def project_onto_halfspaces(
-    origin: Tensor, normals: Tensor, offsets: Tensor, *, num_steps: int = 8
-) -> Tensor:
+def project_onto_halfspaces(origin: Tensor, normals: Tensor, offsets: Tensor, *, num_steps: int = 4) -> Tensor:
     """Minimise |x - origin|_2 subject to normals x >= offsets and x in [0, 1]^n, row by row.
 
     The dual has one multiplier per inequality: x(multipliers) = clamp(origin + normals^T multipliers), so the box is

@@ -35,7 +35,7 @@ class Classifier(lightning.LightningModule):
         normaliser: k of the decay. ``units`` takes the number of units of the layer (the paper's words, literally); a
             number is used for every layer, 2 being the usual ``lambda / 2 * sum(w^2)``. README says how the default
             was chosen.
-        optimizer: ``adam`` or ``sgd`` (momentum .9).
+        optimizer: ``adam`` or ``sgd`` (Nesterov momentum .9).
         learning_rate: the highest rate.
         schedule: ``cosine`` (to 0 over the fit, by step) or ``constant``.
 
@@ -169,7 +169,7 @@ class Classifier(lightning.LightningModule):
         if self.optimizer == "adam":
             optimizer = torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
         else:
-            optimizer = torch.optim.SGD(groups, lr=self.learning_rate, momentum=0.9)
+            optimizer = torch.optim.SGD(groups, lr=self.learning_rate, momentum=0.9, nesterov=True, fused=True)
         if self.schedule == "constant":
             return optimizer
         total = int(self.trainer.estimated_stepping_batches)

@@ -125,7 +125,8 @@ class ProjectedLbfgs:
     def take(self, rows: Tensor) -> ProjectedLbfgs:
         """The state of the given rows alone (int64 indices); the others leave the work."""
         kept: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ProjectedLbfgs(**{k: v.index_select(0, rows) if isinstance(v, Tensor) else v for k, v in kept.items()})
+        taken: dict[str, Any] = {k: v.index_select(0, rows) if isinstance(v, Tensor) else v for k, v in kept.items()}
+        return ProjectedLbfgs(**taken)
 
     def trial(self) -> Tensor:
         """The next point (N, n) at which the caller is to evaluate the objective; inside the box exactly."""

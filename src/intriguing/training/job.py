@@ -86,12 +86,13 @@ class TrainingJob:
         decay = _weight_decay(config["weight_decay"]["value"], model["weight_decay"])
         normaliser = _normaliser(config["weight_decay"]["normaliser"], model["normaliser"])
         trainer = _trainer(config)
+        batch_size = model["batch_size"] if data["batch_size"] is None else data["batch_size"]
         settings = {**model["settings"], "weight_decay": decay, "normaliser": normaliser}
         settings["label"] = _label(model, decay, split["name"])
         identity = {
             "data": {
                 "name": data["name"],
-                "batch_size": whole("data.batch_size", data["batch_size"], 1),
+                "batch_size": whole("data.batch_size", batch_size, 1),
                 "validation": whole("data.validation", data["validation"], 0),
                 "only": None if data["only"] is None else whole("data.only", data["only"], 1),
             },
