@@ -126,7 +126,7 @@ def command(script: str, overrides: Sequence[str]) -> str:
 _NOT_IN_NAME = (
     "network", "model", "weight_decay.value", "split", "data", "seed", "runs", "name", "study", "tags", "threads",
     "resume", "data.root", "data.download", "debug", "trainer", "checkpoints", "attack", "attack.targets",
-    "attack.amplify", "attack.stddev", "subset", "limit", "shard", "device", "trainer.accelerator", "trainer.devices",
+    "attack.amplify", "attack.stddev", "subset", "limit", "shard", "trainer.accelerator", "trainer.devices",
     "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
 )  # fmt: skip
 _GROUPS_BY_VALUE = ("callbacks", "weight_decay", "experiment")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.attacking import AttackJob, craft
+from intriguing.attacking import AttackJob, craft, shards
 from intriguing.checkpoints import load_model
 from intriguing.data import load_arrays
 from intriguing.errors import UserError
@@ -28,7 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with initialize_config_dir(str(conf), version_base="1.3"):
         for overrides in (
             ["network=fc10_1e-2"],
-            ["network=fc100_100_10_p1", "model.settings.widths=[12,9]", "model.settings.learning_rate=0.02"],
+            ["network=fc100_100_10_p1", "model.settings.widths=[12,9]"],
         ):
             config = compose(
                 "train", overrides=[f"runs={runs}", "logger=csv", "data=digits", "trainer.max_epochs=30", *overrides]
@@ -79,9 +79,6 @@ def test_training_images_of_a_half_are_those_the_network_saw(composed: Callable[
 def test_an_interrupted_attack_goes_on_and_gives_the_same_set(
     composed: Callable[..., dict], trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import importlib
-
-    stage = importlib.import_module("intriguing.attacking.craft")
     whole, part = (_jobs(composed, trained, "shard=16", f"runs={trained}/{name}")[0] for name in ("whole", "part"))
     expected = (craft(whole) / "set.safetensors").read_bytes()
 
@@ -95,11 +92,19 @@ def test_an_interrupted_attack_goes_on_and_gives_the_same_set(
     assert len(list((folder / "shards").iterdir())) == 2
     assert not (folder / "set.safetensors").exists()
     made = []
-    original = stage._make_shard
-    monkeypatch.setattr(stage, "_make_shard", lambda *args: made.append(args[4].start) or original(*args))
+    original = shards._make
+    monkeypatch.setattr(shards, "_make", lambda *args: made.append(args[4].start) or original(*args))
     assert (craft(part) / "set.safetensors").read_bytes() == expected
     assert made == [32]
     assert not (folder / "shards").exists()
+
+
+def test_two_processes_make_the_set_of_one(composed: Callable[..., dict], trained: Path) -> None:
+    settings = ("shard=10", "attack=adam_l1", "attack.settings.num_steps=20")
+    one, two = (
+        _jobs(composed, trained, *settings, f"trainer.devices={n}", f"runs={trained}/devices{n}")[0] for n in (1, 2)
+    )
+    assert (craft(one) / "set.safetensors").read_bytes() == (craft(two) / "set.safetensors").read_bytes()
 
 
 def test_amplified_perturbations_have_the_stddev_and_the_direction(

@@ -47,7 +47,9 @@ def test_projections_solve_the_quadratic_programme(seed, num_constraints):
     origin, feasible = torch.rand(2, 3, 12, generator=generator, dtype=torch.float64)
     normals = torch.randn(3, num_constraints, 12, generator=generator, dtype=torch.float64)
     offsets = (normals @ feasible[:, :, None]).squeeze(2)
-    x = project_onto_halfspaces(origin, normals, offsets, num_steps=40)
+    x, multipliers = project_onto_halfspaces(origin, normals, offsets, num_steps=40)
+    again, _ = project_onto_halfspaces(origin, normals, offsets, guess=multipliers, num_steps=1)
+    torch.testing.assert_close(again, x, rtol=0, atol=1e-5)
     assert x.min() >= 0
     assert x.max() <= 1
     for row in range(3):

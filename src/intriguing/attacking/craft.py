@@ -6,27 +6,24 @@ import functools
 import logging
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from lightning.fabric import Fabric
+from torch import Tensor
 
 from intriguing import __version__, tracking
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.attacking.job import ATTACKS, AttackJob
-from intriguing.attacks import amplify, choose_targets, closest, gaussian
-from intriguing.checkpoints import load_model
-from intriguing.data import ImageData, Subset
-from intriguing.errors import UserError
+from intriguing.attacking.job import AttackJob
+from intriguing.attacking.shards import Progress, fill, make_fabric, merge, pick_images, processes
+from intriguing.attacks import amplify
+from intriguing.data import Subset
 from intriguing.metrics import distortion
 
 log = logging.getLogger(__name__)
 SET = "set.safetensors"
-Progress = Callable[[int, int], None]
 
 
 def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
@@ -49,8 +46,8 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
         return runs / "attack" / job.name
     # Amplifying is a function of the plain set, which is worth having of its own: make that one first.
     base = craft(_plain(job), progress=progress) if job.attack.get("amplify") else None
-    model = None if job.checkpoint is None else load_model(job.checkpoint).to(_device(job.accelerator))
-    images = _images(job)
+    fabric = make_fabric(job)
+    images = pick_images(job)
     with tracking.open_run(
         runs,
         "attack",
@@ -64,7 +61,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
         if run.finished:
             return run.folder
         shards = run.folder / "shards"
-        made = _amplified(job, base) if base else _in_shards(job, model, images, shards, progress)
+        made = _amplified(job, base) if base else _in_shards(job, fabric, images, shards, progress)
         made.save(run.path(SET))
         seconds = round(time.perf_counter() - start, 3)
         result = _summary(made, seconds)
@@ -81,124 +78,16 @@ def _plain(job: AttackJob) -> AttackJob:
     return replace(job, name=name, attack=attack, identity={**job.identity, "attack": attack})
 
 
-def _device(accelerator: str) -> torch.device:
-    wants_gpu = accelerator in ("gpu", "cuda")
-    if wants_gpu and not torch.cuda.is_available():
-        raise UserError("device=gpu was asked for, but torch sees no CUDA device; use device=cpu")
-    return torch.device("cuda" if wants_gpu or (accelerator == "auto" and torch.cuda.is_available()) else "cpu")
-
-
-def _images(job: AttackJob) -> Subset:
-    """The images to attack: all of the subset, or ``limit`` of them drawn by the seed, in their own order."""
-    subset = ImageData(**job.data).subset(job.subset)
-    if len(subset) == 0:
-        raise UserError(f"{job.name}: the network was trained without a validation part, so subset=val is empty")
-    if job.limit is None or job.limit >= len(subset):
-        return subset
-    order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(job.seed))
-    chosen = order[: job.limit].sort().values
-    return Subset(subset.images[chosen], subset.labels[chosen], subset.indices[chosen])
-
-
 def _in_shards(
-    job: AttackJob, model: nn.Module | None, images: Subset, folder: Path, progress: Progress | None
+    job: AttackJob, fabric: Fabric, images: Subset, folder: Path, progress: Progress | None
 ) -> AdversarialSet:
-    folder.mkdir(parents=True, exist_ok=True)
-    targets = _targets(job, model, images)
-    columns: list[dict[str, Tensor]] = []
-    for first in range(0, len(images), job.shard):
-        file = folder / f"{first:08d}-{job.shard}.safetensors"
-        part = slice(first, min(first + job.shard, len(images)))
-        columns.append(_load_shard(file) or _make_shard(job, model, images, targets, part, file))
-        if progress is not None:
-            progress(part.stop, len(images))
-    merged = {key: torch.cat([column[key] for column in columns]) for key in columns[0]}
+    """Fill the folder with shards, in as many processes as were asked for, and merge them by image."""
+    if processes(job) == 1:
+        fill(fabric, job, folder, progress)
+    else:  # they share nothing but the folder
+        fabric.launch(functools.partial(fill, job=job, folder=folder, progress=None))
+    merged = merge(job, len(images), folder)
     return _as_set(job, images, merged, clip=job.attack.get("clip", True))
-
-
-def _load_shard(file: Path) -> dict[str, Tensor] | None:
-    try:
-        return load_file(file)
-    except Exception:  # absent, or half-written by a killed process: made again
-        return None
-
-
-def _targets(job: AttackJob, model: nn.Module | None, images: Subset) -> Tensor | None:
-    """Targets (N,) of the whole set, so that they do not depend on the shards; None for closest and for noise."""
-    rule = job.attack.get("targets", "closest")
-    if model is None or rule == "closest":
-        return None
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        logits = torch.cat([model(batch.to(device)).cpu() for batch in images.images.split(1000)])
-    return choose_targets(rule, images.labels, logits, generator=torch.Generator().manual_seed(job.seed))
-
-
-def _make_shard(
-    job: AttackJob, model: nn.Module | None, images: Subset, targets: Tensor | None, part: slice, file: Path
-) -> dict[str, Tensor]:
-    # every shard has its own stream, so that one made after an interruption is the one it would have been
-    generator = torch.Generator().manual_seed(job.seed * 1_000_003 + part.start)
-    inputs, labels = images.images[part], images.labels[part]
-    if model is None:
-        adv_inputs = gaussian(inputs, job.attack["stddev"], clip=job.attack["clip"], generator=generator)
-        columns = _noise_columns(inputs, adv_inputs)
-    else:
-        wanted = None if targets is None else targets[part]
-        columns = _attack(job, model, inputs, labels, wanted, generator)
-    part_file = file.with_name(f".{file.name}.part")
-    save_file({key: value.contiguous() for key, value in columns.items()}, part_file)
-    part_file.replace(file)
-    return columns
-
-
-def _noise_columns(inputs: Tensor, adv_inputs: Tensor) -> dict[str, Tensor]:
-    count = torch.zeros(len(inputs), dtype=torch.int64)
-    return {
-        "adv_inputs": adv_inputs,
-        "targets": count - 1,
-        "success": torch.ones(len(inputs), dtype=torch.bool),
-        "distortion": distortion(inputs, adv_inputs),
-        "c": torch.full((len(inputs),), torch.nan),
-        "num_forwards": count,
-        "num_backwards": count.clone(),
-    }
-
-
-def _attack(
-    job: AttackJob, model: nn.Module, inputs: Tensor, labels: Tensor, targets: Tensor | None, generator: torch.Generator
-) -> dict[str, Tensor]:
-    name, settings = job.attack["name"], dict(job.attack["settings"])
-    attack: Callable[..., Any] = ATTACKS[name]
-    if name == "adam_l1":
-        settings["generator"] = generator
-    device = next(model.parameters()).device
-    inputs, labels = inputs.to(device), labels.to(device)
-    try:
-        if targets is not None and name == "nearest":
-            result = attack(model, inputs, labels, targets=targets.to(device), **settings)
-        elif targets is not None:
-            result = attack(model, inputs, targets.to(device), **settings)
-        elif name == "nearest":
-            result = attack(model, inputs, labels, **settings)
-        else:
-            result = closest(functools.partial(attack), model, inputs, labels, **settings)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"attack={name}: {str(error).split('() ')[-1]}") from error
-    if targets is None:
-        with torch.no_grad():
-            targets = model(result.adv_inputs).argmax(1)
-    c = torch.full_like(result.distortion, torch.nan) if result.c is None else result.c
-    columns = {
-        "adv_inputs": result.adv_inputs,
-        "targets": targets,
-        "success": result.success,
-        "distortion": result.distortion,
-        "c": c,
-        "num_forwards": result.num_forwards,
-        "num_backwards": result.num_backwards,
-    }
-    return {key: value.cpu() for key, value in columns.items()}
 
 
 def _as_set(job: AttackJob, images: Subset, columns: dict[str, Tensor], *, clip: bool) -> AdversarialSet:

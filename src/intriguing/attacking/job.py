@@ -31,7 +31,7 @@ class AttackJob:
         attack: ``name``, ``targets``, ``settings``, ``amplify`` or ``name``, ``stddev``, ``clip``.
         subset, limit, seed: which images.
         shard: images saved at once.
-        accelerator: where the network runs.
+        accelerator, devices, num_nodes: where the network runs, and in how many processes.
         logger: ``wandb`` (bool), ``project``, ``mode``.
     """
 
@@ -48,6 +48,8 @@ class AttackJob:
     seed: int
     threads: int
     accelerator: str
+    devices: int
+    num_nodes: int
     logger: dict[str, Any]
     study: str | None
     tags: tuple[str, ...]
@@ -82,7 +84,9 @@ class AttackJob:
             shard=whole("shard", config["shard"], 1),
             seed=whole("seed", config["seed"], 0),
             threads=whole("threads", config["threads"], 1),
-            accelerator=choice("device.accelerator", config["device"]["accelerator"], ("cpu", "gpu", "cuda", "auto")),
+            accelerator=choice("trainer.accelerator", config["trainer"]["accelerator"], ("cpu", "gpu", "cuda", "auto")),
+            devices=whole("trainer.devices", config["trainer"]["devices"], 1),
+            num_nodes=whole("trainer.num_nodes", config["trainer"]["num_nodes"], 1),
             logger=dict(config["logger"]),
             study=config["study"],
             tags=tuple(config["tags"]),

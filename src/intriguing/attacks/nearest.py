@@ -13,6 +13,7 @@ from intriguing.attacks.lbfgs import lbfgs
 from intriguing.attacks.projection import project_onto_halfspaces
 
 _STEP_UP, _STEP_DOWN = 1.5, 0.4
+_NEWTON_STEPS = 5, 2  # of the first projection and of the later ones, which start from its multipliers
 _FIRST_TRIES, _TRIES = 6, 4  # points looked at on a ray
 _TRIAL_SHARE = 3  # without targets, one projection in three is made for every candidate, the others for the best
 
@@ -71,12 +72,15 @@ def nearest(
     }
 
     def attack(images: Tensor, wanted: Tensor, _: int) -> AttackResult:
-        goal = _Goal(model, images.shape[1:], wanted, targets is not None, num_rivals)
-        steps, num_classes = num_projections, 0
+        with torch.no_grad():
+            num_classes = model(images[:1]).shape[1]
+        goal = _Goal(model, images.shape[1:], wanted, targets is not None, num_rivals, num_classes)
+        steps, num_slopes = num_projections, 0
         if targets is not None:
             start = lbfgs(model, images, wanted, chunk_size=len(images), **settings)
         else:
-            candidates, num_classes = _candidates(goal, images, num_candidates)
+            candidates = _candidates(goal, images, num_candidates)
+            num_slopes = num_classes  # the linearisation of every class took a backward pass
             start = _start_untargeted(goal, images, candidates, steps // _TRIAL_SHARE, settings)
             steps -= steps // _TRIAL_SHARE
         origin = images.flatten(1)
@@ -88,7 +92,7 @@ def nearest(
             lambda logits: goal.reached(logits) & start.success,
             c=None,
             num_forwards=start.num_forwards + counts[0],
-            num_backwards=start.num_backwards + counts[1] + num_classes,
+            num_backwards=start.num_backwards + counts[1] + num_slopes,
         )
 
     return run_in_chunks(
@@ -111,6 +115,7 @@ class _Goal:
     classes: Tensor  # (N,) targets or labels
     targeted: bool
     num_rivals: int
+    num_classes: int
 
     def reached(self, logits: Tensor) -> Tensor:
         """(N,) bool, what the model's answer says."""
@@ -124,8 +129,9 @@ class _Goal:
         excess = margin(logits, self.classes)
         return (excess if self.targeted else -excess) - least_margin(logits)
 
-    def linearise(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The inequalities gaps + normals (x' - x) >= 0 that mean success near x: gaps (N, q), normals (N, q, n).
+    def linearise(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The inequalities gaps + normals (x' - x) >= 0 that mean success near x: gaps (N, q), normals (N, q, n);
+        and the classes they are about (N, q).
 
         With targets, one for each of the classes that come nearest to beating the target. Without, one: for the class
         that comes nearest to beating the label.
@@ -136,16 +142,16 @@ class _Goal:
             own = logits.gather(1, self.classes[:, None])
             others = logits.scatter(1, self.classes[:, None], -torch.inf)
             num_rivals = min(self.num_rivals, logits.shape[1] - 1) if self.targeted else 1
-            rivals = others.topk(num_rivals, dim=1).values
+            rivals, classes = others.topk(num_rivals, dim=1)
             gaps = own - rivals if self.targeted else rivals - own
             normals = [
                 torch.autograd.grad(gaps[:, i].sum(), x, retain_graph=i + 1 < num_rivals)[0] for i in range(num_rivals)
             ]
-        return gaps.detach() - least_margin(logits.detach())[:, None], torch.stack(normals, dim=1)
+        return gaps.detach() - least_margin(logits.detach())[:, None], torch.stack(normals, dim=1), classes
 
 
-def _candidates(goal: _Goal, images: Tensor, num_candidates: int) -> tuple[Tensor, int]:
-    """(N, count) the classes whose boundaries, linearised at the images, are nearest; and K, a backward pass each."""
+def _candidates(goal: _Goal, images: Tensor, num_candidates: int) -> Tensor:
+    """(N, count) the classes whose boundaries, linearised at the images, are nearest; nearest first."""
     labels = goal.classes[:, None]
     with torch.enable_grad():
         x = images.detach().requires_grad_()
@@ -160,7 +166,7 @@ def _candidates(goal: _Goal, images: Tensor, num_candidates: int) -> tuple[Tenso
     candidates = linear.topk(min(num_candidates, logits.shape[1] - 1), dim=1, largest=False).indices
     # An image that is already wrong is its own candidate; towards any class but its answer it would only get worse.
     answers = logits.detach().argmax(dim=1, keepdim=True)
-    return torch.where(answers != labels, answers, candidates), logits.shape[1]
+    return torch.where(answers != labels, answers, candidates)
 
 
 def _start_untargeted(
@@ -193,12 +199,20 @@ def _follow(goal: _Goal, origin: Tensor, start: Tensor, num_projections: int) ->
     x = torch.where(crossed[:, None], x, start)
     distance = (x - origin).norm(dim=1)
     fraction = torch.full_like(distance, 0.7)
-    num_backwards = 0
+    num_backwards, multipliers = 0, None  # of every class, (N, K); a step starts from the last one's
     for _ in range(num_projections):
-        gaps, normals = goal.linearise(x)
+        gaps, normals, classes = goal.linearise(x)
         num_backwards += normals.shape[1]
         offsets = (normals @ x[:, :, None].expand(-1, -1, 2))[:, :, 0] - gaps
-        projected = project_onto_halfspaces(origin, normals, offsets)
+        if multipliers is None:
+            projected, found = project_onto_halfspaces(origin, normals, offsets, num_steps=_NEWTON_STEPS[0])
+            multipliers = x.new_zeros(len(x), goal.num_classes)
+        else:
+            guess = multipliers.gather(1, classes)
+            projected, found = project_onto_halfspaces(
+                origin, normals, offsets, guess=guess, num_steps=_NEWTON_STEPS[1]
+            )
+        multipliers = torch.zeros_like(multipliers).scatter_(1, classes, found)
         trial = torch.lerp(x, projected, fraction[:, None])
         slope = torch.linalg.vecdot(normals[:, 0], trial - origin)
         trial, crossed = _cross(goal, origin, trial, slope, _TRIES)

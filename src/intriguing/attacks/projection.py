@@ -8,7 +8,9 @@ from torch import Tensor
 _DAMPING = 1e-6  # relative, keeps parallel constraints solvable
 
 
-def project_onto_halfspaces(origin: Tensor, normals: Tensor, offsets: Tensor, *, num_steps: int = 4) -> Tensor:
+def project_onto_halfspaces(
+    origin: Tensor, normals: Tensor, offsets: Tensor, *, guess: Tensor | None = None, num_steps: int = 4
+) -> tuple[Tensor, Tensor]:
     """Minimise |x - origin|_2 subject to normals x >= offsets and x in [0, 1]^n, row by row.
 
     The dual has one multiplier per inequality: x(multipliers) = clamp(origin + normals^T multipliers), so the box is
@@ -19,14 +21,16 @@ def project_onto_halfspaces(origin: Tensor, normals: Tensor, offsets: Tensor, *,
         origin: (N, n).
         normals: (N, q, n); q is small.
         offsets: (N, q).
+        guess: (N, q), multipliers to start from, such as an earlier projection's; None starts from 0.
         num_steps: Newton steps; one is enough when neither the box nor the set of active inequalities changes.
 
     Returns:
-        (N, n). Where the inequalities cannot be met in the box, a point that meets them better than the origin.
+        The points (N, n) and the multipliers (N, q). Where the inequalities cannot be met in the box, the point meets
+        them better than the origin does.
 
     Source: Qi & Sun, "A nonsmooth version of Newton's method" (Mathematical Programming 58, 1993).
     """
-    multipliers = torch.zeros_like(offsets)
+    multipliers = torch.zeros_like(offsets) if guess is None else guess
     for _ in range(num_steps):
         unclamped = torch.baddbmm(origin[:, None], multipliers[:, None], normals).squeeze(1)
         x = unclamped.clamp(0, 1)
@@ -39,7 +43,7 @@ def project_onto_halfspaces(origin: Tensor, normals: Tensor, offsets: Tensor, *,
         system = curvature * (working[:, :, None] * working[:, None, :]) + torch.diag_embed(damping)
         step = torch.linalg.solve_ex(system, (lacking * working)[:, :, None])[0].squeeze(2)
         multipliers = (multipliers + step.nan_to_num(0.0, 0.0, 0.0)).clamp_min_(0)
-    return torch.baddbmm(origin[:, None], multipliers[:, None], normals).squeeze(1).clamp_(0, 1)
+    return torch.baddbmm(origin[:, None], multipliers[:, None], normals).squeeze(1).clamp_(0, 1), multipliers
 
 
 def _apply(normals: Tensor, x: Tensor) -> Tensor:

@@ -1,0 +1,184 @@
+"""Shards of an adversarial set: made side by side by processes that share nothing but a folder, each saved at once.
+
+Which images a shard holds, its targets and its random stream follow from the job alone. So it does not matter how many
+processes make them, in which order, or how often the attack was interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from intriguing.attacking.job import ATTACKS, AttackJob
+from intriguing.attacks import choose_targets, closest, gaussian
+from intriguing.checkpoints import load_model
+from intriguing.data import ImageData, Subset
+from intriguing.errors import UserError
+from intriguing.metrics import distortion
+
+Progress = Callable[[int, int], None]
+
+
+def processes(job: AttackJob) -> int:
+    """How many processes make the shards of a job."""
+    return job.devices * job.num_nodes
+
+
+def make_fabric(job: AttackJob) -> Fabric:
+    """Where the shards are made: devices, processes and nodes.
+
+    Raises:
+        UserError: an accelerator that is not there.
+    """
+    # On one node the processes are started here; on several, srun or torchrun has started them.
+    strategy = "auto" if processes(job) == 1 else "ddp" if job.num_nodes > 1 else "ddp_spawn"
+    try:
+        return Fabric(accelerator=job.accelerator, devices=job.devices, num_nodes=job.num_nodes, strategy=strategy)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"trainer: {str(error).splitlines()[0]} (accelerator={job.accelerator})") from error
+
+
+def pick_images(job: AttackJob) -> Subset:
+    """The images to attack: all of the subset, or ``limit`` of them drawn by the seed, in their own order."""
+    subset = ImageData(**job.data).subset(job.subset)
+    if len(subset) == 0:
+        raise UserError(f"{job.name}: the network was trained without a validation part, so subset=val is empty")
+    if job.limit is None or job.limit >= len(subset):
+        return subset
+    order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(job.seed))
+    chosen = order[: job.limit].sort().values
+    return Subset(subset.images[chosen], subset.labels[chosen], subset.indices[chosen])
+
+
+def fill(fabric: Fabric, job: AttackJob, folder: Path, progress: Progress | None) -> None:
+    """Make this process's share of the shards that are not there yet.
+
+    Args:
+        fabric: this process's place among all; every shard belongs to one.
+        job: what to attack, and how.
+        folder: where the shards go; made if it is missing.
+        progress: called with (images done, images in all) after each shard.
+    """
+    torch.set_num_threads(job.threads)
+    folder.mkdir(parents=True, exist_ok=True)
+    images = pick_images(job)
+    model = None if job.checkpoint is None else load_model(job.checkpoint).to(fabric.device)
+    targets = _targets(job, model, images)
+    for number, first in enumerate(range(0, len(images), job.shard)):
+        part = slice(first, min(first + job.shard, len(images)))
+        file = _file(job, folder, first)
+        if number % fabric.world_size == fabric.global_rank and _load(file) is None:
+            _save(_make(job, model, images, targets, part), file)
+        if progress is not None:
+            progress(part.stop, len(images))
+
+
+def merge(job: AttackJob, num_images: int, folder: Path) -> dict[str, Tensor]:
+    """All shards as one, in the order of the images.
+
+    Raises:
+        UserError: a shard is missing: a process that should have made it has failed.
+    """
+    columns = [_load(_file(job, folder, first)) for first in range(0, num_images, job.shard)]
+    whole = [column for column in columns if column is not None]
+    if len(whole) < len(columns):
+        raise UserError(
+            f"{folder} lacks {len(columns) - len(whole)} of {len(columns)} shards; run the same command again"
+        )
+    return {key: torch.cat([column[key] for column in whole]) for key in whole[0]}
+
+
+def _file(job: AttackJob, folder: Path, first: int) -> Path:
+    return folder / f"{first:08d}-{job.shard}.safetensors"
+
+
+def _load(file: Path) -> dict[str, Tensor] | None:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError):  # absent, or half-written when the machine went down: made again
+        return None
+
+
+def _save(columns: dict[str, Tensor], file: Path) -> None:
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    save_file({key: value.contiguous() for key, value in columns.items()}, part)
+    part.replace(file)
+
+
+def _targets(job: AttackJob, model: nn.Module | None, images: Subset) -> Tensor | None:
+    """Targets (N,) of the whole set, so that they do not depend on the shards; None for closest and for noise."""
+    rule = job.attack.get("targets", "closest")
+    if model is None or rule == "closest":
+        return None
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        logits = torch.cat([model(batch.to(device)).cpu() for batch in images.images.split(1000)])
+    return choose_targets(rule, images.labels, logits, generator=torch.Generator().manual_seed(job.seed))
+
+
+def _make(
+    job: AttackJob, model: nn.Module | None, images: Subset, targets: Tensor | None, part: slice
+) -> dict[str, Tensor]:
+    # every shard has its own stream, so that one made after an interruption is the one it would have been
+    generator = torch.Generator().manual_seed(job.seed * 1_000_003 + part.start)
+    inputs, labels = images.images[part], images.labels[part]
+    if model is None:
+        adv_inputs = gaussian(inputs, job.attack["stddev"], clip=job.attack["clip"], generator=generator)
+        return _noise_columns(inputs, adv_inputs)
+    return _attack(job, model, inputs, labels, None if targets is None else targets[part], generator)
+
+
+def _noise_columns(inputs: Tensor, adv_inputs: Tensor) -> dict[str, Tensor]:
+    count = torch.zeros(len(inputs), dtype=torch.int64)
+    return {
+        "adv_inputs": adv_inputs,
+        "targets": count - 1,
+        "success": torch.ones(len(inputs), dtype=torch.bool),
+        "distortion": distortion(inputs, adv_inputs),
+        "c": torch.full((len(inputs),), torch.nan),
+        "num_forwards": count,
+        "num_backwards": count.clone(),
+    }
+
+
+def _attack(
+    job: AttackJob, model: nn.Module, inputs: Tensor, labels: Tensor, targets: Tensor | None, generator: torch.Generator
+) -> dict[str, Tensor]:
+    name, settings = job.attack["name"], dict(job.attack["settings"])
+    attack: Callable[..., Any] = ATTACKS[name]
+    if name == "adam_l1":
+        settings["generator"] = generator
+    device = next(model.parameters()).device
+    inputs, labels = inputs.to(device), labels.to(device)
+    wanted = None if targets is None else targets.to(device)
+    try:
+        if name == "nearest":
+            result = attack(model, inputs, labels, targets=wanted, **settings)
+        elif wanted is not None:
+            result = attack(model, inputs, wanted, **settings)
+        else:
+            result = closest(attack, model, inputs, labels, **settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"attack={name}: {str(error).split('() ')[-1]}") from error
+    if targets is None:
+        with torch.no_grad():
+            targets = model(result.adv_inputs).argmax(1)
+    c = torch.full_like(result.distortion, torch.nan) if result.c is None else result.c
+    columns = {
+        "adv_inputs": result.adv_inputs,
+        "targets": targets,
+        "success": result.success,
+        "distortion": result.distortion,
+        "c": c,
+        "num_forwards": result.num_forwards,
+        "num_backwards": result.num_backwards,
+    }
+    return {key: value.cpu() for key, value in columns.items()}
