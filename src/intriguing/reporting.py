@@ -129,16 +129,7 @@ def report_on(
     """
     torch.set_num_threads(job.threads)
     start = time.perf_counter()
-    with tracking.open_run(
-        Path(job.runs),
-        "analyze",
-        job.name,
-        job.identity,
-        label=job.title,
-        study=job.study,
-        tags=list(job.tags),
-        command=job.command,
-    ) as run:
+    with tracking.open_job(job, "analyze", label=job.title) as run:
         if not run.finished:
             with measuring() as progress:
                 result = analyze(
@@ -201,16 +192,7 @@ def _provenance(job: ReportJob) -> dict[str, Any]:
 
 def _record(job: ReportJob, folder: Path, result: AnalysisResult) -> None:
     """The summary and the tables (transfer matrices among them) to W&B."""
-    with tracking.start_wandb(
-        folder=folder,
-        name=job.name,
-        group=job.study,
-        job_type="analyze",
-        config=job.identity,
-        tags=job.tags,
-        mode=job.logger["mode"] if job.logger["wandb"] else "disabled",
-        project=job.logger["project"],
-    ) as run:
+    with tracking.start_job(job, "analyze") as run:
         if not run.active:
             return
         for table in result.tables:

@@ -75,7 +75,7 @@ def scipy_search(model: nn.Module, image: torch.Tensor, target: torch.Tensor) ->
             jac=True,
             method="L-BFGS-B",
             bounds=[(0, 1)] * 16,
-            options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 2000},
+            options={"ftol": 1e-12, "gtol": 1e-7},
         )
         x = torch.tensor(answer.x)
         if int(model(x.view(1, 1, 4, 4)).argmax()) == int(target):

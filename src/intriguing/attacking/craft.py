@@ -48,16 +48,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
     base = craft(_plain(job), progress=progress) if job.attack.get("amplify") else None
     fabric = make_fabric(job)
     images = pick_images(job)
-    with tracking.open_run(
-        runs,
-        "attack",
-        job.name,
-        job.identity,
-        label=job.label,
-        study=job.study,
-        tags=list(job.tags),
-        command=job.command,
-    ) as run:
+    with tracking.open_job(job, "attack", label=job.label) as run:
         if run.finished:
             return run.folder
         shards = run.folder / "shards"
@@ -140,16 +131,7 @@ def _record(job: AttackJob, folder: Path, made: AdversarialSet, result: dict[str
     metrics = {f"attack/{key}": value for key, value in result.items()}
     (folder / "metrics.csv").unlink(missing_ok=True)
     tracking.CsvLog(folder / "metrics.csv").append(metrics)
-    with tracking.start_wandb(
-        folder=folder,
-        name=job.name,
-        group=job.study,
-        job_type="attack",
-        config=job.identity,
-        tags=job.tags,
-        mode=job.logger["mode"] if job.logger["wandb"] else "disabled",
-        project=job.logger["project"],
-    ) as run:
+    with tracking.start_job(job, "attack") as run:
         if not run.active:
             return
         run.log({key: value for key, value in metrics.items() if value is not None})

@@ -8,6 +8,7 @@ from intriguing.tracking.csv_log import CsvLog
 from intriguing.tracking.files import file_sha256, write_atomic
 from intriguing.tracking.folder import RunFolder, open_run
 from intriguing.tracking.guard import Standing, standing
+from intriguing.tracking.jobs import open_job, start_job
 from intriguing.tracking.names import natural_key, short_number, slug
 from intriguing.tracking.provenance import provenance
 from intriguing.tracking.records import RunRecord, find_runs, read_run
@@ -23,12 +24,14 @@ __all__ = [
     "find_runs",
     "lightning_logger",
     "natural_key",
+    "open_job",
     "open_run",
     "provenance",
     "read_run",
     "short_number",
     "slug",
     "standing",
+    "start_job",
     "start_wandb",
     "write_atomic",
 ]

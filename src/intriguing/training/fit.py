@@ -46,21 +46,11 @@ def fit(job: TrainingJob) -> Path:
     data = ImageData(**job.data)
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = build_model(job, data)
-    with tracking.open_run(
-        runs,
-        "train",
-        job.name,
-        job.identity,
-        label=job.label,
-        study=job.study,
-        tags=list(job.tags),
-        command=job.command,
-        writer=is_first_process(),
-    ) as run:
+    with tracking.open_job(job, "train", label=job.label, writer=is_first_process()) as run:
         if not is_first_process():  # a further process of a distributed fit: the first one writes
             _train(job, model, data, folder, None)
         elif not run.finished:
-            with _wandb(job, folder) as wandb_run:
+            with tracking.start_job(job, "train", record=not job.debug) as wandb_run:
                 _train(job, model, data, folder, wandb_run)
                 result, artifacts = _conclude(job, data, folder, wandb_run)
             result["seconds"] = round(time.perf_counter() - start, 3)
@@ -94,19 +84,6 @@ def _conclude(
     wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
     wandb_run.summarise({f"errors/{name}": k / n for name, (k, n) in errors.items()})
     return {"errors": errors, "epochs": job.trainer["max_epochs"]}, ["model.ckpt"]
-
-
-def _wandb(job: TrainingJob, folder: Path) -> tracking.WandbRun:
-    return tracking.start_wandb(
-        folder=folder,
-        name=job.name,
-        group=job.study,
-        job_type="train",
-        config=job.identity,
-        tags=job.tags,
-        mode=job.logger["mode"] if job.logger["wandb"] and not job.debug else "disabled",
-        project=job.logger["project"],
-    )
 
 
 def _train(

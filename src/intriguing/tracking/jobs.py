@@ -1,0 +1,56 @@
+"""What the three stages do alike: open the run folder of a job, and its W&B run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from intriguing.tracking.folder import RunFolder, open_run
+from intriguing.tracking.wandb_run import WandbRun, start_wandb
+
+
+class Job(Protocol):
+    """The part of a job that tracking reads."""
+
+    @property
+    def runs(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
+    @property
+    def study(self) -> str | None: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
+    @property
+    def command(self) -> str: ...
+    @property
+    def logger(self) -> Mapping[str, Any]: ...
+
+
+def open_job(job: Job, stage: str, *, label: str, writer: bool = True) -> RunFolder:
+    """The run folder of a job, see `open_run`."""
+    return open_run(
+        Path(job.runs),
+        stage,
+        job.name,
+        job.identity,
+        label=label,
+        study=job.study,
+        tags=list(job.tags),
+        command=job.command,
+        writer=writer,
+    )
+
+
+def start_job(job: Job, stage: str, *, record: bool = True) -> WandbRun:
+    """The W&B run of a job, see `start_wandb`; a silent one where the job wants none or `record` is False."""
+    return start_wandb(
+        folder=Path(job.runs) / stage / job.name,
+        name=job.name,
+        group=job.study,
+        job_type=stage,
+        config=job.identity,
+        tags=job.tags,
+        mode=job.logger["mode"] if job.logger["wandb"] and record else "disabled",
+        project=job.logger["project"],
+    )
