@@ -1,10 +1,10 @@
 """What does the framework cost? An epoch of FC100-100-10 against a bare PyTorch loop, in one process, on one thread.
 
-    uv run benchmarks/training.py [--data digits] [--epochs 6] [--rounds 3]
+    uv run benchmarks/training.py [--data digits] [--epochs 6] [--rounds 3] [--batch-size 100]
 
 Both train the same network on the same batches with the same optimiser and schedule. The framework's epoch has the
 progress bar, metrics.csv, W&B offline and a checkpoint at its end. Rounds alternate; the table shows the median epoch.
-The result is written to results/benchmarks/training.csv.
+The result is written to results/benchmarks/training_batch<size>.csv.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=100, help="the network's own is 20")
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["WANDB_MODE"] = "offline"
@@ -87,6 +88,7 @@ def main() -> None:
         for number in range(options.rounds):
             overrides = [f"runs={runs}", f"data={options.data}", "network=fc100_100_10", f"name=round{number}"]
             overrides += [f"trainer.max_epochs={options.epochs + 1}", "trainer.enable_progress_bar=true"]
+            overrides += [f"data.batch_size={options.batch_size}"]
             config = plain(compose("train", overrides=overrides))
             job = TrainingJob.from_config(config, callbacks=[Stopwatch()])
             bare += bare_epochs(job, options.epochs)[1:]
@@ -97,9 +99,9 @@ def main() -> None:
     ]
     ratio = rows[1]["median_s"] / rows[0]["median_s"]
     for row in rows:
-        row |= {"ratio": row["median_s"] / rows[0]["median_s"], "data": options.data, "torch": torch.__version__}
+        row |= {"ratio": row["median_s"] / rows[0]["median_s"], "data": options.data, "batch_size": options.batch_size, "torch": torch.__version__}
         row |= {"python": platform.python_version(), "threads": torch.get_num_threads()}
-    target = ROOT / "results" / "benchmarks" / "training.csv"
+    target = ROOT / "results" / "benchmarks" / f"training_batch{options.batch_size}.csv"
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
