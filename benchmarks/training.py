@@ -99,7 +99,12 @@ def main() -> None:
     ]
     ratio = rows[1]["median_s"] / rows[0]["median_s"]
     for row in rows:
-        row |= {"ratio": row["median_s"] / rows[0]["median_s"], "data": options.data, "batch_size": options.batch_size, "torch": torch.__version__}
+        row |= {
+            "ratio": row["median_s"] / rows[0]["median_s"],
+            "data": options.data,
+            "batch_size": options.batch_size,
+            "torch": torch.__version__,
+        }
         row |= {"python": platform.python_version(), "threads": torch.get_num_threads()}
     target = ROOT / "results" / "benchmarks" / f"training_batch{options.batch_size}.csv"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from intriguing.optim import ProjectedLbfgs
 
 _COMPACT_BELOW = 0.8
 _MOST_CUTS = 10
+_BATCH_MULTIPLE = 32
 _SETTLED = 0.1  # of tolerance^2 times the penalty
 
 
@@ -199,6 +200,11 @@ def _start(
 
 def _evaluate(model: nn.Module, x: Tensor, targets: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Cross-entropy (B,), its gradient (B, n), the target's margin (B,) and the least margin to trust (B,)."""
+    count = len(x)
+    if count % _BATCH_MULTIPLE:  # BLAS rounds the rows of a ragged edge otherwise, and a search amplifies rounding
+        rows = torch.arange(count + -count % _BATCH_MULTIPLE, device=x.device) % count
+        loss, gradient, gap, floor = _evaluate(model, x[rows], targets[rows], shape)
+        return loss[:count], gradient[:count], gap[:count], floor[:count]
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         logits = model(x.view(-1, *shape))
