@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -30,6 +31,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from matplotlib.lines import Line2D
 from scipy.optimize import minimize
 from torch import Tensor, nn
 from torchvision.datasets import MNIST
@@ -330,33 +332,58 @@ class Results:
         return pd.DataFrame(self.rows).round({"ms_per_image": 3, "success": 4, "distortion": 5, "evaluations": 0})
 
 
+OURS = {"nearest": "o", "nearest, long": "s", "lbfgs": "^"}
+PEERS = {
+    "SciPy L-BFGS-B": ("v", "0.45"),
+    "DDN-100": ("o", "tab:blue"),
+    "DDN-1000": ("s", "tab:blue"),
+    "ALMA-1000": ("D", "tab:green"),
+    "C&W 9x1000": ("P", "tab:purple"),
+    "FAB-100": ("X", "tab:brown"),
+    "FMN-1000": ("*", "tab:olive"),
+    "PDPGD-500": ("h", "tab:cyan"),
+    "exact QP": ("|", "black"),
+}
+TOP = 15.0  # percent above the best; what lies higher is drawn at the edge
+
+
 def picture(table: pd.DataFrame, path: Path) -> None:
-    """Time per image against mean distortion, a panel per network and mode; methods that always succeed are filled."""
-    table = table.sort_values("mode", kind="stable")
-    panels = [group for _, group in table.groupby(["mode", "network"], sort=False) if len(set(group["method"])) > 2]
-    if not panels:
+    """Time per image against distance above the best of the panel; a method that sometimes fails is open."""
+    networks = [name for name, group in table.groupby("network", sort=False) if len(set(group["method"])) > 2]
+    if not networks:
         return
-    columns = math.ceil(len(panels) / 2)
-    figure, axes = plt.subplots(2, columns, figsize=(4.2 * columns, 6.8), squeeze=False, layout="constrained")
-    for axis, group in zip(axes.flat, panels, strict=False):
-        rows = {row["method"]: row for row in group.to_dict("records")}
-        few = rows.pop("lbfgs, SciPy's images", None)
-        if few and {"lbfgs", "SciPy L-BFGS-B"} <= rows.keys():  # SciPy's few images, brought to the scale of all
-            rows["SciPy L-BFGS-B"]["distortion"] *= rows["lbfgs"]["distortion"] / few["distortion"]
-        for row in rows.values():
-            colour = "tab:red" if row["method"].startswith(("nearest", "lbfgs")) else "tab:blue"
-            style = "full" if row["success"] > 0.995 else "none"
-            place = (row["ms_per_image"], row["distortion"])
-            axis.plot(*place, "o", color=colour, fillstyle=style)
-            axis.annotate(row["method"], place, fontsize=7, xytext=(4, 3), textcoords="offset points")
-        axis.set_xscale("log")
-        axis.set(title=f"{group['network'].iloc[0]}, {group['mode'].iloc[0]}", xlabel="ms per image")
-    for axis in axes.flat[len(panels) :]:
-        axis.axis("off")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("mean distortion (open: not all succeed)")
-    figure.savefig(path, dpi=120)
+    figure, axes = plt.subplots(2, len(networks), figsize=(3.4 * len(networks), 6.4), squeeze=False, sharey=True)
+    handles: dict[str, Any] = {}
+    for column, network in enumerate(networks):
+        for line, mode in enumerate(("targeted", "untargeted")):
+            axis = axes[line][column]
+            group = table.query("network == @network and mode == @mode")
+            draw(axis, {row["method"]: row for row in group.to_dict("records")}, handles)
+            axis.set(title=f"{network}, {mode}", xscale="log", xlim=(0.2, 2000), ylim=(-0.8, TOP + 0.8))
+            axis.grid(alpha=0.25)
+        axes[1][column].set_xlabel("ms per image, one thread")
+    for line in (0, 1):
+        axes[line][0].set_ylabel("mean distortion above the best, %")
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=6, fontsize=9, frameon=False)
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+def draw(axis: Any, rows: dict[str, dict[str, Any]], handles: dict[str, Any]) -> None:
+    few = rows.pop("lbfgs, SciPy's images", None)
+    if few and {"lbfgs", "SciPy L-BFGS-B"} <= rows.keys():  # SciPy's few images, brought to the scale of all
+        rows["SciPy L-BFGS-B"]["distortion"] *= rows["lbfgs"]["distortion"] / few["distortion"]
+    best = min(row["distortion"] for row in rows.values() if row["success"] > 0.999)
+    for method, row in rows.items():
+        marker, colour = (OURS[method], "tab:red") if method in OURS else PEERS[method]
+        above = min(100 * (row["distortion"] / best - 1), TOP)
+        filled = row["success"] > 0.999
+        axis.plot(
+            row["ms_per_image"], above, marker, color=colour, markersize=8, fillstyle="full" if filled else "none"
+        )
+        if method not in handles:
+            handles[method] = Line2D([], [], linestyle="", marker=marker, color=colour, markersize=8)
 
 
 if __name__ == "__main__":
