@@ -30,7 +30,10 @@ def test_widths_make_the_layers() -> None:
 
 @pytest.mark.parametrize(("normaliser", "ks"), [("units", [5, 10]), (2.0, [2, 2])])
 def test_decay_is_the_gradient_of_lambda_times_the_squares_over_k(normaliser: str | float, ks: list[int]) -> None:
-    """One step of SGD from the same weights, with and without decay, differs by rate * 2 lambda w / k."""
+    """One step of SGD from the same weights, with and without decay, differs by 1.9 * rate * 2 lambda w / k.
+
+    (1.9 = 1 + momentum: Nesterov's first step.)
+    """
     lambdas = [0.3, 0.7]
     steps = []
     for decay in ([0.0, 0.0], lambdas):
@@ -52,7 +55,7 @@ def test_decay_is_the_gradient_of_lambda_times_the_squares_over_k(normaliser: st
         biases = [p.detach().clone() for n, p in model.named_parameters() if n.endswith("bias")]
         steps[-1].extend(biases)
     for layer, k in enumerate(ks):
-        expected = -0.1 * 2 * lambdas[layer] / k * before[layer]
+        expected = -1.9 * 0.1 * 2 * lambdas[layer] / k * before[layer]
         torch.testing.assert_close(steps[1][layer] - steps[0][layer], expected, atol=1e-6, rtol=1e-5)
     for plain, decayed in zip(steps[0][2:], steps[1][2:], strict=True):
         assert torch.equal(plain, decayed)  # biases are not decayed

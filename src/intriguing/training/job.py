@@ -87,7 +87,8 @@ class TrainingJob:
         normaliser = _normaliser(config["weight_decay"]["normaliser"], model["normaliser"])
         trainer = _trainer(config)
         batch_size = model["batch_size"] if data["batch_size"] is None else data["batch_size"]
-        settings = {**model["settings"], "weight_decay": decay, "normaliser": normaliser}
+        own = _rated(dict(model["settings"]), config)
+        settings = {**own, "weight_decay": decay, "normaliser": normaliser}
         settings["label"] = _label(model, decay, split["name"])
         identity = {
             "data": {
@@ -97,7 +98,7 @@ class TrainingJob:
                 "only": None if data["only"] is None else whole("data.only", data["only"], 1),
             },
             "split": {"name": split["name"], "seed": whole("split.seed", split["seed"], 0)},
-            "model": {"name": model["name"], "label": str(model["label"]), "settings": model["settings"]},
+            "model": {"name": model["name"], "label": str(model["label"]), "settings": own},
             "weight_decay": {"value": decay, "normaliser": normaliser},
             "trainer": {key: value for key, value in trainer.items() if key not in PRESENTATION},
             "callbacks": config["callbacks"],
@@ -141,6 +142,13 @@ def _trainer(config: dict[str, Any]) -> dict[str, Any]:
         trainer["max_epochs"] = max(1, round(whole("model.epochs", config["model"]["epochs"], 1) * scale))
     trainer["max_epochs"] = whole("trainer.max_epochs", trainer["max_epochs"], 1)
     return trainer
+
+
+def _rated(settings: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    scale = number("data.sgd_rate_scale", config["data"]["sgd_rate_scale"], 0, above=True)
+    if settings.get("optimizer") == "sgd" and scale != 1:
+        settings["learning_rate"] = number("model.settings.learning_rate", settings["learning_rate"], 0) * scale
+    return settings
 
 
 def _normaliser(value: Any, own: Any) -> str | float:
