@@ -38,6 +38,7 @@ MISTAKES = [
     ("attack.py", ["checkpoints=none/*"], "matches no checkpoint"),
     ("analyze.py", [], "nothing to analyse"),
     ("analyze.py", ["study=thesis"], "study/thesis"),
+    ("analyze.py", ["study=quickstart", "study.limit=some"], "study.limit must be a whole number"),
     ("analyze.py", ["networks=none/*"], "nothing matches"),
     ("analyze.py", ["networks=none/*", "sections=[tables]"], "tables"),
 ]

@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from intriguing.checks import whole
 from intriguing.errors import UserError
 
 INTERRUPTED = 130
@@ -163,6 +164,8 @@ def study_steps(study: dict[str, Any], runs: str, *, logger: dict[str, Any], thr
     from intriguing.study import Step
     from intriguing.training import TrainingJob
 
+    if study["limit"] is not None:  # said now, not after the networks were trained
+        whole("study.limit", study["limit"], 1)
     common = [f"runs={runs}", f"threads={threads}", *study["overrides"]]
     steps: list[Step] = []
     for seed in study["seeds"]:
