@@ -1,5 +1,6 @@
 """The boundary attack against quadratic programmes solved by SciPy, and against the penalty method."""
 
+import itertools
 import math
 
 import numpy as np
@@ -12,6 +13,15 @@ from scipy.optimize import minimize
 
 from intriguing.attacks import closest, lbfgs, nearest
 from intriguing.attacks.projection import project_onto_halfspaces
+
+
+class Scale(torch.nn.Module):
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits * self.factor
 
 
 def exact_projection(origin: np.ndarray, normals: np.ndarray, offsets: np.ndarray) -> float:
@@ -98,11 +108,32 @@ def test_a_curved_network_is_crossed_nearer_than_by_the_penalty_method(targeted)
 def test_it_never_ends_farther_than_it_started():
     model, inputs = curved_network(seed=4), images(20, dtype=torch.float32)
     targets = (model(inputs).argmax(dim=1) + 2) % 4
-    settings_ = {"c_tolerance": 1.0, "tolerance": 0.1}
-    start = lbfgs(model, inputs, targets, **settings_)
     lengths = [nearest(model, inputs, targets, targets=targets, num_projections=n).distortion for n in (0, 2, 6)]
-    for earlier, later in zip([start.distortion, *lengths], lengths, strict=False):
+    for earlier, later in itertools.pairwise(lengths):
         assert (later <= earlier * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_descent_needs_no_scale(scale):
+    """The way to the boundary is found from the logits' slope, however steep they are and however near it is."""
+    model, inputs = curved_network(), images(30, dtype=torch.float64).float()
+    targets = (model(inputs).argmax(dim=1) + 1) % 4
+    scaled = torch.nn.Sequential(model, Scale(scale))
+    once, again = (
+        nearest(one, inputs, targets, targets=targets, num_steps=15, num_projections=0) for one in (model, scaled)
+    )
+    both = once.success & again.success
+    assert both.sum() >= 25
+    torch.testing.assert_close(once.distortion[both].mean(), again.distortion[both].mean(), rtol=0.05, atol=0)
+
+
+def test_an_image_that_no_descent_brings_there_is_left_to_the_penalty_method():
+    model, inputs = curved_network(), images(20, dtype=torch.float32)
+    targets = (model(inputs).argmax(dim=1) + 1) % 4
+    shortest = nearest(model, inputs, targets, targets=targets, num_steps=1, num_projections=0)
+    penalty = lbfgs(model, inputs, targets, c_tolerance=1.0, tolerance=0.1)
+    assert torch.equal(shortest.success, penalty.success)
+    assert (shortest.num_forwards > 20).any()
 
 
 def test_images_already_there_and_unreachable_targets():

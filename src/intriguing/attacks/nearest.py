@@ -1,21 +1,21 @@
-"""The strongest minimal-L2 attack here: penalty L-BFGS to the boundary, then projections along it."""
+"""The strongest minimal-L2 attack here: a short descent to the boundary, then projections along it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from intriguing.attacks.base import AttackResult, check_setting, finish, least_margin, margin, run_in_chunks
+from intriguing.attacks.descent import ENTROPY, MARGIN, descend
 from intriguing.attacks.lbfgs import lbfgs
 from intriguing.attacks.projection import project_onto_halfspaces
 
 _STEP_UP, _STEP_DOWN = 1.5, 0.4
 _NEWTON_STEPS = 5, 2  # of the first projection and of the later ones, which start from its multipliers
 _FIRST_TRIES, _TRIES = 6, 4  # points looked at on a ray
-_TRIAL_SHARE = 3  # without targets, one projection in three is made for every candidate, the others for the best
+_TRIAL_SHARE = 3  # one projection in three is made for every start, the others for the best
 
 
 def nearest(
@@ -24,23 +24,22 @@ def nearest(
     labels: Tensor,
     *,
     targets: Tensor | None = None,
+    num_steps: int = 30,
     num_projections: int = 6,
     num_rivals: int = 4,
-    num_candidates: int = 2,
-    c_tolerance: float = 1.0,
-    tolerance: float = 0.1,
-    max_iter: int = 100,
-    history_size: int = 5,
+    num_candidates: int = 3,
     chunk_size: int | None = None,
 ) -> AttackResult:
     """The nearest image (L2) that the model gives the target class, or any class but the label.
 
     The minimiser of the paper's penalty is not the nearest image, not even for a linear softmax: cross-entropy also
-    asks for distance from classes that are not in the way. So `lbfgs`, with a coarse search over c, only finds a
-    starting point. From there the boundary itself is followed: the classes nearest to winning are linearised, the
-    *original* is projected onto what is left of the box under those inequalities, the step there is damped, and the
-    ray from the original through the new point is searched for where it crosses the boundary. A step that does not
-    come nearer is undone and shortened. On a linear network the first full projection is the optimum.
+    asks for distance from classes that are not in the way. So a short descent with decoupled direction and norm only
+    finds starting points: with targets two, of different ways to go, without targets one for each of a few candidate
+    classes; an image for which none arrives is handed to `lbfgs`. From there the boundary itself is followed: the
+    classes nearest to winning are linearised, the *original* is projected onto what is left of the box under those
+    inequalities, the step there is damped, and the ray from the original through the new point is searched for where it
+    crosses the boundary. A step that does not come nearer is undone and shortened. On a linear network the first full
+    projection is the optimum.
 
     Args:
         model: images in [0, 1] of any shape to logits (N, K).
@@ -48,51 +47,46 @@ def nearest(
         labels: (N,) integers in 0..K-1, the classes to get away from. With targets they only matter by their shape.
         targets: (N,) integers in 0..K-1, or None for any class but the label. An image that is already where it should
             be is returned as it is, distortion 0.
+        num_steps: of the descents.
         num_projections: steps along the boundary.
         num_rivals: inequalities per step, for the classes nearest to beating the target. More are needed where many
             classes meet; each costs a backward pass.
         num_candidates: without targets, how many classes to start towards: those nearest by the logits' gradients.
-        c_tolerance, tolerance, max_iter, history_size: of the starting `lbfgs`.
         chunk_size: images at once; None takes what the device's memory holds.
 
     Returns:
-        AttackResult; its `c` is None. It is never farther than the starting point.
+        AttackResult; its `c` is None. It is never farther than the starting points.
 
     Raises:
         TypeError, ValueError: in one line, what was expected and what came.
     """
+    check_setting(num_steps >= 1, "num_steps >= 1", num_steps)
     check_setting(num_projections >= 0, "num_projections >= 0", num_projections)
     check_setting(num_rivals >= 1, "num_rivals >= 1", num_rivals)
     check_setting(num_candidates >= 1, "num_candidates >= 1", num_candidates)
-    settings = {
-        "c_tolerance": c_tolerance,
-        "tolerance": tolerance,
-        "max_iter": max_iter,
-        "history_size": history_size,
-    }
+    targeted = targets is not None
+    num_starts = 2 if targeted else num_candidates
 
     def attack(images: Tensor, wanted: Tensor, _: int) -> AttackResult:
         with torch.no_grad():
             num_classes = model(images[:1]).shape[1]
-        goal = _Goal(model, images.shape[1:], wanted, targets is not None, num_rivals, num_classes)
-        steps, num_slopes = num_projections, 0
-        if targets is not None:
-            start = lbfgs(model, images, wanted, chunk_size=len(images), **settings)
+        goal = _Goal(model, images.shape[1:], wanted, targeted, num_rivals, num_classes)
+        if targeted:
+            candidates, ways, num_slopes = wanted[:, None].expand(-1, 2), (MARGIN, ENTROPY), 0
         else:
-            candidates = _candidates(goal, images, num_candidates)
-            num_slopes = num_classes  # the linearisation of every class took a backward pass
-            start = _start_untargeted(goal, images, candidates, steps // _TRIAL_SHARE, settings)
-            steps -= steps // _TRIAL_SHARE
-        origin = images.flatten(1)
-        x, counts = _follow(goal, origin, start.adv_inputs.flatten(1), steps)
+            candidates, num_slopes = _candidates(goal, images, num_candidates), num_classes
+            ways = (ENTROPY,) * candidates.shape[1]
+        trials = num_projections // _TRIAL_SHARE if len(ways) > 1 else 0
+        start = _start(goal, images, candidates, ways, num_steps, trials)
+        x, counts = _follow(goal, images.flatten(1), start.adv_inputs.flatten(1), num_projections - trials)
         return finish(
             model,
             images,
-            torch.where(start.success[:, None], x, origin).view_as(images),
+            torch.where(start.success[:, None], x, images.flatten(1)).view_as(images),
             lambda logits: goal.reached(logits) & start.success,
             c=None,
-            num_forwards=start.num_forwards + counts[0],
-            num_backwards=start.num_backwards + counts[1] + num_slopes,
+            num_forwards=start.num_forwards + counts[0] + bool(num_slopes),
+            num_backwards=start.num_backwards + counts[1] + num_slopes,  # the linearisation of every class
         )
 
     return run_in_chunks(
@@ -102,7 +96,7 @@ def nearest(
         labels if targets is None else targets,
         name="labels" if targets is None else "targets",
         chunk_size=chunk_size,
-        floats_per_pixel=(4 * history_size + 20) * (1 if targets is not None else num_candidates) + 4 * num_rivals,
+        floats_per_pixel=(10 + 3 * num_rivals) * num_starts,
     )
 
 
@@ -169,27 +163,38 @@ def _candidates(goal: _Goal, images: Tensor, num_candidates: int) -> Tensor:
     return torch.where(answers != labels, answers, candidates)
 
 
-def _start_untargeted(
-    goal: _Goal, images: Tensor, candidates: Tensor, num_projections: int, settings: dict[str, Any]
+def _start(
+    goal: _Goal, images: Tensor, candidates: Tensor, ways: tuple[int, ...], num_steps: int, num_projections: int
 ) -> AttackResult:
-    """The nearest image over the candidate classes (N, count): `lbfgs` towards each, and a few projections."""
-    count = candidates.shape[1]
-    each = images.repeat_interleave(count, dim=0)
-    found = lbfgs(goal.model, each, candidates.flatten(), chunk_size=len(each), **settings)
-    away = replace(goal, classes=goal.classes.repeat_interleave(count))
-    origin, counts = each.flatten(1), (0, 0)
-    x = found.adv_inputs.flatten(1)
-    if count > 1:
+    """The nearest image of several starts: one towards each candidate class (N, S), in one of the ways (S)."""
+    count = len(ways)
+    each, targets = images.repeat_interleave(count, dim=0), candidates.flatten()
+    origin = each.flatten(1)
+    which = torch.tensor(ways, device=images.device).repeat(len(images))
+    x, distance = descend(goal.model, goal.shape, origin, targets, which, num_steps)
+    num_forwards = torch.full_like(targets, num_steps + 1)
+    num_backwards = torch.full_like(targets, num_steps)
+    lost = (distance.view(-1, count).amin(dim=1).isinf().nonzero() * count).squeeze(1)  # the first start of each
+    if len(lost):
+        found = lbfgs(goal.model, each[lost], targets[lost], c_tolerance=1.0, tolerance=0.1, chunk_size=len(lost))
+        x[lost], distance[lost] = found.adv_inputs.flatten(1), (found.adv_inputs.flatten(1) - origin[lost]).norm(dim=1)
+        distance[lost[~found.success]] = torch.inf
+        num_forwards[lost] += found.num_forwards
+        num_backwards[lost] += found.num_backwards
+    success, counts = distance.isfinite(), (0, 0)
+    if count > 1 and num_projections:
+        few = max(1, goal.num_rivals // 2)  # enough to see which start is the best
+        away = replace(goal, classes=goal.classes.repeat_interleave(count), num_rivals=few)
         x, counts = _follow(away, origin, x, num_projections)
-    distance = torch.where(found.success, (x - origin).norm(dim=1), torch.inf)
+        distance = torch.where(success, (x - origin).norm(dim=1), torch.inf)
     rows = torch.arange(len(images), device=x.device) * count + distance.view(-1, count).argmin(dim=1)
     return AttackResult(
         adv_inputs=x[rows].view_as(images),
-        success=found.success[rows],
+        success=success[rows],
         distortion=distance[rows],
         c=None,
-        num_forwards=found.num_forwards.view(-1, count).sum(dim=1) + 1 + count * counts[0],
-        num_backwards=found.num_backwards.view(-1, count).sum(dim=1) + count * counts[1],
+        num_forwards=num_forwards.view(-1, count).sum(dim=1) + count * counts[0],
+        num_backwards=num_backwards.view(-1, count).sum(dim=1) + count * counts[1],
     )
 
 
@@ -203,7 +208,7 @@ def _follow(goal: _Goal, origin: Tensor, start: Tensor, num_projections: int) ->
     for _ in range(num_projections):
         gaps, normals, classes = goal.linearise(x)
         num_backwards += normals.shape[1]
-        offsets = (normals @ x[:, :, None].expand(-1, -1, 2))[:, :, 0] - gaps
+        offsets = torch.linalg.vecdot(normals, x[:, None]) - gaps
         if multipliers is None:
             projected, found = project_onto_halfspaces(origin, normals, offsets, num_steps=_NEWTON_STEPS[0])
             multipliers = x.new_zeros(len(x), goal.num_classes)

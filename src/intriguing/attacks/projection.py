@@ -36,7 +36,7 @@ def project_onto_halfspaces(
         x = unclamped.clamp(0, 1)
         inside = torch.eq(x, unclamped, out=unclamped)
         curvature = (normals * inside[:, None]) @ normals.mT
-        lacking = offsets - _apply(normals, x)
+        lacking = offsets - torch.linalg.vecdot(normals, x[:, None])
         working = ((multipliers > 0) | (lacking > 0)).to(origin.dtype)
         diagonal = curvature.diagonal(dim1=1, dim2=2)
         damping = working * _DAMPING * diagonal + (1 - working) + torch.finfo(origin.dtype).tiny ** 0.5
@@ -44,8 +44,3 @@ def project_onto_halfspaces(
         step = torch.linalg.solve_ex(system, (lacking * working)[:, :, None])[0].squeeze(2)
         multipliers = (multipliers + step.nan_to_num(0.0, 0.0, 0.0)).clamp_min_(0)
     return torch.baddbmm(origin[:, None], multipliers[:, None], normals).squeeze(1).clamp_(0, 1), multipliers
-
-
-def _apply(normals: Tensor, x: Tensor) -> Tensor:
-    """(N, q): normals x. Two equal columns, because one alone takes a slow path of the CPU's batched product."""
-    return (normals @ x[:, :, None].expand(-1, -1, 2))[:, :, 0]
