@@ -16,9 +16,10 @@ import torch
 
 from intriguing import __version__, report, tracking
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis import SECTIONS, CraftedSet, Network, Progress, analyze
-from intriguing.checkpoints import load_model
-from intriguing.checks import choice, whole
+from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Progress, analyze
+from intriguing.checkpoints import load_model, read_checkpoint
+from intriguing.checks import choice, flag, whole
+from intriguing.data import ImageData
 from intriguing.errors import UserError
 from intriguing.results import AnalysisResult
 from intriguing.tracking import RunRecord
@@ -34,7 +35,9 @@ class ReportJob:
         runs, name: the run folder is ``<runs>/analyze/<name>``.
         title: heading of the page.
         networks, sets: finished train and attack runs.
-        sections: which of ``analysis.SECTIONS``.
+        sections: which of ``analysis.SECTIONS`` and ``analysis.EXTRA``.
+        settings: of the latter, by section; what is None is the section's own default.
+        data: where the networks' images are: root and download.
         results: folder that gets a copy of the small files; None for none.
     """
 
@@ -44,6 +47,8 @@ class ReportJob:
     networks: tuple[RunRecord, ...]
     sets: tuple[RunRecord, ...]
     sections: tuple[str, ...]
+    settings: dict[str, dict[str, Any]]
+    data: dict[str, Any]
     batch_size: int
     seed: int
     threads: int
@@ -61,9 +66,10 @@ class ReportJob:
             UserError: a value that cannot be right, or a pattern that matches nothing.
         """
         study = config["study"]
+        asked = config["sections"] if config["sections"] is not None else (study or {}).get("sections")
         sections = SECTIONS
-        if config["sections"] is not None:
-            sections = tuple(choice("section", one, SECTIONS) for one in config["sections"])
+        if asked is not None:
+            sections = tuple(choice("section", one, (*SECTIONS, *EXTRA)) for one in asked)
         if study is None and not config["networks"]:
             raise UserError("nothing to analyse: give study=quickstart, study=paper, or networks='runs/train/*'")
         if config["processes"] is not None:
@@ -76,6 +82,8 @@ class ReportJob:
             networks=() if study else tuple(_find(config["networks"], "train")),
             sets=() if study or not config["sets"] else tuple(_find(config["sets"], "attack")),
             sections=sections,
+            settings=_settings(config["settings"], (study or {}).get("settings") or {}),
+            data={"root": config["data"]["root"], "download": flag("data.download", config["data"]["download"])},
             batch_size=whole("batch_size", config["batch_size"], 1),
             seed=whole("seed", config["seed"], 0),
             threads=whole("threads", config["threads"], 1),
@@ -102,10 +110,39 @@ class ReportJob:
             "networks": {one.name: one.artifacts.get("model.ckpt", "") for one in self.networks},
             "sets": {one.name: one.artifacts.get("set.safetensors", "") for one in self.sets},
             "sections": list(self.sections),
+            "settings": {key: value for key, value in self.settings.items() if key in self.sections},
             "seed": self.seed,
             "title": self.title,
             "version": __version__,
         }
+
+
+def _settings(given: dict[str, dict[str, Any]], study: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The settings of each section: what the user gave, else the study's."""
+    for section, settings in study.items():
+        if unknown := sorted(set(settings) - set(given.get(section, {}))):
+            known = ", ".join(f"{key}.{name}" for key, names in given.items() for name in names)
+            raise UserError(f"study.settings has {section}.{unknown[0]}, which no section reads; there are {known}")
+    return {
+        section: {k: study.get(section, {}).get(k) if v is None else v for k, v in settings.items()}
+        for section, settings in given.items()
+    }
+
+
+def _images(job: ReportJob) -> Images:
+    """The images of a network's data, found where this job's data are."""
+    records = {record.name: record for record in job.networks}
+    loaded: dict[str, ImageData] = {}
+
+    def images(network: Network, subset: str) -> tuple[torch.Tensor, torch.Tensor]:
+        own = read_checkpoint(records[network.name].verify("model.ckpt"))["intriguing"]["data"]
+        key = json.dumps(own, sort_keys=True)
+        if key not in loaded:
+            loaded[key] = ImageData(**own, **job.data)
+        chosen = loaded[key].subset(subset)
+        return chosen.images, chosen.labels
+
+    return images
 
 
 def _find(patterns: str | list[str], stage: str) -> list[RunRecord]:
@@ -140,6 +177,8 @@ def report_on(
                     batch_size=job.batch_size,
                     provenance=_provenance(job),
                     sections=job.sections,
+                    settings=job.settings,
+                    images=_images(job),
                     progress=progress,
                 )
             files = [file.relative_to(run.folder) for file in report.write(result, run.folder)]

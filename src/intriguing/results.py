@@ -4,6 +4,7 @@ Plain frozen values without behaviour beyond their own text, so that the analysi
 report need not know how a number was measured. Percentages are in percent, distortions in the unit of a pixel.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from intriguing.metrics import Interval, intervals_meet
 
 TIDY_COLUMNS = (
     *("table", "row", "column", "quantity", "k", "n", "percent", "distortion", "low", "high"),
-    *("paper", "paper_low", "paper_high", "meets", "own", "by_seed"),
+    *("paper", "paper_low", "paper_high", "meets", "own", "by_seed", "value"),
 )
 
 
@@ -30,9 +31,10 @@ class Cell:
     """One number of a table, with its interval and what the paper printed in its place.
 
     Attributes:
-        quantity: "error" (percent), "excess" (percentage points, may be negative) or "distortion" (per-pixel RMS).
+        quantity: "error" (percent), "excess" (percentage points, may be negative), "distortion" (per-pixel RMS), or any
+            other word for a number that is shown to three significant digits.
         value: the measured number.
-        interval: its confidence interval, in the same unit.
+        interval: its confidence interval, in the same unit; None where there is none.
         n: how many images (or image and seed pairs) it rests on.
         k: how many of them were wrong; for an excess the net number; None for a distortion.
         paper: the printed number, an int where the paper prints no decimals; None where the paper has none.
@@ -43,7 +45,7 @@ class Cell:
 
     quantity: str
     value: float
-    interval: Interval
+    interval: Interval | None
     n: int
     k: int | None = None
     paper: float | None = None
@@ -54,7 +56,9 @@ class Cell:
     @property
     def meets(self) -> bool | None:
         """Whether the measured and the paper's interval share a point; None where the paper has no number."""
-        return None if self.paper_interval is None else intervals_meet(self.interval, self.paper_interval)
+        if self.paper_interval is None or self.interval is None:
+            return None
+        return intervals_meet(self.interval, self.paper_interval)
 
     @property
     def sign(self) -> str:
@@ -68,7 +72,9 @@ class Cell:
 
     @property
     def interval_text(self) -> str:
-        """The interval, "3.1 to 8.0"."""
+        """The interval, "3.1 to 8.0"; empty where there is none."""
+        if self.interval is None:
+            return ""
         return f"{self._format(self.interval.low)} to {self._format(self.interval.high)}"
 
     @property
@@ -81,6 +87,8 @@ class Cell:
     def _format(self, value: float) -> str:
         if self.quantity == "distortion":
             return f"{value:.4f}".removeprefix("0")
+        if self.quantity not in ("error", "excess"):
+            return _significant(value)
         # Two decimals only where the sample is large enough to make the second one mean something.
         text = f"{value:.{2 if self.n >= 5000 else 1}f}"
         text = text.removeprefix("-") if float(text) == 0 else text
@@ -215,17 +223,35 @@ def fact_text(value: Any) -> str:
     return ", ".join(map(fact_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def _significant(value: float) -> str:
+    """Three significant digits, with an exponent only where the number is very large or very small."""
+    if not math.isfinite(value):
+        return {math.inf: "∞", -math.inf: "−∞"}.get(value, "–")
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        digits = 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+        return f"{value:.{digits}f}".replace("-", "−")
+    return f"{value:.2e}".replace("-", "−")
+
+
 def _record(table: str, row: str, column: str, cell: Cell) -> dict[str, Any]:
-    digits = 6 if cell.quantity == "distortion" else 4
-    is_distortion = cell.quantity == "distortion"
-    low, high = cell.interval
+    shares, is_distortion = cell.quantity in ("error", "excess"), cell.quantity == "distortion"
+    digits = 4 if shares else 6
+    low, high = cell.interval or (None, None)
     paper_low, paper_high = cell.paper_interval or (None, None)
     values = (
         *(table, row, column, cell.quantity, cell.k, cell.n),
-        None if is_distortion else round(cell.value, digits),
+        round(cell.value, digits) if shares else None,
         round(cell.value, digits) if is_distortion else None,
-        *(round(low, digits), round(high, digits), cell.paper),
+        *(_rounded(end, digits, shares or is_distortion) for end in (low, high)),
+        cell.paper,
         *(None if end is None else round(end, digits) for end in (paper_low, paper_high)),
         *(cell.meets, cell.own, " ".join(f"{s.seed}:{s.k}/{s.n}" for s in cell.by_seed)),
+        None if shares or is_distortion else float(f"{cell.value:.6g}"),
     )
     return dict(zip(TIDY_COLUMNS, values, strict=True))
+
+
+def _rounded(value: float | None, digits: int, fixed: bool) -> float | None:
+    if value is None:
+        return None
+    return round(value, digits) if fixed else float(f"{value:.6g}")

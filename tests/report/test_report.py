@@ -87,6 +87,7 @@ def test_tidy_csv_has_one_row_a_cell(written):
         "meets": "True",
         "own": "False",
         "by_seed": "0:3/128 1:5/128",
+        "value": "",
     }
     assert rows[3]["percent"] == ""
     assert (rows[3]["distortion"], rows[3]["meets"]) == ("0.06218", "")

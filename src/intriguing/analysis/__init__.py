@@ -12,11 +12,25 @@ from intriguing.analysis.curves import lambda_curves, lambda_table
 from intriguing.analysis.errors import error_table
 from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
 from intriguing.analysis.measure import MeasuredSet, Progress, measure
+from intriguing.analysis.sections import EXTRA, Images, Made, Material
 from intriguing.analysis.summary import comparable, summarize
 from intriguing.analysis.transfer import transfer_tables
 from intriguing.results import AnalysisResult, Figure, Table
 
-__all__ = ["SECTIONS", "CraftedSet", "ExampleSet", "MeasuredSet", "Network", "Progress", "analyze", "measure"]
+__all__ = [
+    "EXTRA",
+    "SECTIONS",
+    "CraftedSet",
+    "ExampleSet",
+    "Images",
+    "Made",
+    "Material",
+    "MeasuredSet",
+    "Network",
+    "Progress",
+    "analyze",
+    "measure",
+]
 
 T = TypeVar("T")
 
@@ -24,7 +38,10 @@ SECTIONS: tuple[str, ...] = (
     *("table1", "table2", "table3", "table4", "transfer", "lambda"),
     *("agreement", "figure7", "distortions", "examples"),
 )
-"""What an analysis can be asked for; "transfer" is every transfer matrix that the paper does not have."""
+"""What an analysis makes unless it is told; "transfer" is every transfer matrix that the paper does not have.
+
+The sections in `EXTRA` come on top where they are asked for.
+"""
 
 
 def analyze(
@@ -36,6 +53,8 @@ def analyze(
     batch_size: int = 1024,
     provenance: Mapping[str, Any] | None = None,
     sections: Sequence[str] = SECTIONS,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    images: Images | None = None,
     figure_7: tuple[str, str] = pictures.FIGURE_7,
     progress: Progress | None = None,
 ) -> AnalysisResult:
@@ -48,7 +67,9 @@ def analyze(
         seed: of the equal-norm noise and of Figure 7's.
         batch_size: images per forward pass; it changes speed and memory, not results.
         provenance: what the report says about this analysis (commit, command, versions, times).
-        sections: which of `SECTIONS` to make.
+        sections: which of `SECTIONS` and `EXTRA` to make.
+        settings: of the sections in `EXTRA`, by section.
+        images: the images of a network's data, for the sections in `EXTRA`.
         figure_7: labels of the linear and of the deep network in Figure 7.
         progress: called with (what, done, total) while sets are measured.
 
@@ -80,14 +101,38 @@ def analyze(
         figures += _present(charts.distortion_figure(measured, networks, comparable=same_data))
     if "examples" in sections:
         figures += _example_grids(networks, measured)
+    extra = Made()
+    for section in [name for name in sections if name in EXTRA]:
+        if images is None:
+            raise ValueError(f"section {section} needs images")
+        material = Material(
+            networks=networks,
+            sets=sets,
+            measured=measured,
+            images=images,
+            settings=(settings or {}).get(section, {}),
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        extra = _joined(extra, EXTRA[section](material))
+    tables, figures = [*tables, *extra.tables], [*figures, *extra.figures]
     return AnalysisResult(
         title=title,
-        summary=summarize(networks, measured, tables),
+        summary=(*summarize(networks, measured, tables), *extra.summary),
         tables=tuple(tables),
         figures=tuple(figures),
         runs=(*(n.run for n in networks), *(s.run for s in measured)),
         comparable=same_data,
         provenance=dict(provenance or {}),
+    )
+
+
+def _joined(first: Made, second: Made) -> Made:
+    return Made(
+        tables=(*first.tables, *second.tables),
+        figures=(*first.figures, *second.figures),
+        summary=(*first.summary, *second.summary),
     )
 
 
@@ -125,8 +170,9 @@ def _present(value: T | None) -> list[T]:
 
 
 def _check(networks: Sequence[Network], sets: Sequence[CraftedSet], sections: Sequence[str], batch_size: int) -> None:
-    if unknown := [section for section in sections if section not in SECTIONS]:
-        raise ValueError(f"sections must be among {', '.join(SECTIONS)}, got {', '.join(unknown)}")
+    known = (*SECTIONS, *EXTRA)
+    if unknown := [section for section in sections if section not in known]:
+        raise ValueError(f"sections must be among {', '.join(known)}, got {', '.join(unknown)}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     for what, names in (("networks", [n.name for n in networks]), ("sets", [s.name for s in sets])):

@@ -64,7 +64,9 @@ def _agreement_panel(axes: Axes, title: str, cells: Sequence[Cell]) -> None:
         axes.errorbar(x, y, xerr=across, yerr=up, fmt="none", ecolor=colour, elinewidth=0.7, alpha=0.45)
         axes.plot(x, y, marker, color=colour, markerfacecolor=fill, markersize=5, label=label)
     root = (lambda v: np.sqrt(np.maximum(v, 0)), np.square)
-    highest = max(max(c.interval.high, float(c.paper or 0), (c.paper_interval or c.interval).high) for c in cells)
+    highest = max(
+        max(float(c.paper or 0), *(i.high for i in (c.interval, c.paper_interval) if i is not None)) for c in cells
+    )
     axes.set_xscale("function", functions=root)
     axes.set_yscale("function", functions=root)
     ticks = [tick for tick in _TICKS if tick <= highest * 1.15]

@@ -77,7 +77,7 @@ def _transfer(tables: Sequence[Table]) -> list[str]:
         excess = next((t for t in tables if t.key == f"{key}_excess_noise"), None)
         cells: list[Cell] = [c for c in excess.cells.values() if not c.own] if excess else []
         if cells:
-            above = sum(cell.interval.low > 0 for cell in cells)
+            above = sum(cell.interval is not None and cell.interval.low > 0 for cell in cells)
             found.append(
                 f"{name}: examples made for one network fool another more than noise of the same size in {above} of "
                 f"{len(cells)} pairs (95 % interval above zero)."

@@ -49,8 +49,10 @@ def _text(cell: Cell | None, *, comparable: bool) -> Text:
     style = "" if not comparable or cell.own else {None: "", True: "green", False: "yellow"}[cell.meets]
     text = Text(f"{cell.text} {cell.sign or ' '}" if cell.quantity != "excess" else cell.text, style=style)
     below = f"{cell.paper_text}  " if cell.paper is not None else ""
-    if cell.quantity == "excess":
+    if cell.quantity == "excess" and cell.interval is not None:
         below = f"{_whole(cell.interval.low)} to {_whole(cell.interval.high)}"
+    elif cell.paper is None and cell.quantity not in ("error", "distortion"):
+        below = cell.interval_text
     return text.append(f"\n{below}", style="dim")
 
 

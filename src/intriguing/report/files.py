@@ -70,7 +70,8 @@ def _words(cell: Cell | None) -> str:
         return ""
     count = f" {cell.k}/{cell.n}" if cell.k is not None else f" n={cell.n}"
     beside = f", paper {cell.paper_text} {cell.sign}".rstrip() if cell.paper is not None else ""
-    return f"{cell.text} [{cell.interval_text}]{count}{beside}"
+    between = f" [{cell.interval_text}]" if cell.interval is not None else ""
+    return f"{cell.text}{between}{count}{beside}"
 
 
 def _csv(rows: Iterable[Sequence]) -> str:

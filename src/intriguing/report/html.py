@@ -90,7 +90,8 @@ def _embedded(svg: str, prefix: str, alt: str) -> str:
 def _details(cell: Cell) -> str:
     """All that is known about a cell, for those who point at it."""
     what = f"{cell.k} of {cell.n}" if cell.k is not None else f"mean of {cell.n}"
-    words = [f"measured {cell.text} ({what}), interval {cell.interval_text}"]
+    between = f", interval {cell.interval_text}" if cell.interval is not None else ""
+    words = [f"measured {cell.text} ({what}){between}"]
     if cell.paper is not None:
         interval = cell.paper_interval
         between = f", interval {interval.low:.3g} to {interval.high:.3g}" if interval else ""
@@ -99,8 +100,10 @@ def _details(cell: Cell) -> str:
     return "; ".join(words)
 
 
-def _between(interval: Interval, cell: Cell) -> str:
-    """An interval of the cell's quantity in as few characters as possible."""
+def _between(interval: Interval | None, cell: Cell) -> str:
+    """An interval of the cell's quantity in as few characters as possible; empty where there is none."""
+    if interval is None:
+        return ""
     if cell.quantity == "excess":
         return cell.interval_text
     if cell.quantity == "distortion":

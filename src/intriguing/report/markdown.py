@@ -44,7 +44,8 @@ def _cell(cell: Cell | None) -> str:
     if cell is None:
         return ""
     beside = f", {cell.paper_text} {cell.sign}".rstrip() if cell.paper is not None else ""
-    return f"**{cell.text}** ({cell.interval_text}){beside}"
+    between = f" ({cell.interval_text})" if cell.interval is not None else ""
+    return f"**{cell.text}**{between}{beside}"
 
 
 def _figure(figure: Figure, paths: Mapping[str, str]) -> str:
