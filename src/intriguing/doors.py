@@ -128,7 +128,7 @@ _NOT_IN_NAME = (
     "network", "model", "weight_decay.value", "split", "data", "seed", "runs", "name", "study", "tags", "threads",
     "resume", "data.root", "data.download", "debug", "trainer", "checkpoints", "attack", "attack.targets",
     "attack.amplify", "attack.stddev", "subset", "limit", "shard", "trainer.accelerator", "trainer.devices",
-    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar",
+    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve",
 )  # fmt: skip
 _GROUPS_BY_VALUE = ("callbacks", "weight_decay", "experiment")
 
@@ -224,7 +224,7 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
     from intriguing.training import TrainingJob
 
     try:
-        callbacks = [instantiate(one) for one in (config["callbacks"] or {}).values()]
+        callbacks = [instantiate(one, _convert_="all") for one in (config["callbacks"] or {}).values()]
     except HydraException as error:
         raise UserError(f"callbacks: {one_line(error)}") from error
     return TrainingJob.from_config(config, extras=extras, command=command, callbacks=callbacks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import lightning
 import torch
@@ -17,6 +17,18 @@ from intriguing import __version__
 
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "sgd")
+
+
+class Feed(Protocol):
+    """What takes over the loss of a training step to mix further examples into it (`intriguing.callbacks`)."""
+
+    def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss to descend on, the images' own part of it, and the images' logits (N, K)."""
+        ...
+
+    def renew(self) -> None:
+        """Called after the step's backward pass."""
+        ...
 
 
 class Classifier(lightning.LightningModule):
@@ -45,6 +57,7 @@ class Classifier(lightning.LightningModule):
 
     name: ClassVar[str] = ""
     network: nn.Sequential
+    feed: Feed | None = None
 
     def __init__(
         self,
@@ -111,8 +124,17 @@ class Classifier(lightning.LightningModule):
             self.log(f"{stage}/acc", metric, on_epoch=True, on_step=False, batch_size=len(labels))
         return loss
 
+    @property
+    def supervised(self) -> bool:
+        """Whether labels are being learned now."""
+        return True
+
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        return self._step(batch, "train")
+        if self.feed is None:
+            return self._step(batch, "train")
+        loss, own, logits = self.feed.step(batch[0], batch[1])
+        self._count(own, logits, batch[1])
+        return loss
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         self._step(batch, "val")

@@ -119,6 +119,10 @@ class SparseAutoencoder(Classifier):
             module.requires_grad_(trained)
         self.decoder_bias.requires_grad_(self.pretraining)
 
+    @property
+    def supervised(self) -> bool:
+        return not self.pretraining
+
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         if not self.pretraining:
             return super().training_step(batch, batch_idx)

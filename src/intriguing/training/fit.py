@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from lightning.pytorch.loggers import Logger
 
 from intriguing import tracking
+from intriguing.callbacks import ErrorCurve
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 from intriguing.data import ImageData, Subset
 from intriguing.errors import UserError
@@ -94,6 +95,8 @@ def _train(
     show_bar = sys.stderr.isatty() if bar == "auto" else bool(bar)
     debugging = bool(options.get("fast_dev_run"))
     callbacks: list[Callback] = list(job.callbacks)
+    if job.test_curve:
+        callbacks.append(ErrorCurve())
     if show_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=100))
     if not debugging:

@@ -37,6 +37,7 @@ class TrainingJob:
         callbacks: further Lightning callbacks, built.
         keep: ``last`` or ``best``, the checkpoint that becomes ``model.ckpt``.
         resume: go on from the last checkpoint of an unfinished folder.
+        test_curve: log the test error after every epoch.
         debug: None, ``fast``, ``overfit`` or ``profile``.
     """
 
@@ -52,6 +53,7 @@ class TrainingJob:
     callbacks: tuple[Callback, ...]
     keep: str
     resume: bool
+    test_curve: bool
     seed: int
     threads: int
     study: str | None
@@ -126,6 +128,7 @@ class TrainingJob:
             callbacks=tuple(callbacks),
             keep=identity["keep"],
             resume=flag("resume", config["resume"]),
+            test_curve=flag("test_curve", config["test_curve"]),
             seed=identity["seed"],
             threads=whole("threads", config["threads"], 1),
             study=config["study"],

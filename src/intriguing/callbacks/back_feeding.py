@@ -1,0 +1,177 @@
+"""Adversarial retraining, "back-feeding" (section 4.2), as a callback: pools for the layers, fed into training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from intriguing.callbacks.feed import ATTACKS, TURNS, Feed, FeedSettings, LayerPool
+from intriguing.callbacks.pool import Pool
+from intriguing.checks import choice, flag, number, whole
+from intriguing.errors import UserError
+from intriguing.models import Classifier
+from intriguing.models.layers import INPUT, layers_of
+
+HIDDEN = "hidden"
+
+
+class BackFeeding(Callback):
+    """Keeps a pool of adversarial examples for the output of each layer and mixes them into training.
+
+    The pools and the training step with them are `intriguing.callbacks.feed.Feed`; this only attaches it to the network
+    while it is on, lets it renew its pools after each backward pass, logs once an epoch, and saves.
+
+    Args:
+        layers: ``input``, ``hidden1``, ... from below; None for all that the network has.
+        distortion: RMS over a layer's values of its perturbations: one number, or one by layer name, where ``hidden``
+            stands for every hidden layer that is not named.
+        start: share of training that goes by before the pools are used.
+        save_pools: keep the pools in every checkpoint, so that a resumed run is the uninterrupted one.
+        seed: of all that is random in the pools.
+        size, refresh, every, mix, weight, turns, attack, num_steps, max_iter, c_tolerance: see
+            `intriguing.callbacks.feed.FeedSettings`.
+
+    Raises:
+        UserError: a setting that is out of range; at the start of the fit, a layer that the network does not have.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: Sequence[str] | None = None,
+        distortion: float | Mapping[str, float],
+        size: int,
+        refresh: float = 1.0,
+        every: int = 1,
+        mix: float = 1.0,
+        weight: float = 1.0,
+        turns: str = "alternate",
+        attack: str = "gradient",
+        num_steps: int = 1,
+        max_iter: int = 30,
+        c_tolerance: float = 1.0,
+        start: float = 0.05,
+        save_pools: bool = True,
+        seed: int = 0,
+    ) -> None:
+        where = "callbacks.back_feeding"
+        self.layers = None if layers is None else [str(layer) for layer in layers]
+        by_layer = dict(distortion) if isinstance(distortion, Mapping) else {INPUT: distortion, HIDDEN: distortion}
+        self.distortion = {
+            str(name): number(f"{where}.distortion.{name}", value, 0, above=True) for name, value in by_layer.items()
+        }
+        self.start = number(f"{where}.start", start, 0)
+        self.save_pools, self.seed = flag(f"{where}.save_pools", save_pools), whole(f"{where}.seed", seed, 0)
+        self.settings = FeedSettings(
+            size=whole(f"{where}.size", size, 1),
+            refresh=number(f"{where}.refresh", refresh, 0, above=True),
+            every=whole(f"{where}.every", every, 1),
+            mix=number(f"{where}.mix", mix, 0, above=True),
+            weight=number(f"{where}.weight", weight, 0),
+            turns=choice(f"{where}.turns", turns, TURNS),
+            attack=choice(f"{where}.attack", attack, ATTACKS),
+            num_steps=whole(f"{where}.num_steps", num_steps, 1),
+            max_iter=whole(f"{where}.max_iter", max_iter, 1),
+            c_tolerance=number(f"{where}.c_tolerance", c_tolerance, 0, above=True),
+        )
+        if self.start >= 1 or self.settings.refresh > 1:
+            what = ("start", self.start) if self.start >= 1 else ("refresh", self.settings.refresh)
+            raise UserError(f"{where}.{what[0]} is a share, so below 1 (refresh: at most 1), got {what[1]}")
+        self.feed: Feed | None = None
+        self._loaded: dict[str, Any] | None = None
+        self._first_step = 0
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        self.feed = Feed(
+            pl_module.network,
+            [self._layer_pool(one, trainer) for one in self._chosen(pl_module)],
+            self.settings,
+            seed=self._seed(trainer, 0),
+        )
+        self._first_step = round(self.start * int(trainer.estimated_stepping_batches))
+        if self._loaded is not None:
+            try:
+                self.feed.load_state_dict(self._own(self._loaded, trainer), pl_module.device)
+            except (KeyError, ValueError) as error:
+                raise UserError(f"callbacks.back_feeding: {error}; start a new run (resume=false)") from error
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Classifier)
+        on = trainer.global_step >= self._first_step and pl_module.supervised
+        pl_module.feed = self.feed if on else None
+
+    def on_after_backward(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if isinstance(pl_module, Classifier) and pl_module.feed is not None:
+            pl_module.feed.renew()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert self.feed is not None
+        metrics = self.feed.epoch_metrics()
+        if trainer.world_size > 1:
+            means = trainer.strategy.reduce(torch.tensor(list(metrics.values())), reduce_op="mean")
+            metrics = dict(zip(metrics, means.tolist(), strict=True))
+        pl_module.log_dict(metrics)
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        pl_module.feed = None
+
+    def state_dict(self) -> dict[str, Any]:
+        if not self.save_pools or self.feed is None:
+            return {}
+        own = self.feed.state_dict()
+        if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+            return {"ranks": [own]}
+        states: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(states, own)  # each process has pools of its own images
+        return {"ranks": states}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loaded = state_dict or None
+
+    def _own(self, state: dict[str, Any], trainer: lightning.Trainer) -> dict[str, Any]:
+        ranks = state["ranks"]
+        if len(ranks) != trainer.world_size:
+            raise ValueError(f"the saved pools are those of {len(ranks)} processes, this run has {trainer.world_size}")
+        return ranks[trainer.global_rank]
+
+    def _chosen(self, model: Classifier) -> list[Any]:
+        known = {layer.name: layer for layer in layers_of(model.network)}
+        for name in self.layers or []:
+            if name not in known:
+                raise UserError(
+                    f"callbacks.back_feeding.layers names '{name}', which {model.label} does not have; "
+                    f"it has {', '.join(known)}"
+                )
+        for name in self.distortion:
+            if name not in known and name != HIDDEN:
+                raise UserError(
+                    f"callbacks.back_feeding.distortion names '{name}', which {model.label} does not have; "
+                    f"it has {', '.join(known)}, and 'hidden' for all hidden ones"
+                )
+        chosen = [layer for name, layer in known.items() if self.layers is None or name in self.layers]
+        for layer in chosen:
+            if layer.name not in self.distortion and (layer.position == 0 or HIDDEN not in self.distortion):
+                raise UserError(f"callbacks.back_feeding.distortion says nothing about the layer {layer.name}")
+            if self.settings.attack == "lbfgs" and (layer.lower, layer.upper) != (0.0, 1.0):
+                raise UserError(
+                    f"callbacks.back_feeding.attack=lbfgs works where values lie in [0, 1]; those of {layer.name} lie "
+                    f"in [{layer.lower:g}, {layer.upper:g}]: take attack=gradient, or other layers"
+                )
+        if not chosen:
+            raise UserError("callbacks.back_feeding.layers is empty; name layers, or null for all")
+        return chosen
+
+    def _layer_pool(self, layer: Any, trainer: lightning.Trainer) -> LayerPool:
+        size = self.distortion.get(layer.name, self.distortion.get(HIDDEN, 0.0))
+        return LayerPool(layer, size, Pool(self.settings.size, seed=self._seed(trainer, layer.position + 1)))
+
+    def _seed(self, trainer: lightning.Trainer, which: int) -> int:
+        return (self.seed * 1009 + trainer.global_rank) * 1009 + which

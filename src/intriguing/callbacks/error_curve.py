@@ -1,0 +1,37 @@
+"""The test error after every epoch, for pictures of training; nothing is chosen by it."""
+
+from __future__ import annotations
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from intriguing.data import ImageData
+from intriguing.models import Classifier
+
+
+class ErrorCurve(Callback):
+    """Logs ``curve/<subset>_error`` at the end of every epoch.
+
+    Args:
+        subset: of the run's data.
+        batch_size: images per forward pass.
+    """
+
+    def __init__(self, subset: str = "test", batch_size: int = 5000) -> None:
+        self.subset, self.batch_size = subset, batch_size
+
+    @torch.no_grad()
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(pl_module, Classifier)
+        assert isinstance(data, ImageData)
+        chosen, wrong = data.subset(self.subset), 0
+        pl_module.eval()
+        for images, labels in zip(
+            chosen.images.split(self.batch_size), chosen.labels.split(self.batch_size), strict=True
+        ):
+            answers = pl_module(images.to(pl_module.device)).argmax(dim=1).cpu()
+            wrong += int((answers != labels).sum())
+        pl_module.train()
+        pl_module.log(f"curve/{self.subset}_error", wrong / len(chosen), rank_zero_only=True)

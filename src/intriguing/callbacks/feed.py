@@ -1,0 +1,287 @@
+"""Back-feeding itself: how pools of perturbed layer outputs are mixed into a training step and renewed from it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from intriguing.attacks import frozen, lbfgs
+from intriguing.callbacks.pool import Pool
+from intriguing.models.layers import FedNetwork, Layer
+
+ATTACKS = ("gradient", "noise", "lbfgs")
+TURNS = ("alternate", "together")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedSettings:
+    """How the examples of all pools are made and used.
+
+    Attributes:
+        size: examples in a pool.
+        refresh: share of a pool that a renewal replaces; at most one example for each image of the batch is made.
+        every: renewals come at every so many-th turn of a pool.
+        mix: examples of a pool in a step, for each original image.
+        weight: of a pool's mean loss beside the originals' mean loss.
+        turns: ``alternate`` (one pool a step, in turn, as the paper says) or ``together`` (all pools in every step).
+        attack: ``gradient`` (normalised ascent on the loss; the first step costs nothing, its gradient is the training
+            step's own), ``noise`` (Gaussian of the same norm) or ``lbfgs`` (the paper's attack towards random classes,
+            for layers with values in [0, 1]).
+        num_steps: of the ascent.
+        max_iter, c_tolerance: budget of ``lbfgs``, see `intriguing.attacks.lbfgs`.
+    """
+
+    size: int
+    refresh: float
+    every: int
+    mix: float
+    weight: float
+    turns: str
+    attack: str
+    num_steps: int
+    max_iter: int
+    c_tolerance: float
+
+
+@dataclass
+class LayerPool:
+    """A layer with its pool and how far its perturbations go.
+
+    Attributes:
+        layer: where.
+        distortion: RMS over the layer's values of a perturbation (for lbfgs the most that is let in).
+        pool: the examples.
+        turns: how often it has been its turn.
+    """
+
+    layer: Layer
+    distortion: float
+    pool: Pool
+    turns: int = 0
+
+
+@dataclass
+class _Epoch:
+    steps: int = 0
+    clean: Tensor | None = None
+    fed_steps: int = 0
+    fed: Tensor | None = None
+    renewal_seconds: float = 0.0
+    by_layer: dict[str, int] = field(default_factory=dict)
+
+
+class Feed:
+    """The pools of a network, a training step with them, and their renewal.
+
+    For a hidden layer the perturbed example enters above it, so it trains the layers above it only (section 4.2). The
+    original images are always in the step. New examples are made from the images of the step, by the network as it is.
+
+    Args:
+        network: images (N, C, H, W) to logits (N, K).
+        pools: from below.
+        settings: see `FeedSettings`.
+        seed: of the noise and of lbfgs's classes.
+    """
+
+    def __init__(self, network: nn.Sequential, pools: Sequence[LayerPool], settings: FeedSettings, seed: int) -> None:
+        self.pools, self.settings = list(pools), settings
+        self._fed = FedNetwork(network, [one.layer for one in pools])
+        self._generator = torch.Generator().manual_seed(seed)
+        self._step = 0
+        self._due: list[tuple[LayerPool, Tensor, Tensor]] = []
+        self._epoch = _Epoch()
+
+    def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of a training step.
+
+        Args:
+            images: (N, C, H, W).
+            labels: (N,).
+
+        Returns:
+            The loss to descend on, the originals' part of it, and the originals' logits (N, K).
+        """
+        together = self.settings.turns == "together"
+        now = self.pools if together else [self.pools[self._step % len(self.pools)]]
+        # what the next step takes is made from this one
+        soon = self.pools if together else [self.pools[(self._step + 1) % len(self.pools)]]
+        self._step += 1
+        renewing = []
+        for one in soon:
+            one.turns += 1
+            if (one.turns - 1) % self.settings.every == 0:
+                renewing.append(one)
+        count = max(1, round(self.settings.mix * len(images)))
+        drawn = {one.layer.name: one.pool.draw(count) for one in now if len(one.pool)}
+        if any(one.layer.position == 0 for one in renewing) and self.settings.attack == "gradient":
+            images = images.detach().requires_grad_()
+        logits, outputs = self._fed(images, {name: examples for name, (examples, _) in drawn.items()})
+        clean = F.cross_entropy(logits[: len(images)], labels)
+        loss, fed, first = clean, None, len(images)
+        for name, (_, truth) in drawn.items():
+            part = F.cross_entropy(logits[first : first + len(truth)], truth)
+            first += len(truth)
+            fed = part if fed is None else fed + part
+            self._epoch.by_layer[name] = self._epoch.by_layer.get(name, 0) + 1
+        if fed is not None:
+            loss = clean + self.settings.weight * fed
+        self._note(clean, fed, len(drawn))
+        self._due = []
+        for one in renewing:
+            output = outputs[one.layer.name]
+            if self.settings.attack == "gradient" and output.requires_grad and not output.is_leaf:
+                output.retain_grad()
+            self._due.append((one, output, labels))
+        return loss, clean, logits[: len(images)]
+
+    def _note(self, clean: Tensor, fed: Tensor | None, parts: int) -> None:
+        epoch = self._epoch
+        epoch.steps += 1
+        value = clean.detach()
+        epoch.clean = value if epoch.clean is None else epoch.clean + value
+        if fed is not None:
+            mean = fed.detach() / parts
+            epoch.fed_steps += 1
+            epoch.fed = mean if epoch.fed is None else epoch.fed + mean
+
+    def renew(self) -> None:
+        """Replace the pools' share that is due. To be called after the step's backward pass."""
+        start = time.perf_counter()
+        for one, output, labels in self._due:
+            count = min(max(1, round(self.settings.refresh * one.pool.size)), len(labels))
+            values, truth = output.detach()[:count], labels[:count]
+            slope = self._own_slope(output, count)
+            examples, kept = self._perturbed(one, values, truth, slope)
+            size = (examples - values).flatten(1).square().mean(dim=1).sqrt()
+            if kept is not None:
+                examples, truth, size = examples[kept], truth[kept], size[kept]
+            if len(examples):
+                one.pool.renew(examples, truth, size)
+        self._due = []
+        self._epoch.renewal_seconds += time.perf_counter() - start
+
+    @staticmethod
+    def _own_slope(output: Tensor, count: int) -> Tensor | None:
+        """What the step's backward pass left at the originals' rows; None where it left nothing."""
+        wanted = output.requires_grad and (output.is_leaf or output.retains_grad)
+        return output.grad[:count] if wanted and output.grad is not None else None
+
+    def _perturbed(
+        self, one: LayerPool, values: Tensor, labels: Tensor, slope: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Perturbed values inside the layer's range; and which of them are worth keeping, None for all."""
+        length = one.distortion * math.sqrt(values[0].numel())
+        if self.settings.attack == "lbfgs":
+            return self._lbfgs(one, values, labels)
+        if self.settings.attack == "noise":
+            noise = torch.randn(values.shape, generator=self._generator).to(values)
+            return _stepped(values, noise, length, one.layer), None
+        if slope is None:  # the network below is not trained: nothing asked for this gradient
+            slope = self._slope(one, values, labels)
+        steps = self.settings.num_steps
+        if steps == 1:
+            return _stepped(values, slope, length, one.layer), None
+        examples = _stepped(values, slope, 2 * length / steps, one.layer)
+        for _ in range(steps - 1):
+            examples = _stepped(examples, self._slope(one, examples, labels), 2 * length / steps, one.layer)
+            moved = examples - values
+            scale = (length / moved.flatten(1).norm(dim=1).clamp_min(1e-12)).clamp(max=1)
+            examples = values + moved * scale.view(-1, *[1] * (values.dim() - 1))
+        return examples, None
+
+    def _slope(self, one: LayerPool, values: Tensor, labels: Tensor) -> Tensor:
+        with torch.enable_grad():
+            values = values.detach().requires_grad_()
+            loss = F.cross_entropy(self._fed.above(one.layer.name, values), labels, reduction="sum")
+            return torch.autograd.grad(loss, values)[0]
+
+    def _lbfgs(self, one: LayerPool, values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        above = _Above(self._fed, one.layer.name)
+        with torch.no_grad():
+            num_classes = above(values[:1]).shape[1]
+        step = torch.randint(1, num_classes, labels.shape, generator=self._generator).to(labels)
+        with frozen(above):
+            found = lbfgs(
+                above,
+                values,
+                (labels + step) % num_classes,
+                max_iter=self.settings.max_iter,
+                c_tolerance=self.settings.c_tolerance,
+            )
+        size = (found.adv_inputs - values).flatten(1).square().mean(dim=1).sqrt()
+        return found.adv_inputs, found.success & (size <= one.distortion)
+
+    @torch.no_grad()
+    def epoch_metrics(self) -> dict[str, float]:
+        """What happened since the last call, and the pools as they are; starts the next epoch's counts.
+
+        Returns:
+            ``pool/clean_loss``, ``pool/loss`` (mean over the pools), ``pool/renewal_seconds``, and by layer
+            ``pool/fooled_<layer>`` (share of the pool that the network gets wrong now), ``pool/distortion_<layer>``
+            (mean RMS) and ``pool/replaced_<layer>``.
+        """
+        epoch, self._epoch = self._epoch, _Epoch()
+        metrics = {"pool/renewal_seconds": epoch.renewal_seconds}
+        if epoch.clean is not None:
+            metrics["pool/clean_loss"] = float(epoch.clean) / epoch.steps
+        if epoch.fed is not None:
+            metrics["pool/loss"] = float(epoch.fed) / epoch.fed_steps
+        for one in self.pools:
+            if not len(one.pool) or one.pool.examples is None:
+                continue
+            name, filled = one.layer.name, len(one.pool)
+            answers = self._fed.above(name, one.pool.examples[:filled]).argmax(dim=1)
+            metrics[f"pool/fooled_{name}"] = float((answers != one.pool.labels[:filled]).double().mean())
+            metrics[f"pool/distortion_{name}"] = float(one.pool.distortion[:filled].double().mean())
+            metrics[f"pool/replaced_{name}"] = float(one.pool.replaced)
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """The pools and all that decides what comes next."""
+        return {
+            "step": self._step,
+            "generator": self._generator.get_state(),
+            "pools": {one.layer.name: {"turns": one.turns, "pool": one.pool.state_dict()} for one in self.pools},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: the state of other layers or of pools of another size.
+        """
+        names = [one.layer.name for one in self.pools]
+        if list(state["pools"]) != names:
+            raise ValueError(f"the saved pools are of {', '.join(state['pools'])}, these of {', '.join(names)}")
+        for one in self.pools:
+            saved = state["pools"][one.layer.name]
+            one.turns = saved["turns"]
+            one.pool.load_state_dict(saved["pool"], device)
+        self._step = state["step"]
+        self._generator.set_state(state["generator"].cpu())
+
+
+class _Above(nn.Module):
+    """The layers above one, as a network of its own."""
+
+    def __init__(self, fed: FedNetwork, layer: str) -> None:
+        super().__init__()
+        self._fed, self._layer = fed, layer
+        self.segments = nn.ModuleList(fed.segments)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self._fed.above(self._layer, values)
+
+
+def _stepped(values: Tensor, direction: Tensor, length: float, layer: Layer) -> Tensor:
+    """A step of this Euclidean length along each row's direction, clamped into the layer's range."""
+    norm = direction.flatten(1).norm(dim=1).clamp_min(torch.finfo(direction.dtype).tiny)
+    scale = (length / norm).view(-1, *[1] * (values.dim() - 1))
+    return torch.addcmul(values, direction, scale).clamp_(layer.lower, layer.upper)

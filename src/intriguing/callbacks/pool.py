@@ -1,0 +1,102 @@
+"""The pool of adversarial examples of one layer: what is kept, what is replaced, what is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Pool:
+    """Examples for one layer, a random subset of which is replaced whenever new ones come (section 4.2).
+
+    Attributes:
+        size: most examples kept.
+        examples: (size, ...), the layer's perturbed values; None until the first come.
+        labels: (size,), the true classes.
+        distortion: (size,), RMS of each perturbation over the layer's values.
+        filled: how many there are; they are the first rows.
+        replaced: how many have been replaced so far.
+
+    Args:
+        size: at least 1.
+        seed: of the random subsets.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    def __init__(self, size: int, seed: int = 0) -> None:
+        if size < 1:
+            raise ValueError(f"a pool's size must be at least 1, got {size}")
+        self.size, self.filled, self.replaced = size, 0, 0
+        self.examples: Tensor | None = None
+        self.labels = self.distortion = torch.empty(0)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return self.filled
+
+    def renew(self, examples: Tensor, labels: Tensor, distortion: Tensor) -> None:
+        """Take in new examples: into free places first, then in place of a random subset of the old ones.
+
+        Args:
+            examples: (M, ...); of more than ``size`` the first are taken.
+            labels, distortion: (M,).
+        """
+        count = min(len(examples), self.size)
+        if self.examples is None:
+            self.examples = examples.new_empty(self.size, *examples.shape[1:])
+            self.labels = labels.new_empty(self.size)
+            self.distortion = distortion.new_empty(self.size)
+        fresh = min(count, self.size - self.filled)
+        places = torch.arange(self.filled, self.filled + fresh)
+        if fresh < count:
+            old = self._subset(self.filled, count - fresh)
+            places = torch.cat([places, old])
+        self.replaced += count - fresh
+        self.filled += fresh
+        places = places.to(self.examples.device)
+        self.examples[places] = examples[:count].detach()
+        self.labels[places] = labels[:count]
+        self.distortion[places] = distortion[:count].detach()
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """``count`` different random examples and their labels; all of them, in order, where there are no more."""
+        assert self.examples is not None, "an empty pool has nothing to draw"
+        if count >= self.filled:
+            return self.examples[: self.filled], self.labels[: self.filled]
+        rows = self._subset(self.filled, count).to(self.examples.device)
+        return self.examples[rows], self.labels[rows]
+
+    def _subset(self, of: int, count: int) -> Tensor:
+        if count >= of:
+            return torch.arange(of)
+        return torch.randperm(of, generator=self._generator)[:count]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as tensors and numbers; the tensors are the pool's own."""
+        return {
+            "size": self.size,
+            "filled": self.filled,
+            "replaced": self.replaced,
+            "examples": self.examples,
+            "labels": self.labels,
+            "distortion": self.distortion,
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device | str = "cpu") -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: the state of a pool of another size.
+        """
+        if state["size"] != self.size:
+            raise ValueError(f"the saved pool has size {state['size']}, this one {self.size}")
+        self.filled, self.replaced = state["filled"], state["replaced"]
+        examples = state["examples"]
+        self.examples = None if examples is None else examples.to(device)
+        self.labels, self.distortion = state["labels"].to(device), state["distortion"].to(device)
+        self._generator.set_state(state["generator"].cpu())

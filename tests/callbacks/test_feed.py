@@ -1,0 +1,184 @@
+"""A training step with pools: gradients against separate passes, perturbations against their definition."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from intriguing.callbacks import Feed, FeedSettings, LayerPool, Pool
+from intriguing.models.layers import FedNetwork, layers_of
+
+SETTINGS = {
+    "size": 6, "refresh": 1.0, "every": 1, "mix": 1.0, "weight": 1.0, "turns": "together", "attack": "gradient",
+    "num_steps": 1, "max_iter": 20, "c_tolerance": 1.0,
+}  # fmt: skip
+
+
+def network(activation: type[nn.Module] = nn.Sigmoid) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 8), activation(), nn.Linear(8, 6), activation(), nn.Linear(6, 4)
+    ).double()
+
+
+def feed(net: nn.Sequential, layers=None, distortion: float = 0.05, **changes) -> Feed:
+    pools = [LayerPool(one, distortion, Pool(6)) for one in layers_of(net) if layers is None or one.name in layers]
+    return Feed(net, pools, FeedSettings(**{**SETTINGS, **changes}), seed=0)
+
+
+def batch(count: int = 6, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(count, 1, 4, 4, generator=generator, dtype=torch.float64)
+    return images, torch.randint(0, 4, (count,), generator=generator)
+
+
+def gradients(net: nn.Sequential) -> list[torch.Tensor]:
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in net.parameters()]
+
+
+def test_layers_have_names_and_ranges():
+    found = {one.name: (one.position, one.lower, one.upper) for one in layers_of(network())}
+    assert found == {"input": (0, 0.0, 1.0), "hidden1": (3, 0.0, 1.0), "hidden2": (5, 0.0, 1.0)}
+    assert layers_of(network(nn.ReLU))[1].upper == math.inf
+    assert layers_of(network(nn.Tanh))[2].lower == -1.0
+
+
+def test_fed_rows_give_what_the_layers_above_give():
+    net = network()
+    fed, (images, _) = FedNetwork(net, layers_of(net)), batch()
+    rows = {"input": images[:2] / 2, "hidden2": torch.rand(3, 6, dtype=torch.float64)}
+    logits, outputs = fed(images, rows)
+    expected = torch.cat([net(images), net(rows["input"]), net[5](rows["hidden2"])])
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(outputs["hidden1"][:6], net[:3](images))
+    torch.testing.assert_close(fed.above("hidden1", net[:3](images)), net(images))
+
+
+@pytest.mark.parametrize("turns", ["together", "alternate"])
+def test_a_step_is_the_originals_loss_and_that_of_each_pool(turns):
+    net = network()
+    one = feed(net, turns=turns, weight=0.5)
+    for seed in (1, 2, 3, 4):  # fills every pool whoever's turn it is
+        one.step(*batch(seed=seed))[0].backward()
+        one.renew()
+    net.zero_grad()
+    held = {p.layer.name: (p.layer.position, p.pool.examples.clone(), p.pool.labels.clone()) for p in one.pools}
+    images, labels = batch(seed=9)
+    loss, clean, logits = one.step(images, labels)
+    loss.backward()
+    got = gradients(net)
+    net.zero_grad()
+    torch.testing.assert_close(logits, net(images))
+    expected = own = F.cross_entropy(net(images), labels)
+    for name in held if turns == "together" else ["hidden1"]:  # the fifth step is the second pool's turn
+        position, examples, truth = held[name]
+        expected = expected + 0.5 * F.cross_entropy(net[position:](examples), truth)
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(clean, own)
+    for mine, theirs in zip(got, gradients(net), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_a_hidden_pool_trains_the_layers_above_it_only():
+    net = network()
+    one = feed(net, layers=["hidden2"])
+    one.step(*batch())[0].backward()
+    one.renew()
+    images, labels = batch(seed=2)
+    net.zero_grad()
+    F.cross_entropy(net(images), labels).backward()
+    alone = gradients(net)
+    net.zero_grad()
+    one.step(images, labels)[0].backward()
+    together = gradients(net)
+    for k in range(4):  # both layers below hidden2's output, weights and biases
+        torch.testing.assert_close(together[k], alone[k])
+    assert not torch.allclose(together[4], alone[4])
+
+
+@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.ReLU, nn.Tanh])
+@pytest.mark.parametrize("layer", ["input", "hidden1", "hidden2"])
+def test_one_step_goes_up_the_loss_by_its_length_inside_the_range(activation, layer):
+    net = network(activation)
+    one = feed(net, layers=[layer], distortion=1e-3)
+    images, labels = batch()
+    images = 0.1 + 0.8 * images
+    one.step(images, labels)[0].backward()
+    one.renew()
+    pool, place = one.pools[0].pool, one.pools[0].layer
+    values = net[: place.position](images).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(F.cross_entropy(net[place.position :](values), labels, reduction="sum"), values)
+    length = 1e-3 * math.sqrt(values[0].numel())
+    wanted = values + length * slope / slope.flatten(1).norm(dim=1).view(-1, *[1] * (slope.dim() - 1))
+    torch.testing.assert_close(pool.examples, wanted.detach().clamp(place.lower, place.upper))
+    assert torch.equal(pool.labels, labels)
+    assert (pool.distortion <= 1e-3 * (1 + 1e-9)).all()
+
+
+def test_more_steps_find_a_higher_loss_within_the_same_length():
+    net = network()
+    images, labels = batch(6, seed=4)
+    losses = []
+    for steps in (1, 8):
+        one = feed(net, layers=["input"], distortion=0.2, num_steps=steps)
+        one.step(images, labels)[0].backward()
+        one.renew()
+        pool = one.pools[0].pool
+        assert (pool.distortion <= 0.2 * (1 + 1e-9)).all()
+        with torch.no_grad():
+            losses.append(float(F.cross_entropy(net(pool.examples), labels)))
+            clean = float(F.cross_entropy(net(images), labels))
+    assert losses[1] > losses[0] > clean
+
+
+def test_noise_has_the_same_length_and_lbfgs_fools_within_it():
+    net = network()
+    with torch.no_grad():
+        for module in net:
+            if isinstance(module, nn.Linear):
+                module.weight.mul_(6)
+    images = 0.3 + 0.4 * batch()[0]
+    labels = net(images).argmax(dim=1)
+    noise = feed(net, layers=["input"], distortion=0.01, attack="noise")
+    noise.step(images, labels)[0].backward()
+    noise.renew()
+    torch.testing.assert_close(noise.pools[0].pool.distortion, torch.full((6,), 0.01, dtype=torch.float64))
+    paper = feed(net, layers=["input", "hidden2"], distortion=1.0, attack="lbfgs")
+    paper.step(images, labels)[0].backward()
+    paper.renew()
+    for one in paper.pools:
+        pool = one.pool
+        assert len(pool) > 0
+        answers = net[one.layer.position :](pool.examples[: len(pool)]).argmax(dim=1)
+        assert (answers != pool.labels[: len(pool)]).all()
+    metrics = paper.epoch_metrics()
+    assert metrics["pool/fooled_input"] == metrics["pool/fooled_hidden2"] == 1.0
+
+
+def test_the_share_that_is_renewed_and_how_often():
+    one = feed(network(), layers=["input"], refresh=0.5, every=3)
+    replaced = []
+    for seed in range(9):
+        one.step(*batch(seed=seed))[0].backward()
+        one.renew()
+        replaced.append(one.pools[0].pool.replaced + len(one.pools[0].pool))
+    assert replaced == [3, 3, 3, 6, 6, 6, 9, 9, 9]
+
+
+def test_metrics_say_what_happened():
+    one = feed(network())
+    clean = []
+    for seed in range(3):
+        loss, own, _ = one.step(*batch(seed=seed))
+        loss.backward()
+        one.renew()
+        clean.append(float(own.detach()))
+    metrics = one.epoch_metrics()
+    assert metrics["pool/clean_loss"] == pytest.approx(sum(clean) / 3)
+    assert metrics["pool/renewal_seconds"] > 0
+    assert metrics["pool/distortion_hidden1"] == pytest.approx(0.05, rel=0.2)
+    assert metrics["pool/loss"] > metrics["pool/clean_loss"]
+    assert "pool/clean_loss" not in one.epoch_metrics()  # a new epoch
