@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import sys
@@ -205,7 +206,16 @@ def _network(record: RunRecord) -> Network:
         folder=str(record.folder),
         command=str(record.info.get("command", "")),
         facts=_facts(record),
+        curves=_curves(record.folder / "metrics.csv"),
     )
+
+
+def _curves(file: Path) -> dict[str, list[float]]:
+    """The columns of a run's metrics that have a value after every epoch."""
+    rows = list(csv.DictReader(file.read_text().splitlines())) if file.is_file() else []
+    epochs = [row for row in rows if row.get("train/loss")]
+    columns = [key for key in (epochs[0] if epochs else {}) if all(row.get(key) for row in epochs)]
+    return {key: [float(row[key]) for row in epochs] for key in columns}
 
 
 def _crafted(record: RunRecord) -> CraftedSet:

@@ -42,6 +42,7 @@ class Network:
         config: the resolved configuration of its training.
         folder, command: where its run lies, and the command that made it.
         facts: commit, seconds and the like, shown as they are.
+        curves: what its metrics.csv says after every epoch, by column.
     """
 
     label: str
@@ -52,6 +53,7 @@ class Network:
     folder: str = ""
     command: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
 
     @property
     def seed(self) -> int:

@@ -1,7 +1,7 @@
 """Analyses beyond the paper's tables: each a function of the material at hand, asked for by its name.
 
-They cost more than counting answers, so an analysis makes them only where a study or a user names them. A module that
-has one registers it in `EXTRA`.
+They cost more than counting answers, so an analysis makes them only where a study or a user names them. The package
+registers them in `EXTRA`.
 """
 
 from __future__ import annotations

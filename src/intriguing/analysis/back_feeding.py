@@ -1,0 +1,265 @@
+"""Section "back_feeding": networks of one shape trained with and without pools, arm by arm over seeds (section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from intriguing.analysis.drawing import COLOURS, GREY, MARKERS, canvas, png, style, svg
+from intriguing.analysis.inputs import Network
+from intriguing.analysis.measure import MeasuredSet
+from intriguing.analysis.sections import Made, Material
+from intriguing.metrics import Interval
+from intriguing.results import Cell, Figure, Table
+
+BASELINE = "weight decay"
+CURVE = "curve/test_error"
+PAPER = {BASELINE: "1.6 %", "dropout": "about 1.3 %", "all pools": "below 1.2 %"}
+"""Test errors as section 4.2 gives them."""
+
+_ERROR, _TRAIN, _GAIN, _P = "test error, %", "train error, %", "less than weight decay, points", "p (paired t)"
+_TO, _FROM = "fooled by weight decay's, %", "fools weight decay's, %"
+
+
+@dataclass
+class Arm:
+    """The networks of one way of training, a seed each.
+
+    Attributes:
+        name: in words.
+        networks: by seed.
+        sets: (attack, its adversarial set's measurement) by seed.
+    """
+
+    name: str
+    networks: dict[int, Network] = field(default_factory=dict)
+    sets: dict[int, list[MeasuredSet]] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(self.networks)
+
+    def errors(self, subset: str = "test") -> dict[int, float]:
+        """Error in percent by seed."""
+        return {seed: 100 * one.errors[subset][0] / one.errors[subset][1] for seed, one in self.networks.items()}
+
+    def distortions(self, attack: str) -> dict[int, float]:
+        """Mean distortion that the attack needed, by seed; a seed without a success is left out."""
+        found = {seed: [s for s in sets if s.attack.get("name") == attack] for seed, sets in self.sets.items()}
+        return {seed: float(sets[0].distortion.mean()) for seed, sets in found.items() if sets and sets[0].num_success}
+
+
+def arm_name(config: Mapping[str, Any]) -> str:
+    """How a network was trained, in words, from its resolved configuration."""
+    feed = (config.get("callbacks") or {}).get("back_feeding")
+    dropout = config.get("model", {}).get("settings", {}).get("dropout")
+    if not feed:
+        return "dropout" if dropout and any(dropout) else BASELINE
+    layers = feed.get("layers")
+    what = "all pools" if layers is None else " and ".join(f"{layer} pool" for layer in layers)
+    if feed.get("attack") == "noise":
+        what = f"{what}, noise"
+    elif feed.get("attack") == "lbfgs":
+        what = f"{what}, L-BFGS"
+    elif feed.get("num_steps", 1) > 1:
+        what = f"{what}, PGD-{feed['num_steps']}"
+    return f"{what}, dropout" if dropout and any(dropout) else what
+
+
+def section(material: Material) -> Made:
+    """The arms' table, their curves, and robustness against error; nothing where there are not two arms."""
+    arms = _arms(material)
+    if len(arms) < 2 or BASELINE not in arms:
+        return Made()
+    table = _table(list(arms.values()), arms[BASELINE])
+    figures = [_curves_figure(list(arms.values())), _scatter_figure(list(arms.values()))]
+    return Made(
+        tables=(table,),
+        figures=tuple(figure for figure in figures if figure is not None),
+        summary=_summary(arms),
+    )
+
+
+def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Student's interval of a mean over seeds; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    mean, error = float(np.mean(values)), float(stats.sem(values))
+    half = error * float(stats.t.ppf((1 + confidence) / 2, len(values) - 1))
+    return Interval(mean - half, mean + half)
+
+
+def paired_p(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Two-sided p-value of the paired t-test; None for fewer than two pairs, or where all differences are equal."""
+    differences = np.subtract(first, second)
+    if len(differences) < 2 or np.ptp(differences) == 0:
+        return None
+    return float(stats.ttest_rel(first, second).pvalue)
+
+
+def _arms(material: Material) -> dict[str, Arm]:
+    """The arms in the order in which they were trained, the baseline first."""
+    arms: dict[str, Arm] = {}
+    by_name = {one.name: one for one in material.networks}
+    for one in material.networks:
+        arms.setdefault(arm_name(one.config), Arm(arm_name(one.config))).networks.setdefault(one.seed, one)
+    for one in material.measured:
+        source = by_name.get(one.source or "")
+        if source is not None and one.amplify is None:
+            arm = arms[arm_name(source.config)]
+            if arm.networks[source.seed] is source:
+                arm.sets.setdefault(source.seed, []).append(one)
+    return dict(sorted(arms.items(), key=lambda item: item[0] != BASELINE))
+
+
+def _mean(values: Mapping[int, float], quantity: str) -> Cell | None:
+    if not values:
+        return None
+    numbers = list(values.values())
+    return Cell(quantity=quantity, value=float(np.mean(numbers)), interval=t_interval(numbers), n=len(numbers))
+
+
+def _table(arms: Sequence[Arm], baseline: Arm) -> Table:
+    cells: dict[tuple[str, str], Cell | None] = {}
+    attacks = [name for name in ("lbfgs", "nearest") if any(arm.distortions(name) for arm in arms)]
+    columns = [_ERROR, _TRAIN, _GAIN, _P, *(f"distortion, {name}" for name in attacks), _FROM, _TO]
+    base = baseline.errors()
+    for arm in arms:
+        error = arm.errors()
+        cells[arm.name, _ERROR] = _mean(error, "percent")
+        cells[arm.name, _TRAIN] = _mean(arm.errors("train"), "percent")
+        shared = [seed for seed in arm.seeds if seed in base]
+        if arm is not baseline and shared:
+            gains = {seed: base[seed] - error[seed] for seed in shared}
+            cells[arm.name, _GAIN] = _mean(gains, "points")
+            p = paired_p([base[s] for s in shared], [error[s] for s in shared])
+            if p is not None:
+                cells[arm.name, _P] = Cell(quantity="p", value=p, interval=None, n=len(shared))
+        for name in attacks:
+            cells[arm.name, f"distortion, {name}"] = _mean(arm.distortions(name), "rms")
+        if arm is not baseline:
+            cells[arm.name, _FROM] = _mean(_transfer(arm, baseline), "percent")
+            cells[arm.name, _TO] = _mean(_transfer(baseline, arm), "percent")
+    sets = [one for arm in arms for found in arm.sets.values() for one in found]
+    images = f", {sets[0].num:,} images an attack" if sets else ""
+    seeds = sorted({seed for arm in arms for seed in arm.seeds})
+    paper = ", ".join(f"{name} {value}" for name, value in PAPER.items())
+    return Table(
+        key="back_feeding",
+        title="Back-feeding: training on adversarial examples of every layer",
+        caption="One row for each way of training the same network; each number is a mean over seeds. The distortion "
+        "is what an attack needs to fool the trained network; transfer is the share of adversarial examples (lbfgs) made "
+        "for one network that fool the other of the same seed, less what it gets wrong without a perturbation.",
+        row_header="training",
+        rows=tuple(arm.name for arm in arms),
+        columns=tuple(columns),
+        cells={place: cell for place, cell in cells.items() if cell is not None},
+        sample=f"{len(seeds)} seeds ({', '.join(map(str, seeds))}){images}",
+        method="95 % interval of Student's t over the seeds; the p-value is that of the two-sided paired t-test "
+        "against weight decay alone",
+        notes=(f"The paper gives test errors without a spread or a number of seeds: {paper}.",),
+        runs=tuple(one.name for arm in arms for one in arm.networks.values()),
+    )
+
+
+def _transfer(source: Arm, victim: Arm) -> dict[int, float]:
+    """By seed, percent of the source's lbfgs examples that fool the victim, less its errors on the originals."""
+    found = {}
+    for seed, sets in source.sets.items():
+        chosen = [one for one in sets if one.attack.get("name") == "lbfgs"]
+        if not chosen or seed not in victim.networks:
+            continue
+        outcome = chosen[0].outcomes.get(victim.networks[seed].name)
+        if outcome is not None and outcome.against_clean.n:
+            counts = outcome.against_clean
+            found[seed] = 100 * (counts.only_first - counts.only_second) / counts.n
+    return found
+
+
+def _summary(arms: Mapping[str, Arm]) -> tuple[str, ...]:
+    base = arms[BASELINE].errors()
+    sentences = []
+    for name, arm in arms.items():
+        shared = [seed for seed in arm.seeds if seed in base]
+        if name != "all pools" or not shared:
+            continue
+        error = arm.errors()
+        own, plain = (float(np.mean([one[s] for s in shared])) for one in (error, base))
+        p = paired_p([base[s] for s in shared], [error[s] for s in shared])
+        tested = f" (paired t-test over {len(shared)} seeds: p = {p:.2g})" if p is not None else ""
+        sentences.append(
+            f"Pools of adversarial examples for every layer bring the test error from {plain:.2f} % with weight decay "
+            f"alone to {own:.2f} %{tested}; the paper says from 1.6 to below 1.2 %."
+        )
+    return tuple(sentences)
+
+
+def _colours(index: int) -> dict[str, Any]:
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index // len(COLOURS)) % len(MARKERS)]}
+
+
+def _curves_figure(arms: Sequence[Arm]) -> Figure | None:
+    """Test error over training, a line an arm with a band from the lowest to the highest seed."""
+    drawn_arms = [arm for arm in arms if all(CURVE in one.curves for one in arm.networks.values())]
+    if len(drawn_arms) < 2:
+        return None
+    with style():
+        figure = canvas(8.6, 4.6)
+        axes = figure.subplots()
+        for index, arm in enumerate(drawn_arms):
+            curves = [list(one.curves[CURVE]) for one in arm.networks.values()]
+            length = min(map(len, curves))
+            values = 100 * np.array([curve[:length] for curve in curves])
+            epochs = np.arange(1, length + 1)
+            look = _colours(index)
+            axes.fill_between(epochs, values.min(0), values.max(0), color=look["color"], alpha=0.15, linewidth=0)
+            axes.plot(epochs, values.mean(0), label=arm.name, markevery=max(1, length // 8), markersize=4, **look)
+        last = [100 * one.curves[CURVE][-1] for arm in drawn_arms for one in arm.networks.values()]
+        axes.set(xlabel="epoch", ylabel="test error, %", ylim=(0.9 * min(last), 2.2 * float(np.median(last))))
+        axes.grid(axis="y")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        drawn, markup = png(figure), svg(figure)
+    return Figure(
+        key="back_feeding_curves",
+        title="Test error over training",
+        caption="Test error after each epoch, the mean over seeds, with a band from the lowest to the highest seed.",
+        alt=f"Line chart of the test error over epochs for {', '.join(arm.name for arm in drawn_arms)}.",
+        png=drawn,
+        svg=markup,
+        runs=tuple(one.name for arm in drawn_arms for one in arm.networks.values()),
+    )
+
+
+def _scatter_figure(arms: Sequence[Arm]) -> Figure | None:
+    """Distortion needed to fool each network against its test error, a point a run."""
+    attack = next((name for name in ("nearest", "lbfgs") if any(arm.distortions(name) for arm in arms)), None)
+    if attack is None:
+        return None
+    with style():
+        figure = canvas(8.6, 4.6)
+        axes = figure.subplots()
+        for index, arm in enumerate(arms):
+            error, distortion = arm.errors(), arm.distortions(attack)
+            seeds = [seed for seed in arm.seeds if seed in distortion]
+            look = _colours(index)
+            axes.plot([error[s] for s in seeds], [distortion[s] for s in seeds], linestyle="", label=arm.name, **look)
+        axes.axvline(1.2, color=GREY, linewidth=1, linestyle="--")
+        axes.set(xlabel="test error, %", ylabel=f"mean distortion that {attack} needs")
+        axes.grid()
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        drawn, markup = png(figure), svg(figure)
+    return Figure(
+        key="back_feeding_robustness",
+        title="Robustness against test error",
+        caption=f"A point for each run: test error, and the mean per-pixel RMS distortion with which {attack} fools "
+        "it. The dashed line is the 1.2 % below which the paper's network came.",
+        alt="Scatter plot of the distortion needed to fool a network against its test error, one colour for each way "
+        "of training.",
+        png=drawn,
+        svg=markup,
+        runs=tuple(one.name for arm in arms for one in arm.networks.values()),
+    )
