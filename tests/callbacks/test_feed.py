@@ -11,8 +11,8 @@ from intriguing.callbacks import Feed, FeedSettings, LayerPool, Pool
 from intriguing.models.layers import FedNetwork, layers_of
 
 SETTINGS = {
-    "size": 6, "refresh": 1.0, "every": 1, "mix": 1.0, "weight": 1.0, "turns": "together", "attack": "gradient",
-    "num_steps": 1, "max_iter": 20, "c_tolerance": 1.0,
+    "size": 6, "refresh": 1.0, "every": 1, "mix": 1.0, "weight": 1.0, "keep_scale": False, "turns": "together",
+    "attack": "gradient", "num_steps": 1, "max_iter": 20, "c_tolerance": 1.0,
 }  # fmt: skip
 
 
@@ -80,6 +80,17 @@ def test_a_step_is_the_originals_loss_and_that_of_each_pool(turns):
     torch.testing.assert_close(clean, own)
     for mine, theirs in zip(got, gradients(net), strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+def test_the_loss_keeps_its_scale_where_that_is_wanted():
+    net = network()
+    losses = []
+    for keep in (False, True):
+        one = feed(net, keep_scale=keep, weight=0.5)
+        one.step(*batch(seed=1))[0].backward()
+        one.renew()
+        losses.append(float(one.step(*batch(seed=2))[0].detach()))
+    assert losses[1] == pytest.approx(losses[0] / (1 + 3 * 0.5))
 
 
 def test_a_hidden_pool_trains_the_layers_above_it_only():

@@ -152,8 +152,8 @@ def _table(arms: Sequence[Arm], baseline: Arm) -> Table:
         key="back_feeding",
         title="Back-feeding: training on adversarial examples of every layer",
         caption="One row for each way of training the same network; each number is a mean over seeds. The distortion "
-        "is what an attack needs to fool the trained network; transfer is the share of adversarial examples (lbfgs) made "
-        "for one network that fool the other of the same seed, less what it gets wrong without a perturbation.",
+        "is what an attack needs to fool the trained network; transfer is the share of adversarial examples (lbfgs) "
+        "made for one network that fool the other of the same seed, less what it gets wrong without a perturbation.",
         row_header="training",
         rows=tuple(arm.name for arm in arms),
         columns=tuple(columns),

@@ -32,7 +32,7 @@ class BackFeeding(Callback):
         start: share of training that goes by before the pools are used.
         save_pools: keep the pools in every checkpoint, so that a resumed run is the uninterrupted one.
         seed: of all that is random in the pools.
-        size, refresh, every, mix, weight, turns, attack, num_steps, max_iter, c_tolerance: see
+        size, refresh, every, mix, weight, keep_scale, turns, attack, num_steps, max_iter, c_tolerance: see
             `intriguing.callbacks.feed.FeedSettings`.
 
     Raises:
@@ -49,7 +49,8 @@ class BackFeeding(Callback):
         every: int = 1,
         mix: float = 1.0,
         weight: float = 1.0,
-        turns: str = "alternate",
+        keep_scale: bool = True,
+        turns: str = "together",
         attack: str = "gradient",
         num_steps: int = 1,
         max_iter: int = 30,
@@ -72,6 +73,7 @@ class BackFeeding(Callback):
             every=whole(f"{where}.every", every, 1),
             mix=number(f"{where}.mix", mix, 0, above=True),
             weight=number(f"{where}.weight", weight, 0),
+            keep_scale=flag(f"{where}.keep_scale", keep_scale),
             turns=choice(f"{where}.turns", turns, TURNS),
             attack=choice(f"{where}.attack", attack, ATTACKS),
             num_steps=whole(f"{where}.num_steps", num_steps, 1),

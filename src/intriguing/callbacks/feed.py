@@ -30,6 +30,8 @@ class FeedSettings:
         every: renewals come at every so many-th turn of a pool.
         mix: examples of a pool in a step, for each original image.
         weight: of a pool's mean loss beside the originals' mean loss.
+        keep_scale: divide the whole loss by 1 + weight for each pool in the step, so that the learning rate keeps its
+            meaning; otherwise it is a plain sum.
         turns: ``alternate`` (one pool a step, in turn, as the paper says) or ``together`` (all pools in every step).
         attack: ``gradient`` (normalised ascent on the loss; the first step costs nothing, its gradient is the training
             step's own), ``noise`` (Gaussian of the same norm) or ``lbfgs`` (the paper's attack towards random classes,
@@ -43,6 +45,7 @@ class FeedSettings:
     every: int
     mix: float
     weight: float
+    keep_scale: bool
     turns: str
     attack: str
     num_steps: int
@@ -132,6 +135,8 @@ class Feed:
             self._epoch.by_layer[name] = self._epoch.by_layer.get(name, 0) + 1
         if fed is not None:
             loss = clean + self.settings.weight * fed
+            if self.settings.keep_scale:
+                loss = loss / (1 + self.settings.weight * len(drawn))
         self._note(clean, fed, len(drawn))
         self._due = []
         for one in renewing:
@@ -159,7 +164,7 @@ class Feed:
             values, truth = output.detach()[:count], labels[:count]
             slope = self._own_slope(output, count)
             examples, kept = self._perturbed(one, values, truth, slope)
-            size = (examples - values).flatten(1).square().mean(dim=1).sqrt()
+            size = _rms(examples, values)
             if kept is not None:
                 examples, truth, size = examples[kept], truth[kept], size[kept]
             if len(examples):
@@ -215,7 +220,7 @@ class Feed:
                 max_iter=self.settings.max_iter,
                 c_tolerance=self.settings.c_tolerance,
             )
-        size = (found.adv_inputs - values).flatten(1).square().mean(dim=1).sqrt()
+        size = _rms(found.adv_inputs, values)
         return found.adv_inputs, found.success & (size <= one.distortion)
 
     @torch.no_grad()
@@ -278,6 +283,11 @@ class _Above(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         return self._fed.above(self._layer, values)
+
+
+def _rms(examples: Tensor, values: Tensor) -> Tensor:
+    """(M,) root mean square of what was changed."""
+    return torch.sub(examples, values).flatten(1).norm(dim=1) / math.sqrt(values[0].numel())
 
 
 def _stepped(values: Tensor, direction: Tensor, length: float, layer: Layer) -> Tensor:
