@@ -1,6 +1,7 @@
 """Names, provenance, atomic files and the CSV log."""
 
 import hashlib
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -99,6 +100,8 @@ def test_command_line_without_absolute_paths(tmp_path, monkeypatch):
     typed = ["/somewhere/train.py", "data.root=/data/mnist", f"runs={tmp_path}/runs", "a=[/x/y,1]", "lr=1/2"]
     assert command_line(typed) == "train.py data.root=.../mnist runs=runs 'a=[.../y,1]' lr=1/2"
     assert command_line(["attack.py", "checkpoints=runs/train/*/model.ckpt"]).startswith("attack.py 'checkpoints=runs/")
+    deleted = ["analyze.py", "~callbacks.back_feeding", "~study.train"]
+    assert command_line(deleted) == shlex.join(deleted)
 
 
 def test_provenance():

@@ -90,6 +90,8 @@ def command_line(argv: Sequence[str] | None = None) -> str:
 
 
 def _relative(match: re.Match[str]) -> str:
+    if match.group().startswith("~") and match.group()[:2] != "~/":
+        return match.group()  # Hydra's deletion of a key, ~callbacks.back_feeding
     path = Path(match.group()).expanduser()
     try:
         return str(path.relative_to(Path.cwd()))
