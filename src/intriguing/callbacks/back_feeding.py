@@ -117,7 +117,8 @@ class BackFeeding(Callback):
         assert self.feed is not None
         metrics = self.feed.epoch_metrics()
         if trainer.world_size > 1:
-            means = trainer.strategy.reduce(torch.tensor(list(metrics.values())), reduce_op="mean")
+            mine = torch.tensor(list(metrics.values()), device=pl_module.device)
+            means = trainer.strategy.reduce(mine, reduce_op="mean")
             metrics = dict(zip(metrics, means.tolist(), strict=True))
         pl_module.log_dict(metrics)
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from intriguing.attacks import frozen, lbfgs
+from intriguing.attacks import evaluating, frozen, lbfgs
 from intriguing.callbacks.pool import Pool
 from intriguing.models.layers import FedNetwork, Layer
 
@@ -95,6 +95,7 @@ class Feed:
 
     def __init__(self, network: nn.Sequential, pools: Sequence[LayerPool], settings: FeedSettings, seed: int) -> None:
         self.pools, self.settings = list(pools), settings
+        self._network = network
         self._fed = FedNetwork(network, [one.layer for one in pools])
         self._generator = torch.Generator().manual_seed(seed)
         self._step = 0
@@ -202,7 +203,7 @@ class Feed:
         return examples, None
 
     def _slope(self, one: LayerPool, values: Tensor, labels: Tensor) -> Tensor:
-        with torch.enable_grad():
+        with torch.enable_grad(), evaluating(self._network):
             values = values.detach().requires_grad_()
             loss = F.cross_entropy(self._fed.above(one.layer.name, values), labels, reduction="sum")
             return torch.autograd.grad(loss, values)[0]
@@ -242,7 +243,8 @@ class Feed:
             if not len(one.pool) or one.pool.examples is None:
                 continue
             name, filled = one.layer.name, len(one.pool)
-            answers = self._fed.above(name, one.pool.examples[:filled]).argmax(dim=1)
+            with evaluating(self._network):
+                answers = self._fed.above(name, one.pool.examples[:filled]).argmax(dim=1)
             metrics[f"pool/fooled_{name}"] = float((answers != one.pool.labels[:filled]).double().mean())
             metrics[f"pool/distortion_{name}"] = float(one.pool.distortion[:filled].double().mean())
             metrics[f"pool/replaced_{name}"] = float(one.pool.replaced)
