@@ -17,7 +17,7 @@ LAYERS = {
     5: ["doors", "console"],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
-PURE = {"attacks", "optim", "spectral"}
+PURE = {"attacks", "optim", "spectral", "units"}
 HEAVY = {"lightning", "hydra", "wandb", "omegaconf"}
 
 
