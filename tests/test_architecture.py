@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "intriguing"
 LAYERS = {
     0: ["optim", "spectral", "metrics", "errors", "checks"],
-    1: ["attacks", "models", "data", "units", "results"],
+    1: ["attacks", "models", "data", "image_folder", "units", "results"],
     2: ["checkpoints", "adversarial_set", "callbacks"],
     3: ["training", "attacking", "analysis", "report"],
     4: ["study", "reporting"],

@@ -21,7 +21,8 @@ def _options(group: str) -> list[str]:
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in KINDS for option in _options(group)])
 def test_every_option_makes_a_job(composed: Callable[..., dict], group: str, option: str) -> None:
-    config = composed("train", f"{group}={option}")
+    needed = ["data.folder=photographs"] if option == "image_folder" else []
+    config = composed("train", f"{group}={option}", *needed)
     job = TrainingJob.from_config(config)
     assert job.name and job.label
 

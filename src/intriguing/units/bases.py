@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def fractional_rotation(rotation: Tensor, fraction: float) -> Tensor:
         raise ValueError(f"expected an orthogonal matrix (C, C), got shape {matrix.shape}")
     if np.linalg.det(matrix) < 0:
         raise ValueError("expected a rotation, got a reflection (determinant -1): change the sign of one row")
-    form, vectors = schur(matrix, output="real")
+    form, vectors = schur(matrix, output="real")[:2]
     power = np.eye(dim)
     flipped: list[int] = []  # eigenvalues -1 that stand alone: two of them are one turn by pi in their plane
     i = 0
@@ -185,14 +186,17 @@ def _components(name: str, rows: np.ndarray, centred: np.ndarray, num: int, seed
     from sklearn.decomposition import NMF, PCA, FastICA, MiniBatchDictionaryLearning
 
     if name == "pca":
-        return PCA(num, random_state=seed).fit(rows).components_
+        return np.asarray(PCA(num, random_state=seed).fit(rows).components_)
     if name == "ica":
         ica = FastICA(num, whiten="unit-variance", random_state=seed, max_iter=max_iter, tol=1e-3)
         return np.asarray(ica.fit(rows).components_)
     if name == "nmf":
-        return NMF(num, init="nndsvda", random_state=seed, max_iter=max_iter, tol=1e-3).fit(rows).components_
+        nmf: Any = NMF
+        return nmf(num, init="nndsvda", random_state=seed, max_iter=max_iter, tol=1e-3).fit(rows).components_
     # Codes of at least 0 on activations that are not centred: an atom is then something that is there or is not.
-    learning = MiniBatchDictionaryLearning(
+    # The stubs of both take floats for whole numbers.
+    dictionary: Any = MiniBatchDictionaryLearning
+    learning = dictionary(
         num,
         alpha=0.1,
         positive_code=True,
