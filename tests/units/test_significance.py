@@ -35,6 +35,7 @@ def test_random_sets_hold_no_image_twice_and_every_image_equally_often() -> None
 def test_p_values_by_hand() -> None:
     null = torch.tensor([0.0, 1.0, 2.0, 3.0])
     assert permutation_p(torch.tensor([2.5, 2.0, 9.0, -1.0]), null).tolist() == [2 / 5, 3 / 5, 1 / 5, 1.0]
+    assert permutation_p(torch.tensor([torch.nan]), null).tolist() == [1.0]
     assert rotation_p(9.0, null) == 2 / 5 and rotation_p(-9.0, null) == 2 / 5 and rotation_p(1.5, null) == 1.0
 
 

@@ -45,21 +45,23 @@ def permutation_p(observed: Tensor, null: Tensor, *, generator: torch.Generator 
     """One-sided p-values: how often chance does at least as well, (1 + #{null >= observed}) / (1 + B).
 
     Args:
-        observed: (M,).
-        null: (B,) for all, or (M, B): what the statistic is under the null hypothesis.
+        observed: (M,); NaN gives 1, for it speaks for nothing.
+        null: (B,), what the statistic is under the null hypothesis.
         generator: breaks ties at random, which makes p exactly uniform under the null also where the statistic has few
             values (a purity of nine images has nine); None counts every tie against the observation: never too small.
 
     Returns:
         (M,) float64 in (0, 1].
     """
-    null = null.expand(len(observed), -1) if null.dim() == 1 else null
-    above = (null > observed[:, None]).sum(1).double()
-    ties = (null == observed[:, None]).sum(1).double()
+    ordered, values = null.double().sort().values, observed.double().contiguous()
+    above = len(null) - torch.searchsorted(ordered, values, right=True).double()
+    ties = len(null) - torch.searchsorted(ordered, values).double() - above
     if generator is None:
-        return (1 + above + ties) / (1 + null.shape[1])
-    share = torch.rand(len(observed), generator=generator, dtype=torch.float64)
-    return (above + ((ties + 1) * share).floor() + 1) / (1 + null.shape[1])
+        p = (1 + above + ties) / (1 + len(null))
+    else:
+        share = torch.rand(len(observed), generator=generator, dtype=torch.float64)
+        p = (above + ((ties + 1) * share).floor() + 1) / (1 + len(null))
+    return torch.where(values.isnan(), 1.0, p)
 
 
 def rotation_p(observed: float, null: Tensor) -> float:

@@ -39,6 +39,7 @@ def sheet(label: str, run: str, one: LayerScores, images: dict[str, Tensor], wor
         for axes, (basis, part) in zip(panels, images.items(), strict=True):
             image, pitch = mosaic([list(row) for row in part])
             show(axes, image)
+            axes.set_xlim(-0.5 - 0.4 * pitch[1], image.shape[2] - 0.5)  # room for the names of the rows
             axes.set_title("units" if basis == UNIT else "random directions")
             for i in range(len(part)):
                 name = str(int(one.shown[i])) if basis == UNIT else f"v{i + 1}"
@@ -51,8 +52,8 @@ def sheet(label: str, run: str, one: LayerScores, images: dict[str, Tensor], wor
         key=f"units_{stem(label)}_{stem(short_layer(one.layer))}",
         title=f"Top images · {label}, {short_layer(one.layer)}",
         caption=f"Each row holds the {columns} images that excite one direction of the layer most, strongest "
-        f"first: left single units, right random directions (isotropic, normalised). {words} Mean purity over all measured "
-        f"directions of this network: units {unit:.3f}, random directions {random:.3f}.",
+        f"first: left single units, right random directions (isotropic, normalised). {words} Mean purity over all "
+        f"measured directions of this network: units {unit:.3f}, random directions {random:.3f}.",
         alt=f"Two panels of images: the top images of {rows} units and of {rows} random directions of {label}.",
         png=drawn,
         runs=(run,),
@@ -80,6 +81,7 @@ def score_figure(measured: Measured, controls: Measured, runs: Sequence[str]) ->
                         y = -(i * (len(bases) + 1) + j)
                         _dot(axes, found[0], y, found[1], basis)
             axes.set_title(TITLES[score])
+            axes.set_ylim(1 - len(lines) * (len(bases) + 1), 1)
             axes.grid(axis="x")
             axes.locator_params(axis="x", nbins=4)
             axes.spines["left"].set_visible(False)

@@ -29,8 +29,8 @@ def _holds(measured: Measured, comparisons: Sequence[Comparison]) -> str:
         own = [one for one in comparisons if one.label == label]
         same = sum(one.verdict == 0 for one in own)
         shares.append(
-            f"{label}: {random:.0f} % of random directions and {unit:.0f} % of units, and no difference between the two "
-            f"in {same} of {len(own)} comparisons"
+            f"{label}: {random:.0f} % of random directions and {unit:.0f} % of units, and no difference between the "
+            f"two in {same} of {len(own)} comparisons"
         )
     return (
         "Units and directions, what holds: random directions are meaningful too, for their top images are of fewer "

@@ -35,8 +35,9 @@ Measured = Mapping[str, Sequence[Sequence[LayerScores]]]
 
 
 def short_layer(layer: str) -> str:
-    """ "network.relu2" as "relu2"."""
-    return layer.removeprefix("network.").removeprefix("model.") or layer
+    """ "network.relu2" as "relu2", "network.4" as "layer 4"."""
+    name = layer.removeprefix("network.").removeprefix("model.") or layer
+    return f"layer {name}" if name.isdecimal() else name
 
 
 def stem(label: str) -> str:
@@ -234,9 +235,9 @@ def agreement_table(agreements: Sequence[Agreement], networks: Sequence[Network]
     return Table(
         key="units_seeds",
         title="One architecture from different seeds",
-        caption="Can it learn quite different units and perform alike? Linear CKA and Procrustes do not see a rotation, "
-        "matching single units does: mean correlation of one-to-one partners, and the same after a random rotation of "
-        "one of the two networks.",
+        caption="Can it learn quite different units and perform alike? Linear CKA and Procrustes do not see a "
+        "rotation, matching single units does: mean correlation of one-to-one partners, and the same after a random "
+        "rotation of one of the two networks.",
         row_header="network and layer",
         rows=tuple(dict.fromkeys(row for row, _ in cells)),
         columns=("linear CKA", "Procrustes", "matched units", "after a rotation", "test error %"),
