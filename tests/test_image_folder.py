@@ -61,6 +61,8 @@ def test_splits_and_validation_are_those_of_any_set(tmp_path: Path) -> None:
     assert torch.equal(torch.cat([p1.indices, p2.indices]).sort().values, torch.arange(15))
     assert torch.equal(torch.cat([train.indices, val.indices]).sort().values, p1.indices)
     assert isinstance(train.take(torch.arange(2)), Subset)
+    few = ImageData(name="image_folder", folder=str(tmp_path), size=4, only=6).subset("train")
+    assert len(few) == 6 and len(set(few.labels.tolist())) > 1  # not the first class alone
     assert data.description["folder"] == str(tmp_path) and data.description["size"] == 4
     assert len(data.subset("test")) == 3  # val/ holds the held-out images where there is no test/
 

@@ -242,7 +242,8 @@ class ImageData(lightning.LightningDataModule):
         split_seed: seed of the halves.
         validation: number of training images of the split set apart for validation (the last of a seeded order; 0:
             train on all, as the paper does).
-        only: train on the first so many images alone, to see whether a network learns at all; None: on all.
+        only: train on so many images alone (the first ones; of folders, drawn), to see whether a network learns at
+            all; None: on all.
         batch_size: images of the global batch.
         seed: seed of the order of the images.
         download: fetch MNIST when it is not there.
@@ -315,7 +316,12 @@ class ImageData(lightning.LightningDataModule):
         order = torch.randperm(len(own), generator=torch.Generator().manual_seed(self.split_seed + 1))
         cut = len(own) - self.validation
         chosen = own[(order[:cut] if subset == "train" else order[cut:]).sort().values]
-        return chosen[: self.only] if subset == "train" else chosen
+        if subset != "train" or self.only is None:
+            return chosen
+        if self._in_folder:  # whose images lie class by class: the first ones would all be of one
+            generator = torch.Generator().manual_seed(self.split_seed + 2)
+            chosen = chosen[torch.randperm(len(chosen), generator=generator)]
+        return chosen[: self.only].sort().values
 
     def subset(self, name: str) -> Subset | FolderSubset:
         """Images by name: ``train`` (what the network trains on), ``val``, ``test``, ``full``, ``p1``, ``p2``."""

@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import Logger
 from intriguing import tracking
 from intriguing.callbacks import ErrorCurve
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
-from intriguing.data import ImageData, Subset
+from intriguing.data import ImageArrays, ImageData, Subset
 from intriguing.errors import UserError
 from intriguing.image_folder import FolderSubset
 from intriguing.models import REGISTRY, Classifier
@@ -176,7 +176,9 @@ def _export(source: Path, target: Path) -> None:
 @torch.no_grad()
 def count_errors(model: Classifier, data: ImageData, *, batch_size: int = 10_000) -> dict[str, list[int]]:
     """Wrong predictions and images, [k, n], on each subset that has images (``train``: what the network trained on)."""
-    names = ("train", *(("val",) if data.validation else ()), "test", "full", "p1", "p2")
+    names = ["train", *(["val"] if data.validation else []), "test"]
+    if isinstance(data.arrays, ImageArrays):  # photographs are not read several times over
+        names += ["full", "p1", "p2"]
     pixels = math.prod(data.arrays.input_shape)
     size = max(1, min(batch_size, _PIXELS // pixels))
     found = {name: data.subset(name) for name in names}

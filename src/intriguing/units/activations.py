@@ -33,7 +33,7 @@ _NONLINEARITIES = tuple(
     and kind.__module__ == nn.modules.activation.__name__
     and kind is not nn.MultiheadAttention
 )
-_ELEMENTS = 2**24  # responses held at once while a maximum over positions is taken
+_ELEMENTS = 2**20  # responses held at once while a maximum over positions is taken: what a cache holds
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Images (N, C, H, W) and labels (N,), batch by batch."""

@@ -111,19 +111,15 @@ def _chosen(networks: Sequence[Network], settings: UnitSettings) -> list[tuple[N
 
 @dataclass(frozen=True)
 class _Reader:
-    """The first images of a subset, read anew at each iteration."""
+    """Images of a subset at some positions (N,), read anew at each iteration."""
 
     subset: Subset | FolderSubset
-    limit: int
+    positions: Tensor
     batch_size: int
 
     def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        left = self.limit
-        for images, labels in self.subset.batches(self.batch_size):
-            yield images[:left], labels[:left]
-            left -= len(labels[:left])
-            if left <= 0:
-                return
+        for part in self.positions.split(self.batch_size):
+            yield self.subset.read(part)
 
 
 class _Looks:
@@ -146,20 +142,23 @@ class _Looks:
         return key, self._subsets[key]
 
     def reader(self, network: Network, most: int | None = None) -> _Reader:
+        """All images of the subset, or as many as may be: drawn, for folders hold theirs class by class."""
         _, subset = self.subset(network)
         limit = min(count for count in (len(subset), self.settings.limit, most) if count is not None)
-        return _Reader(subset, limit, min(self.material.batch_size, 256))
+        order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(self.material.seed))
+        positions = torch.arange(len(subset)) if limit == len(subset) else order[:limit].sort().values
+        return _Reader(subset, positions, min(self.material.batch_size, 256))
 
     def of(self, network: Network) -> tuple[Images, dict[str, Tensor]]:
         """The images, and the scores of random sets of them."""
         key, _ = self.subset(network)
         read = self.reader(network)
-        if read.limit <= self.settings.columns:
+        if len(read.positions) <= self.settings.columns:
             raise UserError(
-                f"{network.name}: subset={self.settings.subset} has {read.limit} images, too few for rows of "
+                f"{network.name}: subset={self.settings.subset} has {len(read.positions)} images, too few for rows of "
                 f"{self.settings.columns}"
             )
-        self.counts.append(read.limit)
+        self.counts.append(len(read.positions))
         if key not in self._pixels:
             parts = [(_small(images), labels) for images, labels in read()]
             self._pixels[key] = unit_rows(torch.cat([p for p, _ in parts])), torch.cat([y for _, y in parts])
@@ -205,11 +204,11 @@ def _small(images: Tensor) -> Tensor:
 
 
 def _sheet(network: Network, one: LayerScores, looks: _Looks, settings: UnitSettings):
-    _, subset = looks.subset(network)
+    read = looks.reader(network)
     shown = {}
     for basis in (UNIT, SHEET):
         top = one.top[basis]
-        images, _ = subset.read(top.flatten())
+        images, _ = read.subset.read(read.positions[top.flatten()])
         shown[basis] = images.view(*top.shape, *images.shape[1:])
     words = f"{settings.subset.capitalize()} images; response: {settings.aggregate}."
     return figures.sheet(network.label, network.name, one, shown, words)

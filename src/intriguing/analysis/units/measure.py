@@ -47,7 +47,7 @@ class Images:
 
     Attributes:
         read: images and labels, batch by batch.
-        few: the same, the first ones only: for ablation.
+        few: fewer of them: for ablation.
         labels: (N,).
         num_classes: K.
         rows: what ``units.scores.similarity`` compares, (N, D), by ``pixel_similarity`` and ``feature_similarity``; the

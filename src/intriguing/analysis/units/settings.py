@@ -21,7 +21,7 @@ class UnitSettings:
         networks: globs of labels or run names; None: all.
         layers: names or globs, see ``units.find_layers``; None: every hidden layer.
         subset: whose images.
-        limit: images at most, the first ones; None: all.
+        limit: images at most, drawn by the seed; None: all.
         aggregate: what the response of a convolution to an image is, see ``units.AGGREGATES``.
         rows, columns: of a sheet; ``columns`` is also how many top images are scored.
         units: units of a layer that are scored, drawn by the seed where it has more.
@@ -33,7 +33,7 @@ class UnitSettings:
         fractions: how far, 1 being all the way.
         sets: random image sets that a row is tested against.
         ablated: units that are removed, one at a time.
-        ablation_limit: images the accuracy is counted on meanwhile.
+        ablation_limit: images the accuracy is counted on meanwhile, drawn likewise.
     """
 
     networks: tuple[str, ...] | None = None
