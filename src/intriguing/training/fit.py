@@ -7,7 +7,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,9 @@ def _conclude(
     if job.trainer.get("fast_dev_run"):
         return {"debug": job.debug}, []
     _export(folder / "checkpoints" / f"{job.keep}.ckpt", folder / "model.ckpt")
-    errors = count_errors(load_model(folder / "model.ckpt"), data)
+    # A network that is taken as it comes has no training images of its own.
+    only = () if job.trainer["max_epochs"] else ("val", "test")
+    errors = count_errors(load_model(folder / "model.ckpt"), data, only=only)
     wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
     wandb_run.summarise({f"errors/{name}": k / n for name, (k, n) in errors.items()})
     return {"errors": errors, "epochs": job.trainer["max_epochs"]}, ["model.ckpt"]
@@ -174,11 +176,14 @@ def _export(source: Path, target: Path) -> None:
 
 
 @torch.no_grad()
-def count_errors(model: Classifier, data: ImageData, *, batch_size: int = 10_000) -> dict[str, list[int]]:
+def count_errors(
+    model: Classifier, data: ImageData, *, batch_size: int = 10_000, only: Sequence[str] = ()
+) -> dict[str, list[int]]:
     """Wrong predictions and images, [k, n], on each subset that has images (``train``: what the network trained on)."""
-    names = ["train", *(["val"] if data.validation else []), "test"]
-    if isinstance(data.arrays, ImageArrays):  # photographs are not read several times over
-        names += ["full", "p1", "p2"]
+    names = ["train", *(["val"] if data.validation else []), "test", "full", "p1", "p2"]
+    if not isinstance(data.arrays, ImageArrays):  # photographs are not read several times over
+        names = names[:-3]
+    names = [name for name in names if name in only] if only else names
     pixels = math.prod(data.arrays.input_shape)
     size = max(1, min(batch_size, _PIXELS // pixels))
     found = {name: data.subset(name) for name in names}

@@ -23,19 +23,20 @@ def summarize(
 
 
 def _holds(measured: Measured, comparisons: Sequence[Comparison]) -> str:
-    shares = []
+    shares, random = [], []
     for label, results in measured.items():
-        random, unit = (_beyond_chance(results, basis) for basis in (RANDOM, UNIT))
+        random.append(_beyond_chance(results, RANDOM))
+        unit = _beyond_chance(results, UNIT)
         own = [one for one in comparisons if one.label == label]
         same = sum(one.verdict == 0 for one in own)
         shares.append(
-            f"{label}: {random:.0f} % of random directions and {unit:.0f} % of units, and no difference between the "
-            f"two in {same} of {len(own)} comparisons"
+            f"{label}: {random[-1]:.0f} % of random directions, {unit:.0f} % of units, and no difference between the two "
+            f"in {same} of {len(own)} comparisons"
         )
+    claim = "holds is that random directions are meaningful too" if max(random) >= 50 else "was to be seen is little"
     return (
-        "Units and directions, what holds: random directions are meaningful too, for their top images are of fewer "
-        f"classes than images drawn at random ({'; '.join(shares)}; a comparison is of one layer by one score against "
-        f"random bases, q < {LEVEL:g})."
+        f"Units and directions: what {claim}, by top images of fewer classes than images drawn at random have "
+        f"({'; '.join(shares)}; a comparison is of one layer by one score against random bases, q < {LEVEL:g})."
     )
 
 
