@@ -50,7 +50,7 @@ def _made(networks: list[Network], /, batch_size: int = 1024, **settings: Any) -
     material = Material(
         networks=networks, images=lambda network, subset: _images(), settings=QUICK | settings, batch_size=batch_size
     )
-    return units_section(material)
+    return section(material)
 
 
 def _cell(made: Made, table: str, row: str, column: str) -> float:
@@ -99,7 +99,7 @@ def test_nothing_depends_on_the_batches_and_images_in_folders_are_read_as_they_a
 
     plain = _made([_network("labels")], batch_size=1000)
     lazy: Any = Lazy()
-    again = units_section(
+    again = section(
         Material(
             networks=[_network("labels")],
             images=lambda network, subset: pytest.fail("read whole"),

@@ -6,7 +6,7 @@ It computes and draws; it writes nothing (see `intriguing.report`). The same inp
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from intriguing.analysis import back_feeding, charts, pictures
+from intriguing.analysis import back_feeding, charts, pictures, units
 from intriguing.analysis.cells import display_labels
 from intriguing.analysis.curves import lambda_curves, lambda_table
 from intriguing.analysis.errors import error_table
@@ -15,7 +15,6 @@ from intriguing.analysis.measure import MeasuredSet, Progress, measure
 from intriguing.analysis.sections import EXTRA, Images, Made, Material, Subsets
 from intriguing.analysis.summary import comparable, summarize
 from intriguing.analysis.transfer import transfer_tables
-from intriguing.analysis.units import units_section
 from intriguing.results import AnalysisResult, Figure, Table
 
 __all__ = [
@@ -37,7 +36,7 @@ __all__ = [
 T = TypeVar("T")
 
 EXTRA["back_feeding"] = back_feeding.section
-EXTRA["units"] = units_section
+EXTRA["units"] = units.section
 
 SECTIONS: tuple[str, ...] = (
     *("table1", "table2", "table3", "table4", "transfer", "lambda"),

@@ -26,13 +26,13 @@ from intriguing.units import collect, find_layers, hidden_layers
 from intriguing.units.scores import unit_rows
 from intriguing.units.significance import null_scores
 
-__all__ = ["UnitSettings", "units_section"]
+__all__ = ["UnitSettings", "section"]
 
 SIDE = {1: 32, 3: 16}
 """Height and width to which larger images are averaged before their pixels are compared, by channels."""
 
 
-def units_section(material: Material) -> Made:
+def section(material: Material) -> Made:
     """Sheets of top images, scores of every basis, tests, the rotation, ablation, and networks of several seeds.
 
     Settings: see `UnitSettings`.

@@ -30,8 +30,8 @@ def _holds(measured: Measured, comparisons: Sequence[Comparison]) -> str:
         own = [one for one in comparisons if one.label == label]
         same = sum(one.verdict == 0 for one in own)
         shares.append(
-            f"{label}: {random[-1]:.0f} % of random directions, {unit:.0f} % of units, and no difference between the two "
-            f"in {same} of {len(own)} comparisons"
+            f"{label}: {random[-1]:.0f} % of random directions, {unit:.0f} % of units, and no difference between the "
+            f"two in {same} of {len(own)} comparisons"
         )
     claim = "holds is that random directions are meaningful too" if max(random) >= 50 else "was to be seen is little"
     return (
