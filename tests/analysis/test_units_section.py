@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from intriguing.analysis import Made, Material, Network
-from intriguing.analysis.units import UnitSettings, units_section
+from intriguing.analysis.units import UnitSettings, section
 from intriguing.data import Subset
 from intriguing.errors import UserError
 from intriguing.units import random_rotation
