@@ -10,14 +10,14 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "intriguing"
 LAYERS = {
     0: ["optim", "spectral", "metrics", "errors", "checks"],
-    1: ["attacks", "models", "data", "units", "results"],
+    1: ["attacks", "models", "data", "image_folder", "units", "results"],
     2: ["checkpoints", "adversarial_set", "callbacks"],
     3: ["training", "attacking", "analysis", "report"],
     4: ["study", "reporting"],
     5: ["doors", "console"],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
-PURE = {"attacks", "optim", "spectral"}
+PURE = {"attacks", "optim", "spectral", "units"}
 HEAVY = {"lightning", "hydra", "wandb", "omegaconf"}
 
 

@@ -75,7 +75,8 @@ def run_line(folder: Path) -> str:
     result = record.result
     if record.stage == "train" and "errors" in result:
         shares = {name: 100 * k / n for name, (k, n) in result["errors"].items()}
-        return f"train   {record.name}: train error {shares['train']:.2f} %, test error {shares['test']:.2f} %"
+        words = ", ".join(f"{name} error {shares[name]:.2f} %" for name in ("train", "test") if name in shares)
+        return f"train   {record.name}: {words}"
     if record.stage == "attack" and "num" in result:
         mean = result["mean_distortion"]
         size = "none found" if mean is None else f"mean distortion {mean:.4f}"

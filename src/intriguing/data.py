@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lightning
 import torch
@@ -21,6 +22,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from intriguing.checks import choice
 from intriguing.errors import UserError
 
+if TYPE_CHECKING:
+    from intriguing.image_folder import FolderSubset, ImageFolders
+
 # sha256 of the four decompressed MNIST files as LeCun, Cortes and Burges published them.
 MNIST_FILES = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -29,7 +33,7 @@ MNIST_FILES = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 DIGITS_TEST, DIGITS_SEED = 360, 0  # scikit-learn's digits have no official test set: a stratified, fixed one
-DATA_NAMES = ("mnist", "digits")
+DATA_NAMES = ("mnist", "digits", "image_folder")
 SUBSETS = ("train", "val", "test", "full", "p1", "p2")
 SPLIT_NAMES = ("full", "p1", "p2")
 
@@ -55,6 +59,12 @@ class ImageArrays:
         """(C, H, W) of one image."""
         return tuple(self.images["full"].shape[1:])
 
+    def select(self, source: str, indices: Tensor) -> Subset:
+        """Images of ``full`` or ``test`` by index."""
+        images, labels = self.images[source], self.labels[source]
+        whole = len(indices) == len(labels)
+        return Subset(images, labels, indices) if whole else Subset(images[indices], labels[indices], indices)
+
 
 @dataclass(frozen=True)
 class Subset:
@@ -66,6 +76,18 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (M, C, H, W) and labels (M,) at positions (M,) of this subset."""
+        return self.images[positions], self.labels[positions]
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images and labels in order, ``size`` at a time."""
+        return zip(self.images.split(size), self.labels.split(size), strict=True)
+
+    def take(self, positions: Tensor) -> Subset:
+        """These images as a subset of its own."""
+        return Subset(self.images[positions], self.labels[positions], self.indices[positions])
 
 
 def load_arrays(name: str, root: str | Path = "data", *, download: bool = True) -> ImageArrays:
@@ -165,11 +187,11 @@ def half_indices(num_images: int, half: str, seed: int) -> Tensor:
 class TensorBatches(Dataset):
     """Images and labels indexed by a whole batch of indices at a time: ``self[indices] -> (images, labels)``."""
 
-    def __init__(self, subset: Subset) -> None:
+    def __init__(self, subset: Subset | FolderSubset) -> None:
         self.subset = subset
 
     def __getitem__(self, indices: Tensor) -> list[Tensor]:
-        return [self.subset.images[indices], self.subset.labels[indices]]
+        return list(self.subset.read(indices))
 
     def __len__(self) -> int:
         return len(self.subset)
@@ -211,7 +233,7 @@ class BatchIndices(Sampler[Tensor]):
 
 
 class ImageData(lightning.LightningDataModule):
-    """Lightning DataModule over whole tensors.
+    """Lightning DataModule over whole tensors, or over folders of images that are read batch by batch.
 
     Args:
         name: data set, see ``load_arrays``.
@@ -220,10 +242,13 @@ class ImageData(lightning.LightningDataModule):
         split_seed: seed of the halves.
         validation: number of training images of the split set apart for validation (the last of a seeded order; 0:
             train on all, as the paper does).
-        only: train on the first so many images alone, to see whether a network learns at all; None: on all.
+        only: train on so many images alone (the first ones; of folders, drawn), to see whether a network learns at
+            all; None: on all.
         batch_size: images of the global batch.
         seed: seed of the order of the images.
         download: fetch MNIST when it is not there.
+        folder: of ``image_folder``: where ``train/<class>`` and ``test/<class>`` lie, absolute or below ``root``.
+        size, resize, workers: of ``image_folder``, see ``image_folder.FolderSubset``.
 
     Raises:
         UserError: unknown name or split, or sizes that do not fit.
@@ -241,15 +266,28 @@ class ImageData(lightning.LightningDataModule):
         batch_size: int = 100,
         seed: int = 0,
         download: bool = True,
+        folder: str | None = None,
+        size: int = 224,
+        resize: int | None = None,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         choice("split", split, SPLIT_NAMES)
         if batch_size < 1:
             raise UserError(f"data.batch_size must be at least 1, got {batch_size}")
-        self.arrays = load_arrays(name, root, download=download)
+        self.arrays: ImageArrays | ImageFolders
+        if name == "image_folder":
+            from intriguing.image_folder import open_folders
+
+            if not folder:
+                raise UserError("data=image_folder needs data.folder=..., which holds train/<class> and test/<class>")
+            self.arrays = open_folders(Path(root) / folder, size=size, resize=resize, workers=workers)
+            self._in_folder = {"folder": folder, "size": size, "resize": resize}
+        else:
+            self.arrays, self._in_folder = load_arrays(name, root, download=download), {}
         self.split, self.split_seed, self.batch_size, self.seed = split, split_seed, batch_size, seed
         num_images = len(self._indices(split))
-        if not 0 <= validation < num_images:
+        if not 0 <= validation < max(1, num_images):
             raise UserError(f"data.validation must be in [0, {num_images}), got {validation}")
         self.validation, self.only = validation, only
 
@@ -262,6 +300,7 @@ class ImageData(lightning.LightningDataModule):
             "split_seed": self.split_seed,
             "validation": self.validation,
             "only": self.only,
+            **self._in_folder,
         }
 
     def _indices(self, subset: str) -> Tensor:
@@ -277,18 +316,22 @@ class ImageData(lightning.LightningDataModule):
         order = torch.randperm(len(own), generator=torch.Generator().manual_seed(self.split_seed + 1))
         cut = len(own) - self.validation
         chosen = own[(order[:cut] if subset == "train" else order[cut:]).sort().values]
-        return chosen[: self.only] if subset == "train" else chosen
+        if subset != "train" or self.only is None:
+            return chosen
+        if self._in_folder:  # whose images lie class by class: the first ones would all be of one
+            generator = torch.Generator().manual_seed(self.split_seed + 2)
+            chosen = chosen[torch.randperm(len(chosen), generator=generator)]
+        return chosen[: self.only].sort().values
 
-    def subset(self, name: str) -> Subset:
+    def subset(self, name: str) -> Subset | FolderSubset:
         """Images by name: ``train`` (what the network trains on), ``val``, ``test``, ``full``, ``p1``, ``p2``."""
         choice("subset", name, SUBSETS)
-        indices, source = self._indices(name), "test" if name == "test" else "full"
-        whole = len(indices) == len(self.arrays.labels[source])
-        images, labels = self.arrays.images[source], self.arrays.labels[source]
-        return Subset(images, labels, indices) if whole else Subset(images[indices], labels[indices], indices)
+        return self.arrays.select("test" if name == "test" else "full", self._indices(name))
 
     def _loader(self, subset: str, batch_size: int, seed: int | None) -> DataLoader:
         batches = TensorBatches(self.subset(subset))
+        if not len(batches):
+            raise UserError(f"{self.arrays.name}: there are no {subset} images (data.folder without that folder)")
         rank, world_size = 0, 1
         if self.trainer is not None and seed is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size

@@ -126,7 +126,8 @@ def command(script: str, overrides: Sequence[str]) -> str:
 # Overrides that do not change the result, or that the name already shows.
 _NOT_IN_NAME = (
     "network", "model", "weight_decay.value", "split", "data", "seed", "runs", "name", "study", "tags", "threads",
-    "resume", "data.root", "data.download", "debug", "trainer", "checkpoints", "attack", "attack.targets",
+    "resume", "data.root", "data.download", "data.folder", "data.workers", "debug", "trainer", "checkpoints", "attack",
+    "attack.targets",
     "attack.amplify", "attack.stddev", "subset", "limit", "shard", "trainer.accelerator", "trainer.devices",
     "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve",
 )  # fmt: skip

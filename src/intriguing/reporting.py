@@ -17,11 +17,12 @@ import torch
 
 from intriguing import __version__, report, tracking
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Progress, analyze
+from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Progress, Subsets, analyze
 from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.checks import choice, flag, whole
-from intriguing.data import ImageData
+from intriguing.data import ImageData, Subset
 from intriguing.errors import UserError
+from intriguing.image_folder import FolderSubset
 from intriguing.results import AnalysisResult
 from intriguing.tracking import RunRecord
 
@@ -130,17 +131,27 @@ def _settings(given: dict[str, dict[str, Any]], study: dict[str, dict[str, Any]]
     }
 
 
-def _images(job: ReportJob) -> Images:
-    """The images of a network's data, found where this job's data are."""
+def _subsets(job: ReportJob) -> Subsets:
+    """The images of a network's data, found where this job's data are and read when they are needed."""
     records = {record.name: record for record in job.networks}
     loaded: dict[str, ImageData] = {}
 
-    def images(network: Network, subset: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def subsets(network: Network, subset: str) -> Subset | FolderSubset:
         own = read_checkpoint(records[network.name].verify("model.ckpt"))["intriguing"]["data"]
         key = json.dumps(own, sort_keys=True)
         if key not in loaded:
             loaded[key] = ImageData(**own, **job.data)
-        chosen = loaded[key].subset(subset)
+        return loaded[key].subset(subset)
+
+    return subsets
+
+
+def _images(subsets: Subsets) -> Images:
+    """The same in memory."""
+
+    def images(network: Network, subset: str) -> tuple[torch.Tensor, torch.Tensor]:
+        chosen = subsets(network, subset)
+        chosen = chosen if isinstance(chosen, Subset) else chosen.take(torch.arange(len(chosen)))
         return chosen.images, chosen.labels
 
     return images
@@ -179,7 +190,8 @@ def report_on(
                     provenance=_provenance(job),
                     sections=job.sections,
                     settings=job.settings,
-                    images=_images(job),
+                    images=_images(_subsets(job)),
+                    subsets=_subsets(job),
                     progress=progress,
                 )
             files = [file.relative_to(run.folder) for file in report.write(result, run.folder)]

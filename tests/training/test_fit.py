@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from intriguing.checkpoints import load_model
+from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.data import ImageData
 from intriguing.errors import UserError
 from intriguing.training import TrainingJob, fit
@@ -100,6 +100,15 @@ def test_best_and_last_checkpoints_are_kept(composed: Callable[..., dict]) -> No
     assert {file.name for file in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     best = load_model(folder / "checkpoints" / "best.ckpt").state_dict()
     assert all(torch.equal(best[key], value) for key, value in _weights(folder).items())
+
+
+def test_the_network_is_that_of_the_last_epoch_also_where_an_earlier_one_had_less_loss(
+    composed: Callable[..., dict],
+) -> None:
+    rates = ("model.settings.learning_rate=1", "model.settings.schedule=constant")
+    folder = fit(_job(composed, "network=fc10_1e-4", "trainer.max_epochs=6", *rates))
+    epochs = {name: read_checkpoint(folder / f"{name}.ckpt")["epoch"] for name in ("checkpoints/best", "model")}
+    assert epochs["checkpoints/best"] < epochs["model"] == 5
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ It computes and draws; it writes nothing (see `intriguing.report`). The same inp
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from intriguing.analysis import back_feeding, charts, pictures
+from intriguing.analysis import back_feeding, charts, pictures, units
 from intriguing.analysis.cells import display_labels
 from intriguing.analysis.curves import lambda_curves, lambda_table
 from intriguing.analysis.errors import error_table
 from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
 from intriguing.analysis.measure import MeasuredSet, Progress, measure
-from intriguing.analysis.sections import EXTRA, Images, Made, Material
+from intriguing.analysis.sections import EXTRA, Images, Made, Material, Subsets
 from intriguing.analysis.summary import comparable, summarize
 from intriguing.analysis.transfer import transfer_tables
 from intriguing.results import AnalysisResult, Figure, Table
@@ -28,6 +28,7 @@ __all__ = [
     "MeasuredSet",
     "Network",
     "Progress",
+    "Subsets",
     "analyze",
     "measure",
 ]
@@ -35,6 +36,7 @@ __all__ = [
 T = TypeVar("T")
 
 EXTRA["back_feeding"] = back_feeding.section
+EXTRA["units"] = units.section
 
 SECTIONS: tuple[str, ...] = (
     *("table1", "table2", "table3", "table4", "transfer", "lambda"),
@@ -57,6 +59,7 @@ def analyze(
     sections: Sequence[str] = SECTIONS,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     images: Images | None = None,
+    subsets: Subsets | None = None,
     figure_7: tuple[str, str] = pictures.FIGURE_7,
     progress: Progress | None = None,
 ) -> AnalysisResult:
@@ -72,6 +75,7 @@ def analyze(
         sections: which of `SECTIONS` and `EXTRA` to make.
         settings: of the sections in `EXTRA`, by section.
         images: the images of a network's data, for the sections in `EXTRA`.
+        subsets: the same, to be read batch by batch; None: from `images`.
         figure_7: labels of the linear and of the deep network in Figure 7.
         progress: called with (what, done, total) while sets are measured.
 
@@ -112,6 +116,7 @@ def analyze(
             sets=sets,
             measured=measured,
             images=images,
+            subsets=subsets,
             settings=(settings or {}).get(section, {}),
             seed=seed,
             batch_size=batch_size,

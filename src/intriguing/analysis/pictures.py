@@ -44,7 +44,7 @@ def grid_figure(one: MeasuredSet, label: str) -> Figure | None:
     with style():
         figure = canvas(0.8 * count + 1.15, 3.05)
         axes = figure.subplots()
-        image, pitch = _mosaic([[row[i] for i in range(count)] for row in rows])
+        image, pitch = mosaic([[row[i] for i in range(count)] for row in rows])
         show(axes, image)
         height, width = pitch
         tile_height, tile_width = examples.inputs.shape[-2:]
@@ -166,11 +166,11 @@ def _pairs(axes: Axes, inputs: Tensor, adv_inputs: Tensor) -> None:
     """Two pairs a row: original, changed, original, changed."""
     cells = [image for pair in zip(inputs, adv_inputs, strict=True) for image in pair]
     cells = cells[: len(cells) // 4 * 4] or cells
-    image, _ = _mosaic([cells[i : i + 4] for i in range(0, len(cells), 4)])
+    image, _ = mosaic([cells[i : i + 4] for i in range(0, len(cells), 4)])
     show(axes, image)
 
 
-def _mosaic(rows: Sequence[Sequence[Tensor]]) -> tuple[np.ndarray, tuple[int, int]]:
+def mosaic(rows: Sequence[Sequence[Tensor]]) -> tuple[np.ndarray, tuple[int, int]]:
     """Images (C, H, W) side by side with white gaps: (C, height, width), and the pitch (rows, columns) in pixels."""
     channels, height, width = rows[0][0].shape
     gap = max(1, width // 14)

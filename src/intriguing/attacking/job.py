@@ -99,6 +99,8 @@ class AttackJob:
     def _for(self, checkpoint: Path | None, config: dict[str, Any], extras: Sequence[str]) -> AttackJob:
         named = {key: config["data"][key] for key in ("root", "download")}
         own: dict[str, Any] = {"name": config["data"]["name"], "split": "full", "split_seed": 0}
+        if own["name"] == "image_folder":
+            own |= {key: config["data"][key] for key in ("folder", "size", "resize")}
         source, label, prefix = None, f"Gaussian, stddev {self.attack.get('stddev')}", own["name"]
         if checkpoint is not None:
             content = read_checkpoint(checkpoint)

@@ -65,10 +65,10 @@ def pick_images(job: AttackJob) -> Subset:
     if len(subset) == 0:
         raise UserError(f"{job.name}: the network was trained without a validation part, so subset=val is empty")
     if job.limit is None or job.limit >= len(subset):
-        return subset
+        return subset if isinstance(subset, Subset) else subset.take(torch.arange(len(subset)))
     order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(job.seed))
     chosen = order[: job.limit].sort().values
-    return Subset(subset.images[chosen], subset.labels[chosen], subset.indices[chosen])
+    return subset.take(chosen)
 
 
 def fill(fabric: Fabric, job: AttackJob, folder: Path, progress: Progress | None) -> None:

@@ -28,9 +28,7 @@ class ErrorCurve(Callback):
         assert isinstance(data, ImageData)
         chosen, wrong = data.subset(self.subset), 0
         pl_module.eval()
-        for images, labels in zip(
-            chosen.images.split(self.batch_size), chosen.labels.split(self.batch_size), strict=True
-        ):
+        for images, labels in chosen.batches(self.batch_size):
             answers = pl_module(images.to(pl_module.device)).argmax(dim=1).cpu()
             wrong += int((answers != labels).sum())
         pl_module.train()

@@ -1,9 +1,21 @@
 """The networks. A checkpoint names its network, and only a name of this registry is ever built."""
 
 from intriguing.models.classifier import Classifier, weights_sha256
+from intriguing.models.convnet import ConvNet
 from intriguing.models.fully_connected import FullyConnected
 from intriguing.models.sparse_autoencoder import SparseAutoencoder
+from intriguing.models.torchvision_model import TorchvisionModel
 
-REGISTRY: dict[str, type[Classifier]] = {cls.name: cls for cls in (FullyConnected, SparseAutoencoder)}
+REGISTRY: dict[str, type[Classifier]] = {
+    cls.name: cls for cls in (FullyConnected, SparseAutoencoder, ConvNet, TorchvisionModel)
+}
 
-__all__ = ["REGISTRY", "Classifier", "FullyConnected", "SparseAutoencoder", "weights_sha256"]
+__all__ = [
+    "REGISTRY",
+    "Classifier",
+    "ConvNet",
+    "FullyConnected",
+    "SparseAutoencoder",
+    "TorchvisionModel",
+    "weights_sha256",
+]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from lightning.pytorch.loggers import Logger
 from intriguing import tracking
 from intriguing.callbacks import ErrorCurve
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
-from intriguing.data import ImageData, Subset
+from intriguing.data import ImageArrays, ImageData, Subset
 from intriguing.errors import UserError
+from intriguing.image_folder import FolderSubset
 from intriguing.models import REGISTRY, Classifier
 from intriguing.training.csv_metrics import CsvMetrics
 from intriguing.training.job import TrainingJob
 
 log = logging.getLogger(__name__)
+_PIXELS = 10_000 * 784  # counted at once: ten thousand of MNIST, fewer photographs
 
 
 def fit(job: TrainingJob) -> Path:
@@ -81,7 +84,9 @@ def _conclude(
     if job.trainer.get("fast_dev_run"):
         return {"debug": job.debug}, []
     _export(folder / "checkpoints" / f"{job.keep}.ckpt", folder / "model.ckpt")
-    errors = count_errors(load_model(folder / "model.ckpt"), data)
+    # A network that is taken as it comes has no training images of its own.
+    only = () if job.trainer["max_epochs"] else ("val", "test")
+    errors = count_errors(load_model(folder / "model.ckpt"), data, only=only)
     wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
     wandb_run.summarise({f"errors/{name}": k / n for name, (k, n) in errors.items()})
     return {"errors": errors, "epochs": job.trainer["max_epochs"]}, ["model.ckpt"]
@@ -100,7 +105,7 @@ def _train(
     if show_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=100))
     if not debugging:
-        callbacks.append(_checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss"))
+        callbacks += _checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss")
     last, resumed_step = _resume_from(job, folder)
     loggers = [] if debugging or wandb_run is None else _loggers(job, folder, wandb_run, resumed_step)
     settings: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
@@ -117,8 +122,11 @@ def _train(
             use_distributed_sampler=False,  # BatchIndices gives each process its share of every batch
             default_root_dir=folder,
         )
-        trainer.fit(model, datamodule=data, ckpt_path=last)
+        if job.trainer["max_epochs"]:
+            trainer.fit(model, datamodule=data, ckpt_path=last)
         trainer.test(model, datamodule=data, verbose=show_bar)
+        if not job.trainer["max_epochs"]:
+            trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt", weights_only=True)
 
 
 @contextmanager
@@ -136,16 +144,11 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _checkpoints(folder: Path, monitor: str) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        folder / "checkpoints",
-        filename="best",
-        monitor=monitor,
-        save_last=True,
-        save_top_k=1,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
+def _checkpoints(folder: Path, monitor: str) -> list[Callback]:
+    """Of every epoch the last, and of all the best: two callbacks, because ``save_last`` follows the best one only."""
+    common: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True, "save_top_k": 1}
+    best = ModelCheckpoint(folder / "checkpoints", filename="best", monitor=monitor, **common)
+    return [best, ModelCheckpoint(folder / "checkpoints", filename="last", **common)]
 
 
 def _loggers(job: TrainingJob, folder: Path, wandb_run: tracking.WandbRun, resumed_step: int) -> list[Logger]:
@@ -173,14 +176,22 @@ def _export(source: Path, target: Path) -> None:
 
 
 @torch.no_grad()
-def count_errors(model: Classifier, data: ImageData, *, batch_size: int = 10_000) -> dict[str, list[int]]:
-    """Wrong predictions and images, [k, n], on each subset of the data (``train`` is what the network trained on)."""
-    names = ("train", *(("val",) if data.validation else ()), "test", "full", "p1", "p2")
-    return {name: _count(model, data.subset(name), batch_size) for name in names}
+def count_errors(
+    model: Classifier, data: ImageData, *, batch_size: int = 10_000, only: Sequence[str] = ()
+) -> dict[str, list[int]]:
+    """Wrong predictions and images, [k, n], on each subset that has images (``train``: what the network trained on)."""
+    names = ["train", *(["val"] if data.validation else []), "test", "full", "p1", "p2"]
+    if not isinstance(data.arrays, ImageArrays):  # photographs are not read several times over
+        names = names[:-3]
+    names = [name for name in names if name in only] if only else names
+    pixels = math.prod(data.arrays.input_shape)
+    size = max(1, min(batch_size, _PIXELS // pixels))
+    found = {name: data.subset(name) for name in names}
+    return {name: _count(model, subset, size) for name, subset in found.items() if len(subset)}
 
 
-def _count(model: Classifier, subset: Subset, batch_size: int) -> list[int]:
+def _count(model: Classifier, subset: Subset | FolderSubset, batch_size: int) -> list[int]:
     wrong = 0
-    for images, labels in zip(subset.images.split(batch_size), subset.labels.split(batch_size), strict=True):
+    for images, labels in subset.batches(batch_size):
         wrong += int((model(images).argmax(1) != labels).sum())
     return [wrong, len(subset)]

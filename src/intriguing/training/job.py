@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
@@ -98,6 +99,7 @@ class TrainingJob:
                 "batch_size": whole("data.batch_size", batch_size, 1),
                 "validation": whole("data.validation", data["validation"], 0),
                 "only": None if data["only"] is None else whole("data.only", data["only"], 1),
+                **_in_folder(data),
             },
             "split": {"name": split["name"], "seed": whole("split.seed", split["seed"], 0)},
             "model": {"name": model["name"], "label": str(model["label"]), "settings": own},
@@ -120,6 +122,7 @@ class TrainingJob:
                 "split_seed": identity["split"]["seed"],
                 "seed": identity["seed"],
                 "download": flag("data.download", data["download"]),
+                **({"workers": whole("data.workers", data["workers"], 0)} if "workers" in data else {}),
             },
             model=model["name"],
             settings=settings,
@@ -138,12 +141,23 @@ class TrainingJob:
         )
 
 
+def _in_folder(data: dict[str, Any]) -> dict[str, Any]:
+    """Which images of which size, where they lie in folders; nothing for a set that its name alone says."""
+    if data["name"] != "image_folder":
+        return {}
+    if not data["folder"]:
+        raise UserError("data=image_folder needs data.folder=..., which holds train/<class> and test/<class>")
+    resize = None if data["resize"] is None else whole("data.resize", data["resize"], 1)
+    return {"folder": str(data["folder"]), "size": whole("data.size", data["size"], 1), "resize": resize}
+
+
 def _trainer(config: dict[str, Any]) -> dict[str, Any]:
     trainer = dict(config["trainer"])
     if trainer.get("max_epochs") is None:
         scale = number("data.epochs_scale", config["data"]["epochs_scale"], 0, above=True)
         trainer["max_epochs"] = max(1, round(whole("model.epochs", config["model"]["epochs"], 1) * scale))
-    trainer["max_epochs"] = whole("trainer.max_epochs", trainer["max_epochs"], 1)
+    # No epoch at all: a network as it comes, with published weights or none.
+    trainer["max_epochs"] = whole("trainer.max_epochs", trainer["max_epochs"], 0)
     return trainer
 
 
@@ -184,7 +198,8 @@ def _label(model: dict[str, Any], decay: list[float], split: str) -> str:
 def _name(identity: dict[str, Any], model: dict[str, Any], extras: Sequence[str]) -> str:
     decay, data = identity["weight_decay"]["value"], identity["data"]["name"]
     parts = [f"debug-{identity['debug']}"] if identity["debug"] else []
-    parts += [] if data == "mnist" else [data]
+    folder = identity["data"].get("folder")
+    parts += [] if data == "mnist" else [Path(folder).name if folder else data]
     parts.append(str(model["label"]).lower().replace("-", "_"))
     parts += [] if _is_paper(decay, model) else ["wd" + "-".join(_lambdas(decay))]
     return slug("_".join([*parts, identity["split"]["name"], f"seed{identity['seed']}", *extras]))

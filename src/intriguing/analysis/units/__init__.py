@@ -1,0 +1,226 @@
+"""The section "units": units against directions (section 3), with a test in the place of an eye."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from intriguing.analysis.inputs import Network
+from intriguing.analysis.sections import Made, Material
+from intriguing.analysis.units import figures, tables
+from intriguing.analysis.units.evidence import across_seeds, compare, corrected
+from intriguing.analysis.units.fresh import fresh
+from intriguing.analysis.units.measure import SHEET, UNIT, Images, LayerScores, measure_layers, null_sets
+from intriguing.analysis.units.settings import UnitSettings
+from intriguing.analysis.units.summary import summarize
+from intriguing.data import Subset
+from intriguing.errors import UserError
+from intriguing.image_folder import FolderSubset
+from intriguing.units import collect, find_layers, hidden_layers
+from intriguing.units.scores import unit_rows
+from intriguing.units.significance import null_scores
+
+__all__ = ["UnitSettings", "section"]
+
+SIDE = {1: 32, 3: 16}
+"""Height and width to which larger images are averaged before their pixels are compared, by channels."""
+
+
+def section(material: Material) -> Made:
+    """Sheets of top images, scores of every basis, tests, the rotation, ablation, and networks of several seeds.
+
+    Settings: see `UnitSettings`.
+
+    Raises:
+        UserError: a setting that cannot be right, a layer that no network has.
+    """
+    settings = UnitSettings.of(material.settings)
+    chosen = _chosen(material.networks, settings)
+    if not chosen:
+        return Made()
+    looks = _Looks(material, settings)
+    measured: dict[str, list[list[LayerScores]]] = {}
+    controls: dict[str, list[list[LayerScores]]] = {}
+    features: dict[str, list[Mapping[str, Tensor]]] = {}
+    steps = _Steps(material, sum(len(layers) for _, layers in chosen))
+    sheets = []
+    for network, layers in sorted(chosen, key=lambda one: (one[0].label, one[0].seed)):
+        images, null = looks.of(network)
+        found = measure_layers(network.module, layers, images, null, settings, seed=network.seed, tell=steps)
+        if network.label not in measured:
+            sheets += [_sheet(network, one, looks, settings) for one in found]
+            if settings.untrained and (untrained := fresh(network.module, seed=network.seed)) is not None:
+                control = measure_layers(untrained, layers, images, null, settings, seed=network.seed, control=True)
+                controls[network.label] = [control]
+        measured.setdefault(network.label, []).append(found)
+        features.setdefault(network.label, []).append(collect(network.module, layers, images.read())[0])
+    comparisons = corrected([one for label, results in measured.items() for one in compare(label, results)])
+    control = corrected([one for label, results in controls.items() for one in compare(label, results)])
+    agreements = [one for label, rows in features.items() for one in across_seeds(label, rows, seed=material.seed)]
+    networks = [network for network, _ in chosen]
+    names, sample = [network.name for network in networks], looks.sample(networks)
+    made_tables = [
+        tables.comparison_table(comparisons, names, sample, key="units_tests"),
+        *tables.score_tables(measured, controls, networks, settings, sample),
+        tables.chance_table(measured, names, settings, sample),
+        tables.ablation_table(measured, names, settings, sample),
+        tables.agreement_table(agreements, networks, sample),
+        tables.comparison_table(control, names, sample, key="units_control"),
+    ]
+    made_figures = [
+        *sheets,
+        figures.sweep_figure(measured, settings.fractions, names),
+        figures.score_figure(measured, controls, names),
+        figures.ablation_figure(measured, names),
+        figures.agreement_figure(agreements, names),
+    ]
+    return Made(
+        tables=tuple(table for table in made_tables if table is not None),
+        figures=tuple(figure for figure in made_figures if figure is not None),
+        summary=summarize(measured, comparisons, agreements, networks),
+    )
+
+
+def _chosen(networks: Sequence[Network], settings: UnitSettings) -> list[tuple[Network, list[str]]]:
+    """The networks that are asked for and have such layers, with those layers."""
+    wanted = [
+        network
+        for network in networks
+        if settings.networks is None
+        or any(fnmatch.fnmatchcase(name, p) for p in settings.networks for name in (network.label, network.name))
+    ]
+    if settings.networks is not None and not wanted:
+        raise UserError(
+            f"settings.units.networks={list(settings.networks)} names no network of this analysis; there are "
+            + ", ".join(network.label for network in networks)
+        )
+    found = [(network, find_layers(network.module, settings.layers)) for network in wanted]
+    if settings.layers is not None and not any(layers for _, layers in found):
+        names = [name for name, _ in wanted[0].module.named_modules() if name] if wanted else []
+        raise UserError(
+            f"settings.units.layers={list(settings.layers)} names no layer; {wanted[0].label} has {', '.join(names)}"
+        )
+    return [(network, layers) for network, layers in found if layers]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Images of a subset at some positions (N,), read anew at each iteration."""
+
+    subset: Subset | FolderSubset
+    positions: Tensor
+    batch_size: int
+
+    def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in self.positions.split(self.batch_size):
+            yield self.subset.read(part)
+
+
+class _Looks:
+    """The images each network is looked at with, made once for all networks of the same data."""
+
+    def __init__(self, material: Material, settings: UnitSettings) -> None:
+        self.material, self.settings = material, settings
+        self._subsets: dict[str, Subset | FolderSubset] = {}
+        self._pixels: dict[str, tuple[Tensor, Tensor]] = {}
+        self._features: dict[tuple[str, str], Tensor] = {}
+        self.counts: list[int] = []
+
+    def subset(self, network: Network) -> tuple[str, Subset | FolderSubset]:
+        """The subset, and what it is called here."""
+        own = self.settings.subset not in ("test", "full")
+        described = [network.config.get("data", {}), network.config.get("split", {}) if own else None]
+        key = json.dumps(described, sort_keys=True, default=str)
+        if key not in self._subsets:
+            self._subsets[key] = self.material.subset(network, self.settings.subset)
+        return key, self._subsets[key]
+
+    def reader(self, network: Network, most: int | None = None) -> _Reader:
+        """All images of the subset, or as many as may be: drawn, for folders hold theirs class by class."""
+        _, subset = self.subset(network)
+        limit = min(count for count in (len(subset), self.settings.limit, most) if count is not None)
+        order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(self.material.seed))
+        positions = torch.arange(len(subset)) if limit == len(subset) else order[:limit].sort().values
+        return _Reader(subset, positions, min(self.material.batch_size, 256))
+
+    def of(self, network: Network) -> tuple[Images, dict[str, Tensor]]:
+        """The images, and the scores of random sets of them."""
+        key, _ = self.subset(network)
+        read = self.reader(network)
+        if len(read.positions) <= self.settings.columns:
+            raise UserError(
+                f"{network.name}: subset={self.settings.subset} has {len(read.positions)} images, too few for rows of "
+                f"{self.settings.columns}"
+            )
+        self.counts.append(len(read.positions))
+        if key not in self._pixels:
+            parts = [(_small(images), labels) for images, labels in read()]
+            self._pixels[key] = unit_rows(torch.cat([p for p, _ in parts])), torch.cat([y for _, y in parts])
+        pixels, labels = self._pixels[key]
+        rows = {"pixel_similarity": pixels}
+        if other := self._independent(network):
+            if (key, other.name) not in self._features:
+                layer = hidden_layers(other.module)[-1]
+                found, _ = collect(other.module, [layer], read(), aggregate="mean")
+                self._features[key, other.name] = unit_rows(found[layer])
+            rows["feature_similarity"] = self._features[key, other.name]
+        images = Images(
+            read=read,
+            few=self.reader(network, self.settings.ablation_limit),
+            labels=labels,
+            num_classes=int(labels.max()) + 1,
+            rows=rows,
+        )
+        return images, null_scores(labels, rows, null_sets(images, self.settings, seed=self.material.seed))
+
+    def _independent(self, network: Network) -> Network | None:
+        """Another network of the same images: of another architecture where there is one, else of another seed."""
+        same = [
+            n
+            for n in self.material.networks
+            if n.name != network.name and self.subset(n)[0] == self.subset(network)[0] and hidden_layers(n.module)
+        ]
+        return min(same, key=lambda n: (n.label == network.label, n.split != "full", n.seed, n.name), default=None)
+
+    def sample(self, networks: Sequence[Network]) -> str:
+        """N and the seeds in words."""
+        seeds = ", ".join(str(seed) for seed in sorted({n.seed for n in networks}))
+        counts = sorted(set(self.counts))
+        numbers = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+        return f"N = {numbers} {self.settings.subset} images; seeds {seeds}; response: {self.settings.aggregate}"
+
+
+def _small(images: Tensor) -> Tensor:
+    """Images no larger than their pixels need to be to be compared."""
+    side = SIDE.get(images.shape[1], 16)
+    height, width = (min(side, length) for length in images.shape[-2:])
+    return images if (height, width) == tuple(images.shape[-2:]) else F.adaptive_avg_pool2d(images, (height, width))
+
+
+def _sheet(network: Network, one: LayerScores, looks: _Looks, settings: UnitSettings):
+    read = looks.reader(network)
+    shown = {}
+    for basis in (UNIT, SHEET):
+        top = one.top[basis]
+        images, _ = read.subset.read(read.positions[top.flatten()])
+        shown[basis] = images.view(*top.shape, *images.shape[1:])
+    words = f"{settings.subset.capitalize()} images; response: {settings.aggregate}."
+    return figures.sheet(network.label, network.name, one, shown, words)
+
+
+class _Steps:
+    """Tells how far the section is."""
+
+    def __init__(self, material: Material, total: int) -> None:
+        self.material, self.total, self.done = material, total, 0
+
+    def __call__(self, what: str) -> None:
+        if self.material.progress is not None:
+            self.material.progress(f"units: {what}", self.done, self.total)
+        self.done += 1

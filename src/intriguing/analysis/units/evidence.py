@@ -1,0 +1,190 @@
+"""From single networks to what can be said: seeds pooled, units against random bases tested, tests corrected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from intriguing.analysis.units.measure import RANDOM, UNIT, LayerScores
+from intriguing.metrics import Interval
+from intriguing.units import SCORES, linear_cka, match_units, procrustes, random_rotation
+from intriguing.units.significance import benjamini_hochberg, bootstrap_interval, effect_size, rotation_p
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Units against random bases of one layer and score, seeds pooled.
+
+    Attributes:
+        label, layer, score: what is compared.
+        unit, random: mean scores.
+        effect: Hedges' g over directions; positive where units are the more meaningful.
+        effect_interval: of g, 95 %, by its normal approximation.
+        p: two-sided, among the random bases.
+        q: the same, corrected over all comparisons of the analysis (Benjamini and Hochberg).
+        num: units.
+        bases: random bases.
+    """
+
+    label: str
+    layer: str
+    score: str
+    unit: float
+    random: float
+    effect: float
+    effect_interval: Interval
+    p: float
+    num: int
+    bases: int
+    q: float = math.nan
+
+    @property
+    def verdict(self) -> int:
+        """1: units are the more meaningful; -1: less; 0: no difference was found."""
+        return 0 if not self.q < LEVEL else 1 if self.effect > 0 else -1
+
+
+def more(score: str) -> int:
+    """Whether more of a score means more meaningful: 1, or -1 for the entropy."""
+    return -1 if score == "entropy" else 1
+
+
+def layers_of(measured: Sequence[Sequence[LayerScores]]) -> list[str]:
+    """Names of the layers of networks that differ in their seed, in order."""
+    return list(dict.fromkeys(one.layer for network in measured for one in network))
+
+
+def of_layer(measured: Sequence[Sequence[LayerScores]], layer: str) -> list[LayerScores]:
+    """One layer's results over the seeds."""
+    return [one for network in measured for one in network if one.layer == layer]
+
+
+def pooled(results: Sequence[LayerScores], basis: str, score: str) -> tuple[Tensor, Tensor]:
+    """All finite scores of a basis over the seeds (M,), and of which seed each is (M,)."""
+    parts = [one.scores[basis][score] for one in results if basis in one.scores and score in one.scores[basis]]
+    parts = [part[part.isfinite()] for part in parts]
+    groups = [torch.full((len(part),), i) for i, part in enumerate(parts)]
+    return (torch.cat(parts), torch.cat(groups)) if parts else (torch.empty(0), torch.empty(0, dtype=torch.int64))
+
+
+def mean_with_interval(results: Sequence[LayerScores], basis: str, score: str) -> tuple[float, Interval, int] | None:
+    """Mean over directions and seeds, its 95 % bootstrap interval (seeds as strata), and how many directions."""
+    values, groups = pooled(results, basis, score)
+    if not len(values):
+        return None
+    num = 2000 if len(values) <= 500 else 400
+    return float(values.mean()), bootstrap_interval(values, groups=groups, num=num), len(values)
+
+
+def compare(label: str, measured: Sequence[Sequence[LayerScores]]) -> list[Comparison]:
+    """Every layer and score of networks that differ in their seed."""
+    found = []
+    for layer in layers_of(measured):
+        results = of_layer(measured, layer)
+        for score in SCORES:
+            unit, _ = pooled(results, UNIT, score)
+            random, _ = pooled(results, RANDOM, score)
+            if len(unit) < 2:
+                continue
+            # The i-th random bases of all seeds together are one draw of the null, as the units of all seeds are.
+            null = torch.stack([one.random_means[score] for one in results]).nanmean(0)
+            own = torch.stack([one.scores[UNIT][score].nanmean() for one in results]).mean()
+            effect = more(score) * effect_size(unit, random)
+            found.append(
+                Comparison(
+                    label=label,
+                    layer=layer,
+                    score=score,
+                    unit=float(own),
+                    random=float(null.mean()),
+                    effect=effect,
+                    effect_interval=_effect_interval(effect, len(unit), len(random)),
+                    p=rotation_p(float(own), null),
+                    num=len(unit),
+                    bases=len(null),
+                )
+            )
+    return found
+
+
+def _effect_interval(effect: float, n: int, m: int) -> Interval:
+    """Of Hedges' g, by its large-sample variance (Hedges and Olkin 1985, chapter 5, equation 14)."""
+    half = 1.96 * math.sqrt((n + m) / (n * m) + effect**2 / (2 * (n + m))) if math.isfinite(effect) else math.nan
+    return Interval(effect - half, effect + half)
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The same with q over all of them."""
+    if not comparisons:
+        return []
+    q = benjamini_hochberg(torch.tensor([one.p for one in comparisons], dtype=torch.float64)).tolist()
+    return [Comparison(**{**vars(one), "q": value}) for one, value in zip(comparisons, q, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """A layer over the seeds of one architecture: means over all pairs of networks, with the smallest and largest.
+
+    Attributes:
+        label, layer: which.
+        cka, procrustes, matched: see ``units.similarity``.
+        turned: matched correlation after a random rotation of one of the two: what matching gives where no unit has a
+            counterpart but the space is the same.
+        pairs: how many pairs of networks.
+    """
+
+    label: str
+    layer: str
+    cka: tuple[float, float, float]
+    procrustes: tuple[float, float, float]
+    matched: tuple[float, float, float]
+    turned: tuple[float, float, float]
+    pairs: int
+
+
+def across_seeds(label: str, features: Sequence[Mapping[str, Tensor]], *, seed: int = 0) -> list[Agreement]:
+    """Compares all pairs of networks layer by layer.
+
+    Args:
+        label: of the networks.
+        features: of each network, (N, C) by layer, of the same images.
+        seed: of the rotations.
+    """
+    found = []
+    for layer in features[0]:
+        generator = torch.Generator().manual_seed(seed)
+        rows: list[tuple[float, ...]] = []
+        for first, second in combinations([one[layer].double() for one in features if layer in one], 2):
+            if float(first.std(0).max()) == 0 or float(second.std(0).max()) == 0:
+                continue
+            turned = second @ random_rotation(second.shape[1], generator=generator)
+            rows.append(
+                (
+                    linear_cka(first, second),
+                    procrustes(first, second),
+                    match_units(first, second).mean,
+                    match_units(first, turned).mean,
+                )
+            )
+        if rows:
+            columns = [(sum(column) / len(column), min(column), max(column)) for column in zip(*rows, strict=True)]
+            cka, rotation, matched, turned = columns
+            found.append(
+                Agreement(
+                    label=label,
+                    layer=layer,
+                    cka=cka,
+                    procrustes=rotation,
+                    matched=matched,
+                    turned=turned,
+                    pairs=len(rows),
+                )
+            )
+    return found

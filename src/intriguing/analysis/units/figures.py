@@ -1,0 +1,254 @@
+"""The pictures of the section "units": sheets of top images, scores, the rotation, ablation, seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from intriguing.analysis.drawing import BLUE, COLOURS, FAINT, GREY, INK, MARKERS, ORANGE, canvas, png, show, style, svg
+from intriguing.analysis.pictures import mosaic
+from intriguing.analysis.units.evidence import Agreement, layers_of, mean_with_interval, of_layer
+from intriguing.analysis.units.measure import RANDOM, UNIT, UNTRAINED, LayerScores
+from intriguing.analysis.units.tables import TITLES, Measured, short_layer, stem
+from intriguing.metrics import mean_interval
+from intriguing.results import Figure
+from intriguing.units import SCORES
+
+_PIXELS = 900  # width of a panel's images at most, and no image larger than this share of it
+_SWEPT = ("purity", "pixel_similarity", "feature_similarity", "selectivity")
+
+
+def sheet(label: str, run: str, one: LayerScores, images: dict[str, Tensor], words: str) -> Figure:
+    """Top images along units and along random directions (Figures 1 and 2 on MNIST, 3 and 4 on photographs).
+
+    Args:
+        label, run: of the network.
+        one: the layer.
+        images: basis to (rows, k, C, H, W).
+        words: which images, for the caption.
+    """
+    rows, columns = (max(part.shape[i] for part in images.values()) for i in (0, 1))
+    height, width = next(iter(images.values())).shape[-2:]
+    with style():
+        size = 4.4 * rows / columns * height / width
+        figure = canvas(9.4, size + 0.75)
+        panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.04})
+        for axes, (basis, part) in zip(panels, images.items(), strict=True):
+            image, pitch = mosaic([list(row) for row in part])
+            show(axes, image)
+            axes.set_xlim(-0.5 - 0.4 * pitch[1], image.shape[2] - 0.5)  # room for the names of the rows
+            axes.set_title("units" if basis == UNIT else "random directions")
+            for i in range(len(part)):
+                name = str(int(one.shown[i])) if basis == UNIT else f"v{i + 1}"
+                axes.text(
+                    -0.03 * pitch[1], i * pitch[0] + height / 2, name, ha="right", va="center", fontsize=7, color=GREY
+                )
+        drawn = png(figure)
+    unit, random = (float(one.scores[basis]["purity"].nanmean()) for basis in (UNIT, RANDOM))
+    return Figure(
+        key=f"units_{stem(label)}_{stem(short_layer(one.layer))}",
+        title=f"Top images · {label}, {short_layer(one.layer)}",
+        caption=f"Each row holds the {columns} images that excite one direction of the layer most, strongest "
+        f"first: left single units, right random directions (isotropic, normalised). {words} Mean purity over all "
+        f"measured directions of this network: units {unit:.3f}, random directions {random:.3f}.",
+        alt=f"Two panels of images: the top images of {rows} units and of {rows} random directions of {label}.",
+        png=drawn,
+        runs=(run,),
+    )
+
+
+def score_figure(measured: Measured, controls: Measured, runs: Sequence[str]) -> Figure | None:
+    """Every score of every basis, layer by layer."""
+    lines = [(label, layer) for label, results in measured.items() for layer in layers_of(results)]
+    scores = [s for s in SCORES if any(s in one.scores[UNIT] for r in measured.values() for n in r for one in n)]
+    if not lines or not scores:
+        return None
+    bases = list(dict.fromkeys(b for r in measured.values() for n in r for one in n for b in one.scores))
+    bases += [UNTRAINED + b for b in (UNIT, RANDOM) if any(controls.values())]
+    with style():
+        figure = canvas(1.75 * len(scores) + 1.6, 0.23 * len(lines) * (len(bases) + 1) + 1.3)
+        panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
+        for axes, score in zip(panels, scores, strict=True):
+            for i, (label, layer) in enumerate(lines):
+                for j, basis in enumerate(bases):
+                    control = basis.startswith(UNTRAINED)
+                    results = of_layer((controls if control else measured).get(label, ()), layer)
+                    found = mean_with_interval(results, basis.removeprefix(UNTRAINED), score)
+                    if found:
+                        y = -(i * (len(bases) + 1) + j)
+                        _dot(axes, found[0], y, found[1], basis)
+            axes.set_title(TITLES[score])
+            axes.set_ylim(1 - len(lines) * (len(bases) + 1), 1)
+            axes.grid(axis="x")
+            axes.locator_params(axis="x", nbins=4)
+            axes.spines["left"].set_visible(False)
+            axes.tick_params(axis="y", length=0)
+        ticks = [-(i * (len(bases) + 1) + j) for i in range(len(lines)) for j in range(len(bases))]
+        names = [
+            b if j else f"{label} {short_layer(layer)}: {b}" for label, layer in lines for j, b in enumerate(bases)
+        ]
+        panels[0].set_yticks(ticks, names, fontsize=7)
+        drawn, markup = png(figure), svg(figure)
+    return Figure(
+        key="units_scores",
+        title="Scores of every basis",
+        caption="Mean over directions and seeds with its 95 % bootstrap interval: units in blue, random directions in "
+        "orange, other bases in grey; hollow before training. Of entropy, and of it alone, less is more meaningful.",
+        alt="Dot plots of six scores for each basis of each layer.",
+        png=drawn,
+        svg=markup,
+        runs=tuple(runs),
+    )
+
+
+def _dot(axes: Axes, value: float, y: float, interval: Sequence[float], basis: str) -> None:
+    plain = basis.removeprefix(UNTRAINED)
+    colour = BLUE if plain == UNIT else ORANGE if plain == RANDOM else GREY
+    axes.plot([interval[0], interval[1]], [y, y], color=colour, linewidth=1.2)
+    fill = "white" if basis.startswith(UNTRAINED) else colour
+    axes.plot([value], [y], "o" if plain != RANDOM else "D", color=colour, markerfacecolor=fill, markersize=4.5)
+
+
+def sweep_figure(measured: Measured, fractions: Sequence[float], runs: Sequence[str]) -> Figure | None:
+    """Scores along the way from the units to a random rotation of them."""
+    lines = [
+        (label, layer, of_layer(results, layer))
+        for label, results in measured.items()
+        for layer in layers_of(results)
+        if any(one.sweep for one in of_layer(results, layer))
+    ]
+    scores = [s for s in _SWEPT if any(s in one.sweep for _, _, found in lines for one in found)]
+    if not lines:
+        return None
+    with style():
+        figure = canvas(2.7 * len(scores) + 0.4, 3.9)
+        panels = figure.subplots(1, len(scores), squeeze=False)[0]
+        for axes, score in zip(panels, scores, strict=True):
+            for i, (label, layer, found) in enumerate(lines):
+                curves = torch.cat([one.sweep[score] for one in found if score in one.sweep])
+                start = torch.stack([one.scores[UNIT][score].nanmean() for one in found])
+                points = [(start.mean(), start.std() if len(start) > 1 else torch.tensor(0.0), len(start))]
+                points += [(c.mean(), c.std() if len(c) > 1 else torch.tensor(0.0), len(c)) for c in curves.T]
+                means = [float(mean) for mean, _, _ in points]
+                ends = [mean_interval(float(mean), float(std), n) for mean, std, n in points]
+                bars = [[max(0.0, m - e.low) for m, e in zip(means, ends, strict=True)]] * 2
+                axes.errorbar(
+                    [0, *fractions],
+                    means,
+                    yerr=bars,
+                    color=COLOURS[i % len(COLOURS)],
+                    marker=MARKERS[i % len(MARKERS)],
+                    markersize=4,
+                    elinewidth=1,
+                    label=f"{label} {short_layer(layer)}",
+                )
+            axes.set(title=TITLES[score], xlabel="share of the rotation")
+            axes.grid(axis="y")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        drawn, markup = png(figure), svg(figure)
+    return Figure(
+        key="units_sweep",
+        title="From the units to a random basis",
+        caption="Scores while the units are turned along a random rotation, 0 being the units themselves and 1 a "
+        "random basis of the space they span. Mean over rotations and seeds, with 95 % normal intervals. A score that "
+        "falls says that the units' axes are special; a flat one, that only the space matters.",
+        alt="Line charts of scores against the share of a random rotation.",
+        png=drawn,
+        svg=markup,
+        runs=tuple(runs),
+    )
+
+
+def ablation_figure(measured: Measured, runs: Sequence[str]) -> Figure | None:
+    """The fall of accuracy without each unit, against that without a random direction of the same variance."""
+    panels_of = [
+        (label, layer, [one.loss for one in of_layer(results, layer) if one.loss is not None])
+        for label, results in measured.items()
+        for layer in layers_of(results)
+    ]
+    panels_of = [one for one in panels_of if one[2]]
+    if not panels_of:
+        return None
+    with style():
+        columns = min(5, len(panels_of))
+        lines = -(-len(panels_of) // columns)
+        figure = canvas(2.3 * columns + 0.3, 2.5 * lines + 0.2)
+        panels = figure.subplots(lines, columns, squeeze=False).flatten()
+        for axes in panels[len(panels_of) :]:
+            axes.set_visible(False)
+        for axes, (label, layer, losses) in zip(panels, panels_of, strict=False):
+            unit = 100 * torch.cat([loss.unit for loss in losses])
+            random = 100 * torch.cat([loss.random for loss in losses])
+            low, high = (float(end) for end in torch.cat([unit, random]).aminmax())
+            margin = 0.06 * (high - low) or 0.1
+            ends = [low - margin, high + margin]
+            axes.plot(ends, ends, color=FAINT, linewidth=1, zorder=0)
+            axes.plot(random, unit, "o", color=BLUE, markersize=3, alpha=0.6)
+            axes.plot([random.mean()], [unit.mean()], "D", color=INK, markersize=6)
+            axes.set(xlim=ends, ylim=ends, aspect="equal", title=f"{label}\n{short_layer(layer)}")
+            axes.set(xlabel="random direction, points", ylabel="unit, points")
+        drawn, markup = png(figure), svg(figure)
+    return Figure(
+        key="units_ablation",
+        title="Ablation",
+        caption="Fall of accuracy, in percentage points, when a unit is held at its mean (up) and when a random "
+        "direction of the same variance is (across). One dot a unit; the diamond is the mean; on the diagonal both "
+        "cost the same.",
+        alt="Scatter plots of the fall of accuracy without a unit against that without a random direction.",
+        png=drawn,
+        svg=markup,
+        runs=tuple(runs),
+    )
+
+
+def agreement_figure(agreements: Sequence[Agreement], runs: Sequence[str]) -> Figure | None:
+    """CKA, Procrustes and the matching of units across seeds, layer by layer."""
+    if not agreements:
+        return None
+    series = (
+        ("linear CKA", "cka"),
+        ("Procrustes", "procrustes"),
+        ("matched units", "matched"),
+        ("after a rotation", "turned"),
+    )
+    with style():
+        figure = canvas(1.15 * len(agreements) + 3.2, 3.4)
+        axes = figure.subplots()
+        for j, (name, key) in enumerate(series):
+            found = [getattr(one, key) for one in agreements]
+            means = [mean for mean, _, _ in found]
+            bars = [[m - low for m, low, _ in found], [high - m for m, _, high in found]]
+            x = [i + 0.12 * (j - 1.5) for i in range(len(found))]
+            hollow = "white" if key == "turned" else COLOURS[j]
+            axes.errorbar(
+                x,
+                means,
+                yerr=bars,
+                linestyle="none",
+                color=COLOURS[j],
+                marker=MARKERS[j],
+                markerfacecolor=hollow,
+                label=name,
+            )
+        axes.set_xticks(
+            range(len(agreements)), [f"{one.label}\n{short_layer(one.layer)}" for one in agreements], fontsize=8
+        )
+        axes.set(ylim=(0, 1.03), ylabel="agreement of two seeds")
+        axes.grid(axis="y")
+        figure.legend(loc="outside right upper")
+        drawn, markup = png(figure), svg(figure)
+    return Figure(
+        key="units_seeds",
+        title="One architecture from different seeds",
+        caption="Linear CKA and Procrustes compare spaces and do not see a rotation; matched units are correlations of "
+        "one-to-one partners, hollow after a random rotation of one of the two. Mean, smallest and largest over "
+        "pairs of seeds.",
+        alt="Agreement of layers across seeds by four measures.",
+        png=drawn,
+        svg=markup,
+        runs=tuple(runs),
+    )

@@ -1,0 +1,272 @@
+"""Measures one network: every basis of every layer scored on the same images, tested, turned, and ablated."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from intriguing.analysis.units.settings import UnitSettings
+from intriguing.units import (
+    SCORES,
+    TopImages,
+    ablate,
+    equal_variance_directions,
+    fitted_basis,
+    fractional_rotation,
+    random_directions,
+    random_orthonormal,
+    random_rotation,
+    sample_vectors,
+    stream,
+    unit_directions,
+    whitening,
+)
+from intriguing.units.activations import respond
+from intriguing.units.scores import MomentSums, label_entropy, label_purity, similarity
+from intriguing.units.significance import permutation_p, random_sets
+
+UNIT, RANDOM, SHEET = "units", "random directions", "sheet"
+WHITE_UNIT, WHITE_RANDOM = "whitened units", "whitened random"
+NAMES = {"pca": "PCA", "ica": "ICA", "nmf": "NMF", "dictionary": "dictionary"}
+UNTRAINED = "untrained "
+WHITE_BASES = 10  # random bases of whitened activations: shown beside, not tested against
+TESTED = ("purity", "pixel_similarity", "feature_similarity")
+"""Scores for which a row is compared with random image sets."""
+
+Reader = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+"""Starts to read the images and labels anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The images a network is looked at with.
+
+    Attributes:
+        read: images and labels, batch by batch.
+        few: fewer of them: for ablation.
+        labels: (N,).
+        num_classes: K.
+        rows: what ``units.scores.similarity`` compares, (N, D), by ``pixel_similarity`` and ``feature_similarity``; the
+            latter only where there is an independent network.
+    """
+
+    read: Reader
+    few: Reader
+    labels: Tensor
+    num_classes: int
+    rows: Mapping[str, Tensor] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Falls of accuracy, as fractions, (M,) each: units removed, and random directions of the same variances."""
+
+    unit: Tensor
+    random: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerScores:
+    """What was found in one layer of one network.
+
+    Attributes:
+        layer: its name.
+        channels, silent: how many units it has, and how many of them never change on the sample and are left out.
+        scores: basis to score to (M,): NaN where a response never varies.
+        random_means: score to (B,), the means of the random bases, each of as many rows as there are units.
+        p_rows: basis to score to (M,), p-values against random image sets.
+        sweep: score to (R, F): means along R rotations at the settings' fractions.
+        top: basis (units, and the independent random directions of a sheet) to (rows, k) indices of images.
+        shown: indices of the units in the sheet.
+        loss: of the ablation; None for the untrained control or where it was not asked for.
+    """
+
+    layer: str
+    channels: int
+    silent: int
+    scores: dict[str, dict[str, Tensor]]
+    random_means: dict[str, Tensor]
+    p_rows: dict[str, dict[str, Tensor]]
+    sweep: dict[str, Tensor]
+    top: dict[str, Tensor]
+    shown: Tensor
+    loss: Loss | None = None
+
+
+def measure_layers(
+    model: nn.Module,
+    layers: Sequence[str],
+    images: Images,
+    null: Mapping[str, Tensor],
+    settings: UnitSettings,
+    *,
+    seed: int,
+    control: bool = False,
+    tell: Callable[[str], None] = lambda what: None,
+) -> list[LayerScores]:
+    """Scores all bases of all layers.
+
+    Args:
+        model: images to logits.
+        layers: names.
+        images: which images.
+        null: score to (B,), the scores of random image sets.
+        settings: see there.
+        seed: of the network: every seed draws other directions.
+        control: only units and random directions, and no ablation.
+        tell: called with each layer's name.
+
+    Returns:
+        A result a layer, in order; a layer that never varies is left out.
+    """
+    samples = sample_vectors(model, layers, images.read(), aggregate=settings.aggregate, seed=seed)
+    found = []
+    for layer in layers:
+        tell(layer)
+        # A layer draws its directions from its own stream, so that asking for another layer changes nothing here.
+        digest = hashlib.sha256(f"{seed},{layer},{control}".encode()).digest()[:7]
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+        sample = samples[layer]
+        live = (sample.std(0) > 1e-6 * sample.std()).nonzero().flatten()
+        if not len(live):
+            continue
+        order = torch.randperm(len(live), generator=generator)[: settings.units]
+        units = live[order.sort().values]
+        directions = _directions(sample, live, units, settings, generator, control, seed)
+        top, moments = _responses(model, layer, directions, images, settings)
+        made = _scored(directions, top, moments, images, null, settings)
+        loss = (
+            None if control or not settings.ablated else _loss(model, layer, sample, units, images, settings, generator)
+        )
+        found.append(
+            LayerScores(
+                layer=layer,
+                channels=sample.shape[1],
+                silent=sample.shape[1] - len(live),
+                shown=units[: settings.rows],
+                loss=loss,
+                **made,
+            )
+        )
+    return found
+
+
+def _directions(
+    sample: Tensor,
+    live: Tensor,
+    units: Tensor,
+    settings: UnitSettings,
+    generator: torch.Generator,
+    control: bool,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Every basis by name, rows (M, C); those of random bases and sweeps one after the other."""
+    dim, num = len(live), len(units)
+    place = torch.searchsorted(live, units)  # of the units among the live ones
+
+    def random(count: int) -> Tensor:
+        return torch.cat([random_orthonormal(num, dim, generator=generator) for _ in range(count)])
+
+    own = unit_directions(place, dim)
+    rows = {UNIT: own, RANDOM: random(settings.rotations)}
+    if not control:
+        rows[SHEET] = random_directions(settings.rows, dim, generator=generator)
+        vectors = sample[:, live]
+        for name in settings.bases:
+            if name != "nmf" or float(vectors.min()) >= 0:
+                rows[NAMES[name]] = fitted_basis(name, vectors, num, seed=seed)
+        if settings.whitened:
+            white = whitening(vectors)
+            rows[WHITE_UNIT], rows[WHITE_RANDOM] = white.matrix[place], random(WHITE_BASES) @ white.matrix
+        turns = [random_rotation(num, generator=generator) for _ in range(settings.sweeps if num > 1 else 0)]
+        powers = [fractional_rotation(turn, fraction).float() for turn in turns for fraction in settings.fractions]
+        if powers:
+            rows["sweep"] = torch.cat(powers) @ own
+    whole = {}
+    for name, part in rows.items():
+        whole[name] = torch.zeros(len(part), sample.shape[1])
+        whole[name][:, live] = part
+    return whole
+
+
+def _responses(
+    model: nn.Module, layer: str, directions: Mapping[str, Tensor], images: Images, settings: UnitSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Top images (M, k) of all directions, and their moments' scores."""
+    stacked, top, sums = (
+        torch.cat(list(directions.values())),
+        TopImages(settings.columns),
+        MomentSums(images.num_classes),
+    )
+    for vectors, labels, first in stream(model, [layer], images.read(), aggregate=settings.aggregate):
+        responses = respond(vectors[layer], stacked)
+        top.update(responses, torch.arange(first, first + len(labels)))
+        sums.update(responses, labels)
+    moments = sums.finish()
+    return top.indices, {"selectivity": moments.selectivity, "kurtosis": moments.kurtosis}
+
+
+def _scored(
+    directions: Mapping[str, Tensor],
+    top: Tensor,
+    moments: Mapping[str, Tensor],
+    images: Images,
+    null: Mapping[str, Tensor],
+    settings: UnitSettings,
+) -> dict:
+    values = {"purity": label_purity(images.labels, top), "entropy": label_entropy(images.labels, top), **moments}
+    values |= {name: similarity(rows, top) for name, rows in images.rows.items()}
+    silent = moments["kurtosis"].isnan()  # whose "top" images are just the first ones
+    values = {name: values[name].masked_fill(silent, torch.nan) for name in SCORES if name in values}
+    scores: dict[str, dict[str, Tensor]] = {}
+    tops: dict[str, Tensor] = {}
+    first = 0
+    for name, rows in directions.items():
+        part = slice(first, first + len(rows))
+        scores[name], tops[name] = {score: value[part] for score, value in values.items()}, top[part]
+        first += len(rows)
+    tests = {
+        name: {score: permutation_p(own[score], null[score]) for score in TESTED if score in own}
+        for name, own in scores.items()
+        if name in (UNIT, RANDOM)
+    }
+    num = len(directions[UNIT])
+    sweep = scores.pop("sweep", {})
+    scores.pop(SHEET, None)
+    return {
+        "random_means": {score: value.view(-1, num).nanmean(1) for score, value in scores[RANDOM].items()},
+        "p_rows": tests,
+        "sweep": {score: value.view(-1, len(settings.fractions), num).nanmean(2) for score, value in sweep.items()},
+        "top": {name: tops[name][: settings.rows] for name in (UNIT, SHEET) if name in tops},
+        "scores": scores,
+    }
+
+
+def _loss(
+    model: nn.Module,
+    layer: str,
+    sample: Tensor,
+    units: Tensor,
+    images: Images,
+    settings: UnitSettings,
+    generator: torch.Generator,
+) -> Loss | None:
+    if settings.aggregate == "flatten":
+        return None  # its units are pairs of position and channel, which are not removed one by one
+    chosen = units[: settings.ablated]
+    centred = sample.double() - sample.double().mean(0)
+    covariance = centred.T @ centred / len(sample)
+    random = equal_variance_directions(covariance, covariance.diagonal()[chosen], generator=generator)
+    both = torch.cat([unit_directions(chosen, sample.shape[1]), random])
+    drop = ablate(model, layer, images.few(), both, sample.mean(0)).drop
+    return Loss(unit=drop[: len(chosen)], random=drop[len(chosen) :])
+
+
+def null_sets(images: Images, settings: UnitSettings, *, seed: int) -> Tensor:
+    """Random image sets as large as a row, (B, k)."""
+    generator = torch.Generator().manual_seed(seed)
+    return random_sets(len(images.labels), settings.columns, settings.sets, generator=generator)

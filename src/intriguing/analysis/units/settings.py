@@ -1,0 +1,92 @@
+"""What the section "units" may be told, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from intriguing.checks import choice, flag, number, whole
+from intriguing.errors import UserError
+from intriguing.units import AGGREGATES, FITTED
+
+SUBSETS = ("train", "val", "test", "full", "p1", "p2")
+
+
+@dataclass(frozen=True)
+class UnitSettings:
+    """Settings of the section; conf/analyze.yaml says them in the same words.
+
+    Attributes:
+        networks: globs of labels or run names; None: all.
+        layers: names or globs, see ``units.find_layers``; None: every hidden layer.
+        subset: whose images.
+        limit: images at most, drawn by the seed; None: all.
+        aggregate: what the response of a convolution to an image is, see ``units.AGGREGATES``.
+        rows, columns: of a sheet; ``columns`` is also how many top images are scored.
+        units: units of a layer that are scored, drawn by the seed where it has more.
+        bases: further bases, of ``units.FITTED``.
+        whitened: also the units and random directions of whitened activations.
+        untrained: also the same network before training, of the lowest seed.
+        rotations: random bases that the units are tested against.
+        sweeps: random rotations along which the units are turned.
+        fractions: how far, 1 being all the way.
+        sets: random image sets that a row is tested against.
+        ablated: units that are removed, one at a time.
+        ablation_limit: images the accuracy is counted on meanwhile, drawn likewise.
+    """
+
+    networks: tuple[str, ...] | None = None
+    layers: tuple[str, ...] | None = None
+    subset: str = "test"
+    limit: int | None = None
+    aggregate: str = "max"
+    rows: int = 8
+    columns: int = 9
+    units: int = 64
+    bases: tuple[str, ...] = ("pca", "ica", "nmf", "dictionary")
+    whitened: bool = True
+    untrained: bool = True
+    rotations: int = 99
+    sweeps: int = 5
+    fractions: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    sets: int = 2000
+    ablated: int = 32
+    ablation_limit: int = 2000
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> UnitSettings:
+        """Checked settings; what is missing or None keeps its default.
+
+        Raises:
+            UserError: an unknown setting or a value that cannot be right.
+        """
+        values = {key: value for key, value in given.items() if value is not None}
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise UserError(f"unknown settings.units.{unknown[0]}; known: {', '.join(sorted(known))}")
+        for key in ("networks", "layers", "bases", "fractions"):
+            if key in values:
+                values[key] = _several(key, values[key])
+        lows = {"limit": 2, "rows": 1, "columns": 2, "units": 1, "rotations": 19, "sweeps": 0, "sets": 99}
+        lows |= {"ablated": 0, "ablation_limit": 1}
+        for key in lows.keys() & values.keys():
+            values[key] = whole(f"settings.units.{key}", values[key], lows[key])
+        for key in {"whitened", "untrained"} & values.keys():
+            values[key] = flag(f"settings.units.{key}", values[key])
+        for key, names in (("subset", SUBSETS), ("aggregate", AGGREGATES)):
+            if key in values:
+                values[key] = choice(f"settings.units.{key}", values[key], names)
+        for name in values.get("bases", ()):
+            choice("settings.units.bases", name, FITTED)
+        for value in values.get("fractions", ()):
+            number("settings.units.fractions", value, 0, above=True)
+        return cls(**values)
+
+
+def _several(key: str, value: Any) -> tuple:
+    if isinstance(value, str | int | float):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise UserError(f"settings.units.{key} must be a list, got {value!r}")
+    return tuple(value)

@@ -1,0 +1,92 @@
+"""What holds of the paper's section 3 and what does not, in two sentences, and one about seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from intriguing.analysis.inputs import Network
+from intriguing.analysis.units.evidence import LEVEL, Agreement, Comparison, layers_of, of_layer
+from intriguing.analysis.units.measure import RANDOM, UNIT
+from intriguing.analysis.units.tables import TITLES, Measured, short_layer
+from intriguing.units.significance import benjamini_hochberg
+
+
+def summarize(
+    measured: Measured, comparisons: Sequence[Comparison], agreements: Sequence[Agreement], networks: Sequence[Network]
+) -> tuple[str, ...]:
+    """Sentences from the numbers alone: the first says what holds of the paper's claim, the second what does not."""
+    if not comparisons:
+        return ()
+    return (_holds(measured, comparisons), _fails(measured, comparisons), *_seeds(agreements, networks))
+
+
+def _holds(measured: Measured, comparisons: Sequence[Comparison]) -> str:
+    shares, random = [], []
+    for label, results in measured.items():
+        random.append(_beyond_chance(results, RANDOM))
+        unit = _beyond_chance(results, UNIT)
+        own = [one for one in comparisons if one.label == label]
+        same = sum(one.verdict == 0 for one in own)
+        shares.append(
+            f"{label}: {random[-1]:.0f} % of random directions, {unit:.0f} % of units, and no difference between the "
+            f"two in {same} of {len(own)} comparisons"
+        )
+    claim = "holds is that random directions are meaningful too" if max(random) >= 50 else "was to be seen is little"
+    return (
+        f"Units and directions: what {claim}, by top images of fewer classes than images drawn at random have "
+        f"({'; '.join(shares)}; a comparison is of one layer by one score against random bases, q < {LEVEL:g})."
+    )
+
+
+def _fails(measured: Measured, comparisons: Sequence[Comparison]) -> str:
+    parts = []
+    for label, results in measured.items():
+        own = [one for one in comparisons if one.label == label]
+        above, below = (sum(one.verdict == sign for one in own) for sign in (1, -1))
+        part = f"units of {label} are more meaningful than random bases in {above} and less in {below} of {len(own)}"
+        if differing := [one for one in own if one.verdict]:
+            top = max(differing, key=lambda one: abs(one.effect))
+            size = f"{top.effect:+.2f}".replace("-", "−")
+            part += f" (most: {TITLES[top.score]} of {short_layer(top.layer)}, effect size {size})"
+        parts.append(part + _ablation(results))
+    if any(one.verdict for one in comparisons):
+        return f"What does not hold is that units and random bases are alike throughout: {'; '.join(parts)}."
+    return f"Nothing here speaks against it: {'; '.join(parts)}."
+
+
+def _ablation(results: Sequence) -> str:
+    losses = [one.loss for layer in layers_of(results) for one in of_layer(results, layer) if one.loss is not None]
+    if not losses:
+        return ""
+    unit, random = (
+        100 * float(torch.cat([getattr(loss, key) for loss in losses]).mean()) for key in ("unit", "random")
+    )
+    return (
+        f", and removing one costs {unit:.2f} points of accuracy against {random:.2f} for a direction of its variance"
+    )
+
+
+def _seeds(agreements: Sequence[Agreement], networks: Sequence[Network]) -> list[str]:
+    parts = []
+    for label in dict.fromkeys(one.label for one in agreements):
+        own = [one for one in agreements if one.label == label]
+        errors = [
+            100 * n.errors["test"][0] / n.errors["test"][1] for n in networks if n.label == label and "test" in n.errors
+        ]
+        cka, matched, turned = (
+            sum(getattr(one, key)[0] for one in own) / len(own) for key in ("cka", "matched", "turned")
+        )
+        spread = f" (test errors {min(errors):.2f} to {max(errors):.2f} %)" if errors else ""
+        parts.append(
+            f"{label}{spread} has a mean linear CKA of {cka:.2f} while its units match with a correlation of "
+            f"{matched:.2f}, {turned:.2f} after a random rotation"
+        )
+    return [f"Across seeds, {'; '.join(parts)}."] if parts else []
+
+
+def _beyond_chance(results: Sequence, basis: str) -> float:
+    """Percentage of rows whose purity is beyond that of random image sets, corrected over the rows."""
+    p = torch.cat([one.p_rows[basis]["purity"] for layer in layers_of(results) for one in of_layer(results, layer)])
+    return 100 * float((benjamini_hochberg(p) < LEVEL).double().mean())

@@ -1,0 +1,48 @@
+"""Units against directions (section 3): the images that excite them most, and tests in the place of an eye.
+
+Pure functions for any torch module; nothing here knows how a network was trained or how a result is shown.
+"""
+
+from intriguing.units.ablation import Ablation, ablate, equal_variance_directions
+from intriguing.units.activations import AGGREGATES, collect, find_layers, hidden_layers, sample_vectors, stream
+from intriguing.units.bases import (
+    FITTED,
+    Whitening,
+    fitted_basis,
+    fractional_rotation,
+    random_directions,
+    random_orthonormal,
+    random_rotation,
+    unit_directions,
+    whitening,
+)
+from intriguing.units.scores import SCORES
+from intriguing.units.similarity import Matching, linear_cka, match_units, procrustes
+from intriguing.units.top import TopImages
+
+__all__ = [
+    "AGGREGATES",
+    "FITTED",
+    "SCORES",
+    "Ablation",
+    "Matching",
+    "TopImages",
+    "Whitening",
+    "ablate",
+    "collect",
+    "equal_variance_directions",
+    "find_layers",
+    "fitted_basis",
+    "fractional_rotation",
+    "hidden_layers",
+    "linear_cka",
+    "match_units",
+    "procrustes",
+    "random_directions",
+    "random_orthonormal",
+    "random_rotation",
+    "sample_vectors",
+    "stream",
+    "unit_directions",
+    "whitening",
+]

@@ -1,0 +1,141 @@
+"""What a network loses when a direction of a layer is taken away: a unit, or a random direction of equal variance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from intriguing.attacks.base import evaluating
+from intriguing.units.activations import Batches
+
+_COPIES = 2**25  # activations held at once while several directions are removed side by side
+
+
+def equal_variance_directions(
+    covariance: Tensor, variances: Tensor, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """Random directions along which activations vary as much as they are told to.
+
+    Each is a Gaussian vector g in the principal axes, weighted by the s-th power of the principal variances: s = 0 is
+    the isotropic direction, a larger s leans towards where activations vary more, and the s is taken (by bisection)
+    that gives the wanted variance. So it leans no more than it must.
+
+    Args:
+        covariance: (C, C).
+        variances: (M,), each between the smallest and the largest principal variance.
+        generator: source of randomness.
+
+    Returns:
+        (M, C) of length 1; v' covariance v = variances (at the nearest end where it lies outside the range).
+    """
+    values, axes = torch.linalg.eigh(covariance.double())
+    values = values.clamp_min(float(values.max()) * 1e-12)
+    squares = torch.randn(len(variances), len(values), generator=generator, dtype=torch.float64)
+    wanted, logs = variances.double(), values.log()
+    low, high = (torch.full_like(wanted, end) for end in (-200.0, 200.0))
+    for _ in range(100):
+        middle = (low + high) / 2
+        weights = _weights(squares, logs, middle)
+        more = (weights.square() @ values) < wanted
+        low, high = torch.where(more, middle, low), torch.where(more, high, middle)
+    return (_weights(squares, logs, (low + high) / 2) @ axes.T).float()
+
+
+def _weights(gauss: Tensor, logs: Tensor, powers: Tensor) -> Tensor:
+    """(M, C) of length 1: gauss * values^(s / 2), without overflow."""
+    exponent = 0.5 * powers[:, None] * logs
+    rows = gauss * (exponent - exponent.amax(1, keepdim=True)).exp()
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Errors of a network on the same images, whole and with one direction removed.
+
+    Attributes:
+        wrong: images that the whole network gets wrong.
+        removed: (M,) images that it gets wrong without each direction.
+        num: images.
+    """
+
+    wrong: int
+    removed: Tensor
+    num: int
+
+    @property
+    def drop(self) -> Tensor:
+        """(M,) how much accuracy falls, as a fraction; negative where it rises."""
+        return (self.removed - self.wrong).double() / self.num
+
+
+def ablate(model: nn.Module, layer: str, batches: Batches, directions: Tensor, mean: Tensor) -> Ablation:
+    """Counts errors with each direction removed in turn: a - (<a, v> - <mean, v>) v at every position.
+
+    What is left of the direction is its mean, so that the layers above see no offset they do not know. The layers below
+    are passed once for all directions.
+
+    Args:
+        model: images to logits (N, K); every image must be treated on its own.
+        layer: name of the module whose output (N, C), (N, tokens, C) or (N, C, H, W) is changed.
+        batches: images and labels.
+        directions: (M, C) of length 1.
+        mean: (C,) mean activation.
+
+    Raises:
+        ValueError: an unknown layer, directions that do not fit its channels, or no image.
+    """
+    modules = dict(model.named_modules())
+    if layer not in modules:
+        raise ValueError(f"no layer {layer}; known: {', '.join(name for name in modules if name)}")
+    wrong, num = 0, 0
+    removed = torch.zeros(len(directions), dtype=torch.int64)
+    for images, labels in batches:
+        with torch.no_grad(), evaluating(model):
+            wrong += int((model(images).argmax(1) != labels).sum())
+            num += len(labels)
+            with _size_of(modules[layer]) as size:
+                model(images[:1])
+            per_pass = max(1, _COPIES // max(1, size[0]) // max(1, len(labels)))
+            for first in range(0, len(directions), per_pass):
+                part = directions[first : first + per_pass].to(images)
+                with _removing(modules[layer], part, mean.to(images)):
+                    answers = model(images).argmax(1).view(len(part), len(labels))
+                removed[first : first + per_pass] += (answers != labels).sum(1).cpu()
+    if num == 0:
+        raise ValueError("expected at least one image")
+    return Ablation(wrong, removed, num)
+
+
+@contextmanager
+def _size_of(module: nn.Module) -> Iterator[list[int]]:
+    size = [0]
+    handle = module.register_forward_hook(lambda module, inputs, output: size.__setitem__(0, output.numel()))
+    try:
+        yield size
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _removing(module: nn.Module, directions: Tensor, mean: Tensor) -> Iterator[None]:
+    """Inside, the module gives M copies of its output, each without one direction: (M * N, ...)."""
+
+    def remove(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        channels_last = output.movedim(1, -1) if output.dim() == 4 else output
+        if channels_last.shape[-1] != directions.shape[1]:
+            raise ValueError(f"directions have {directions.shape[1]} channels, the layer {channels_last.shape[-1]}")
+        shape = (len(directions), *[1] * (channels_last.dim() - 1), directions.shape[1])
+        along = torch.einsum("...c,mc->m...", channels_last - mean, directions)
+        left = channels_last - along[..., None] * directions.view(shape)
+        left = left.flatten(0, 1)
+        return left.movedim(-1, 1) if output.dim() == 4 else left
+
+    handle = module.register_forward_hook(remove)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,154 @@
+"""How meaningful a direction is, in numbers: scores of its top images, and of its responses to all images.
+
+Rows are directions throughout. Of each score more means more meaningful, but for the entropy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SCORES: tuple[str, ...] = ("purity", "entropy", "pixel_similarity", "feature_similarity", "selectivity", "kurtosis")
+
+
+def label_purity(labels: Tensor, top: Tensor) -> Tensor:
+    """Share of the commonest class among the top images.
+
+    Args:
+        labels: (N,) of all images.
+        top: (M, k) indices of the top images of each direction.
+
+    Returns:
+        (M,) in [1 / k, 1].
+    """
+    return _shares(labels, top).amax(1)
+
+
+def label_entropy(labels: Tensor, top: Tensor) -> Tensor:
+    """Entropy of the classes among the top images, in bits: 0 where all are of one class. Arguments as `label_purity`.
+
+    Returns:
+        (M,), at least 0.
+    """
+    shares = _shares(labels, top)
+    return -(shares * shares.clamp_min(torch.finfo(shares.dtype).tiny).log2()).sum(1).clamp_max(0)
+
+
+def _shares(labels: Tensor, top: Tensor) -> Tensor:
+    """(M, K) share of each class."""
+    classes = labels[top]
+    counts = torch.zeros(len(top), int(labels.max()) + 1, dtype=torch.float64)
+    counts.scatter_add_(1, classes, torch.ones(classes.shape, dtype=torch.float64))
+    return counts / top.shape[1]
+
+
+def unit_rows(vectors: Tensor) -> Tensor:
+    """Vectors (N, D) less their mean, each of length 1 (0 where there is nothing left): what `similarity` compares.
+
+    Without the mean, any two photographs are alike, being both bright.
+    """
+    rows = vectors.flatten(1).float()
+    rows = rows - rows.mean(0)
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def similarity(rows: Tensor, top: Tensor) -> Tensor:
+    """Mean cosine over all pairs of top images.
+
+    Args:
+        rows: (N, D) of length 1, see `unit_rows`: pixels, or features of another network.
+        top: (M, k), k at least 2.
+
+    Returns:
+        (M,) in [-1, 1].
+
+    Raises:
+        ValueError: k below 2.
+    """
+    k = top.shape[1]
+    if k < 2:
+        raise ValueError("a pairwise similarity wants at least two images a row")
+    means = []
+    for part in top.split(max(1, 2**24 // (k * rows.shape[1]))):
+        chosen = rows[part]
+        # The square of the sum holds every pair twice, and each row with itself.
+        means.append((chosen.sum(1).square().sum(1) - chosen.square().sum((1, 2))) / (k * (k - 1)))
+    return torch.cat(means).double()
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the responses of all images say of each direction.
+
+    Attributes:
+        mean, std: (M,); the standard deviation divides by N.
+        kurtosis: (M,) fourth moment over the squared variance, less 3: 0 for a Gaussian, large for one that is mostly
+            silent. NaN where the response never varies.
+        selectivity: (M,) the largest class mean less the mean of the other class means, in standard deviations of the
+            response. Unlike the index (a - b) / (a + b) of Morcos 2018 it is also defined where responses are negative,
+            and it does not change with offset or scale. NaN where the response never varies.
+        best_class: (M,) the class with the largest mean.
+    """
+
+    mean: Tensor
+    std: Tensor
+    kurtosis: Tensor
+    selectivity: Tensor
+    best_class: Tensor
+
+
+class MomentSums:
+    """Sums of powers and of classes while responses stream by, float64.
+
+    Args:
+        num_classes: K.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self._shift: Tensor | None = None
+
+    def update(self, responses: Tensor, labels: Tensor) -> None:
+        """Adds responses (N, M) of images with labels (N,) in 0..K-1."""
+        rows, labels = responses.double().cpu(), labels.cpu()
+        if self._shift is None:
+            # Powers of what is left after an early mean lose no digits to a large offset.
+            self._shift = rows.mean(0)
+            self._powers = torch.zeros(4, rows.shape[1], dtype=torch.float64)
+            self._sums = torch.zeros(self.num_classes, rows.shape[1], dtype=torch.float64)
+            self._counts = torch.zeros(self.num_classes, dtype=torch.float64)
+        rows = rows - self._shift
+        power = torch.ones_like(rows)
+        for i in range(4):
+            power = power * rows
+            self._powers[i] += power.sum(0)
+        self._sums.index_add_(0, labels, rows)
+        self._counts += torch.bincount(labels, minlength=self.num_classes)
+
+    def finish(self) -> Moments:
+        """The moments of all that came by.
+
+        Raises:
+            ValueError: nothing came by.
+        """
+        if self._shift is None:
+            raise ValueError("no image came by")
+        m1, m2, m3, m4 = self._powers / self._counts.sum()
+        variance = (m2 - m1.square()).clamp_min(0)
+        # What is left of a constant response after rounding is not variation.
+        varies = variance > 1e-12 * (self._shift.square() + m2) + 1e-30
+        fourth = m4 - 4 * m1 * m3 + 6 * m1.square() * m2 - 3 * m1.pow(4)
+        seen = self._counts > 0
+        means = self._sums[seen] / self._counts[seen, None]
+        best, index = means.max(0)
+        others = (means.sum(0) - best) / max(1, int(seen.sum()) - 1)
+        nan = torch.full_like(variance, torch.nan)
+        return Moments(
+            mean=self._shift + m1,
+            std=variance.sqrt(),
+            kurtosis=torch.where(varies, fourth / variance.square() - 3, nan),
+            selectivity=torch.where(varies, (best - others) / variance.sqrt(), nan),
+            best_class=torch.arange(self.num_classes)[seen][index],
+        )

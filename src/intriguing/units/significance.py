@@ -1,0 +1,142 @@
+"""Is it more than chance: intervals, permutation tests, effect sizes, and corrections for many tests."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from intriguing.metrics import Interval
+from intriguing.units.scores import label_entropy, label_purity, similarity
+
+
+def bootstrap_interval(
+    values: Tensor, *, confidence: float = 0.95, num: int = 2000, seed: int = 0, groups: Tensor | None = None
+) -> Interval:
+    """Percentile bootstrap interval of a mean.
+
+    Args:
+        values: (M,) finite.
+        confidence: coverage in (0, 1).
+        num: resamples.
+        seed: of the resampling.
+        groups: (M,) strata, for example seeds: each is resampled within itself.
+
+    Raises:
+        ValueError: no value, or one that is not finite.
+    """
+    if values.dim() != 1 or not len(values) or not bool(values.isfinite().all()):
+        raise ValueError(f"expected at least one finite value (M,), got shape {tuple(values.shape)}")
+    generator = np.random.default_rng(seed)
+    array = values.double().numpy()
+    label = np.zeros(len(array), int) if groups is None else groups.numpy()
+    means = np.zeros(num)
+    for group in np.unique(label):
+        own = array[label == group]
+        means += own[generator.integers(len(own), size=(num, len(own)))].sum(1) / len(array)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
+
+
+def permutation_p(observed: Tensor, null: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """One-sided p-values: how often chance does at least as well, (1 + #{null >= observed}) / (1 + B).
+
+    Args:
+        observed: (M,); NaN gives 1, for it speaks for nothing.
+        null: (B,), what the statistic is under the null hypothesis.
+        generator: breaks ties at random, which makes p exactly uniform under the null also where the statistic has few
+            values (a purity of nine images has nine); None counts every tie against the observation: never too small.
+
+    Returns:
+        (M,) float64 in (0, 1].
+    """
+    ordered, values = null.double().sort().values, observed.double().contiguous()
+    above = len(null) - torch.searchsorted(ordered, values, right=True).double()
+    ties = len(null) - torch.searchsorted(ordered, values).double() - above
+    if generator is None:
+        p = (1 + above + ties) / (1 + len(null))
+    else:
+        share = torch.rand(len(observed), generator=generator, dtype=torch.float64)
+        p = (above + ((ties + 1) * share).floor() + 1) / (1 + len(null))
+    return torch.where(values.isnan(), 1.0, p)
+
+
+def rotation_p(observed: float, null: Tensor) -> float:
+    """Two-sided p-value of a basis among bases that a random rotation made: twice the smaller one-sided value.
+
+    If no basis is special, the observed one is exchangeable with the others and p is uniform (on multiples of
+    2 / (1 + B), where no two are equal).
+
+    Args:
+        observed: the basis's mean score.
+        null: (B,) mean scores of the random bases.
+    """
+    value = torch.tensor([observed], dtype=torch.float64)
+    above = float(permutation_p(value, null.double()))
+    below = float(permutation_p(-value, -null.double()))
+    return min(1.0, 2 * min(above, below))
+
+
+def random_sets(num_images: int, k: int, num: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Random image sets (num, k), each without repetition: the null of every score of top images."""
+    if not 1 <= k <= num_images:
+        raise ValueError(f"expected sets of 1 to {num_images} images, got {k}")
+    keys = torch.randint(num_images, (num, k), generator=generator)
+    while True:  # draw again the few sets in which an image came twice
+        ordered = keys.sort(1).values
+        twice = (ordered[:, 1:] == ordered[:, :-1]).any(1).nonzero().flatten()
+        if not len(twice):
+            return keys
+        if 4 * k > num_images:  # most would: shuffle instead
+            keys[twice] = torch.stack([torch.randperm(num_images, generator=generator)[:k] for _ in twice])
+        else:
+            keys[twice] = torch.randint(num_images, (len(twice), k), generator=generator)
+
+
+def null_scores(labels: Tensor, rows: dict[str, Tensor], sets: Tensor) -> dict[str, Tensor]:
+    """Scores of random image sets.
+
+    Args:
+        labels: (N,).
+        rows: by the score's name, what `similarity` compares.
+        sets: (B, k), see `random_sets`.
+
+    Returns:
+        (B,) by the score's name; the entropy's with its sign changed, so that more is always more.
+    """
+    found = {"purity": label_purity(labels, sets), "entropy": -label_entropy(labels, sets)}
+    return found | {name: similarity(vectors, sets) for name, vectors in rows.items()}
+
+
+def effect_size(first: Tensor, second: Tensor) -> float:
+    """Hedges' g: the difference of two means in pooled standard deviations, without the bias of small samples.
+
+    Args:
+        first, second: (M,) and (L,), at least two values each.
+
+    Returns:
+        NaN with fewer values; 0 where nothing differs, infinite where only the means do.
+    """
+    n, m = len(first), len(second)
+    if n < 2 or m < 2:
+        return math.nan
+    pooled = ((n - 1) * first.double().var() + (m - 1) * second.double().var()) / (n + m - 2)
+    difference = float(first.double().mean() - second.double().mean())
+    if float(pooled) <= 1e-24:
+        return 0.0 if abs(difference) < 1e-12 else math.copysign(math.inf, difference)
+    return difference / math.sqrt(float(pooled)) * (1 - 3 / (4 * (n + m) - 9))
+
+
+def holm(p: Tensor) -> Tensor:
+    """p-values corrected so that a false discovery among all is as rare as promised (Holm 1979): (M,)."""
+    order = p.argsort()
+    steps = (p[order].double() * torch.arange(len(p), 0, -1, dtype=torch.float64)).cummax(0).values.clamp_max(1)
+    return torch.empty_like(steps).scatter_(0, order, steps)
+
+
+def benjamini_hochberg(p: Tensor) -> Tensor:
+    """p-values corrected so that the share of false among all discoveries is as small as promised (1995): (M,)."""
+    return torch.from_numpy(np.asarray(stats.false_discovery_control(p.double().numpy(), method="bh")))

@@ -1,0 +1,122 @@
+"""Intervals that cover, p-values that are uniform under their null, corrections against SciPy and by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from intriguing.units import TopImages, random_orthonormal, sample_vectors, stream, unit_directions, whitening
+from intriguing.units.activations import respond
+from intriguing.units.scores import label_entropy, label_purity, similarity, unit_rows
+from intriguing.units.significance import (
+    benjamini_hochberg,
+    bootstrap_interval,
+    effect_size,
+    holm,
+    null_scores,
+    permutation_p,
+    random_sets,
+    rotation_p,
+)
+
+
+def test_random_sets_hold_no_image_twice_and_every_image_equally_often() -> None:
+    for num_images, k in ((1000, 9), (12, 9), (9, 9)):
+        sets = random_sets(num_images, k, 3000, generator=torch.Generator().manual_seed(0))
+        assert all(len(set(row)) == k for row in sets.tolist())
+        counts = torch.bincount(sets.flatten(), minlength=num_images).double()
+        assert float((counts - 3000 * k / num_images).abs().max()) < 6 * math.sqrt(3000 * k / num_images)
+
+
+def test_p_values_by_hand() -> None:
+    null = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    assert permutation_p(torch.tensor([2.5, 2.0, 9.0, -1.0]), null).tolist() == [2 / 5, 3 / 5, 1 / 5, 1.0]
+    assert permutation_p(torch.tensor([torch.nan]), null).tolist() == [1.0]
+    assert rotation_p(9.0, null) == 2 / 5 and rotation_p(-9.0, null) == 2 / 5 and rotation_p(1.5, null) == 1.0
+
+
+def test_p_values_of_random_sets_are_uniform_and_never_too_small_without_the_tie_breaking() -> None:
+    """The row test under its null: labels that the images know nothing of. A purity of nine images has few values."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 10, (1000,), generator=generator)
+    rows = {"pixel_similarity": unit_rows(torch.randn(1000, 30, generator=generator))}
+    null = null_scores(labels, rows, random_sets(1000, 9, 2000, generator=generator))
+    drawn = random_sets(1000, 9, 1500, generator=generator)
+    observed = {
+        "purity": label_purity(labels, drawn),
+        "entropy": -label_entropy(labels, drawn),
+        "pixel_similarity": similarity(rows["pixel_similarity"], drawn),
+    }
+    for name, values in observed.items():
+        exact = permutation_p(values, null[name], generator=generator)
+        assert stats.kstest(exact.numpy(), "uniform").pvalue > 0.01, name
+        careful = permutation_p(values, null[name])
+        for level in (0.01, 0.05, 0.2):
+            assert float((careful <= level).double().mean()) <= level + 3 * math.sqrt(level / 1500) + 0.01
+
+
+def test_p_values_of_a_basis_are_uniform_on_an_untrained_whitened_control() -> None:
+    """The basis test under its null: Gaussian weights prefer no basis, and whitening leaves no axis to prefer.
+
+    The images are real digits with their labels, so the scores themselves are far from those of random sets.
+    """
+    from intriguing.data import load_arrays
+
+    arrays = load_arrays("digits")
+    images, labels = arrays.images["full"], arrays.labels["full"]
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for seed in range(120):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 12, bias=False))
+        nn.init.normal_(model[1].weight)
+        white = whitening(sample_vectors(model, ["1"], [(images, labels)])["1"])
+        units = unit_directions(torch.arange(12), 12) @ white.matrix
+        others = [random_orthonormal(12, 12, generator=generator) @ white.matrix for _ in range(39)]
+        top = TopImages(9)
+        for vectors, _, first in stream(model, ["1"], [(images, labels)]):
+            responses = respond(vectors["1"], torch.cat([units, *others]))
+            top.update(responses, torch.arange(first, first + len(responses)))
+        means = similarity(unit_rows(images), top.indices).view(40, 12).mean(1)
+        found.append(rotation_p(float(means[0]), means[1:]))
+    # Twice the smaller of two values that each lie on multiples of 1 / 40: uniform on multiples of 1 / 20.
+    assert (
+        stats.kstest(torch.tensor(found).numpy() - torch.rand(120, generator=generator).numpy() / 20, "uniform")[1]
+        > 0.01
+    )
+
+
+def test_the_bootstrap_interval_covers_as_often_as_it_says() -> None:
+    torch.manual_seed(0)
+    inside = 0
+    for seed in range(200):
+        interval = bootstrap_interval(torch.randn(60) + 3, num=400, seed=seed)
+        inside += interval.low <= 3 <= interval.high
+    assert 0.88 <= inside / 200 <= 0.99
+    grouped = bootstrap_interval(torch.tensor([0.0] * 20 + [1.0] * 20), groups=torch.tensor([0] * 20 + [1] * 20))
+    assert grouped == (0.5, 0.5)  # all the variance lies between the groups, and those are given
+
+
+def test_effect_sizes_in_closed_form() -> None:
+    first, second = torch.tensor([1.0, 2, 3, 4]), torch.tensor([3.0, 4, 5, 6])
+    assert effect_size(first, second) == pytest.approx(-2 / math.sqrt(5 / 3) * (1 - 3 / 23))
+    assert math.isnan(effect_size(first[:1], second))
+    assert effect_size(torch.ones(3), torch.ones(3)) == 0
+    assert effect_size(torch.ones(3), torch.zeros(3)) == math.inf
+
+
+def test_corrections_for_many_tests() -> None:
+    p = torch.tensor([0.01, 0.04, 0.03, 0.005])
+    assert holm(p).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert benjamini_hochberg(p).tolist() == pytest.approx([0.02, 0.04, 0.04, 0.02])
+
+
+def test_wrong_calls_are_named() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        bootstrap_interval(torch.tensor([1.0, torch.nan]))
+    with pytest.raises(ValueError, match="1 to 5"):
+        random_sets(5, 6, 1)
