@@ -1,9 +1,20 @@
 """The networks. A checkpoint names its network, and only a name of this registry is ever built."""
 
+from intriguing.models.alexnet import AlexNet, TorchvisionAlexNet
 from intriguing.models.classifier import Classifier, weights_sha256
 from intriguing.models.fully_connected import FullyConnected
 from intriguing.models.sparse_autoencoder import SparseAutoencoder
 
-REGISTRY: dict[str, type[Classifier]] = {cls.name: cls for cls in (FullyConnected, SparseAutoencoder)}
+REGISTRY: dict[str, type[Classifier]] = {
+    cls.name: cls for cls in (FullyConnected, SparseAutoencoder, AlexNet, TorchvisionAlexNet)
+}
 
-__all__ = ["REGISTRY", "Classifier", "FullyConnected", "SparseAutoencoder", "weights_sha256"]
+__all__ = [
+    "REGISTRY",
+    "AlexNet",
+    "Classifier",
+    "FullyConnected",
+    "SparseAutoencoder",
+    "TorchvisionAlexNet",
+    "weights_sha256",
+]

@@ -223,6 +223,8 @@ def module_rule(module: nn.Module, rules: dict[type[nn.Module], LayerRule]) -> L
     for kind in type(module).__mro__:
         if kind in rules:
             return rules[kind] if kind.forward is type(module).forward else None
+        if kind.__name__ == "Normalize" and kind.__module__.startswith("torchvision.transforms"):  # not imported here
+            return lambda layer, shape: 1 / min(abs(float(value)) for value in torch.as_tensor(layer.std).flatten())
     return None
 
 
