@@ -1,4 +1,4 @@
-"""AlexNet: Table 5's sizes, the walk of all its layers, and weights from a file or not at all; nothing is downloaded."""
+"""AlexNet: Table 5's sizes, the walk of its layers, and weights from a file or not at all; nothing is downloaded."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which
 
 
 class AlexNet(Classifier):
-    """Krizhevsky, Sutskever and Hinton 2012: five convolutions, response normalisation, overlapping pools, three layers.
+    """Krizhevsky, Sutskever and Hinton 2012: five convolutions, response norms, overlapping pools, three layers.
 
     Table 5 gives the sizes as if the network were one tower; Krizhevsky's second, fourth and fifth convolutions see one
-    half of the channels each (``groups=2``). Weights start as his: Gaussian of stddev .01, biases 1 in convolutions 2, 4
-    and 5 and in the hidden fully connected layers.
+    half of the channels each (``groups=2``). Weights start as his: Gaussian of stddev .01, biases 1 in convolutions 2,
+    4 and 5 and in the hidden fully connected layers.
 
     Args:
         groups: of convolutions 2, 4 and 5: 1 as in Table 5, 2 as in 2012.
@@ -121,8 +121,9 @@ def _load(network: nn.Module, weights: str) -> None:
         try:
             state = enum.get_state_dict(progress=False, check_hash=True)
         except (OSError, RuntimeError) as error:  # no network, no such host, a damaged file
+            reason = str(error).strip() or type(error).__name__
             raise UserError(
-                f"AlexNet's published weights cannot be downloaded here ({str(error).strip() or type(error).__name__}); "
+                f"AlexNet's published weights cannot be downloaded here ({reason}); "
                 f"give a local file of them, weights=/path/{enum.url.rsplit('/', 1)[-1]}, or null for random ones"
             ) from error
     else:
