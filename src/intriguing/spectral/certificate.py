@@ -75,10 +75,10 @@ def slope_bounds(chain: FullyConnectedChain, box: tuple[float, float] | None = N
             reaches each unit, a little outwards for the rounding.
     """
     found = []
-    if box is not None:
-        size = chain.weights[0].shape[1]
-        centre = chain.weights[0].new_full((size,), (box[0] + box[1]) / 2)
-        radius = chain.weights[0].new_full((size,), (box[1] - box[0]) / 2)
+    lowest, highest = box or (0.0, 0.0)
+    size = chain.weights[0].shape[1]
+    centre = chain.weights[0].new_full((size,), (lowest + highest) / 2)
+    radius = chain.weights[0].new_full((size,), (highest - lowest) / 2)
     for weight, bias, activation in zip(chain.weights, chain.biases, chain.activations, strict=False):
         lower, upper = weight.new_full((len(weight),), -torch.inf), weight.new_full((len(weight),), torch.inf)
         if box is not None:
@@ -113,9 +113,8 @@ class Certifier:
         chain = fully_connected_chain(model, input_shape)
         if chain.num_units > MOST_UNITS:
             raise ValueError(f"expected at most {MOST_UNITS} hidden units, got {chain.num_units}")
-        chain = FullyConnectedChain(
-            *(tuple(part.cpu() for part in parts) for parts in (chain.weights, chain.biases)), chain.activations
-        )
+        weights, biases = (tuple(part.cpu() for part in parts) for parts in (chain.weights, chain.biases))
+        chain = FullyConnectedChain(weights, biases, chain.activations)
         self._last = chain.weights[-1]
         self._parts: Programme | None = None
         if chain.activations:

@@ -247,7 +247,7 @@ def functional(target: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> nn.M
 
 
 _RESHAPING = ("flatten", "view", "reshape", "permute", "transpose", "contiguous", "squeeze", "unsqueeze", "movedim")
-_FUNCTIONS: dict[Any, type[nn.Module]] = {
+_FUNCTIONS: dict[Any, Any] = {
     **dict.fromkeys((torch.relu, F.relu, "relu", "relu_"), nn.ReLU),
     **dict.fromkeys((torch.sigmoid, F.sigmoid, "sigmoid"), nn.Sigmoid),
     **dict.fromkeys((torch.tanh, F.tanh, "tanh"), nn.Tanh),

@@ -155,6 +155,7 @@ class _Walk:
     def _layer(self, start: int, end: int) -> Layer:
         """The layer between two cuts; a block's bound is that of its last node, seen from its first."""
         bounds = {self._carried[start]: 1.0}
+        name, kind, factor, module = "", "", 1.0, None
         for node in self._carried[start + 1 : end + 1]:
             name, kind, factor, module = self._node(node, bounds)
             bounds[node] = factor
