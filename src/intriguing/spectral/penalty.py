@@ -13,14 +13,14 @@ from intriguing.spectral.operator_norm import padding_sizes
 
 
 class LogProductPenalty(nn.Module):
-    """The logarithm of the product of the norms of a network's Linear and Conv2d layers, differentiable.
+    """log(1 + product of the norms of a network's Linear and Conv2d layers), differentiable.
 
     Each layer keeps its leading singular vector as a buffer and moves it by one step of power iteration at each call in
     training mode, so that it follows the weights at the price of one more image in the batch. (Miyato et al. 2018,
     arXiv 1802.05957, keep such a vector in the same way, to divide by the norm.) The estimate comes from below and is
     the norm once the vector has settled. Of a convolution it is the norm of the map with its own padding, not of the
-    reshaped kernel. The logarithm makes the pull on a layer independent of how large its norm is, and the product, not
-    the layer, decide what is cheapest to give up.
+    reshaped kernel. While the product is large its pull on a layer does not depend on
+    how large that layer's norm is; it fades where the product is below 1, so that a network is not drawn on to 0.
 
     Args:
         model: the network; its layers are read, not registered here.
@@ -54,7 +54,7 @@ class LogProductPenalty(nn.Module):
             norms.append(image.norm())
             if self.training:  # a new tensor: autograd still needs the old one
                 self._buffers[name] = _pulled_back(layer, vector, image.detach())
-        return torch.stack(norms).clamp(min=_TINY).log().sum()
+        return F.softplus(torch.stack(norms).clamp(min=_TINY).log().sum())
 
 
 _TINY = 1e-12
