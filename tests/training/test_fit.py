@@ -15,7 +15,7 @@ from intriguing.errors import UserError
 from intriguing.training import TrainingJob, fit
 
 SMALL = ("data=digits", "model.settings.widths=[8,6]", "trainer.max_epochs=4")
-NETWORKS = ("network=fc100_100_10_p2", "network=ae400_10")
+NETWORKS = ("network=fc100_100_10_p2", "network=ae400_10", "spectral_penalty.value=0.05")
 
 
 class Stop(Exception):

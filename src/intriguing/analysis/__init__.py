@@ -6,7 +6,7 @@ It computes and draws; it writes nothing (see `intriguing.report`). The same inp
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from intriguing.analysis import back_feeding, charts, pictures, units
+from intriguing.analysis import back_feeding, charts, pictures, stability, units
 from intriguing.analysis.cells import display_labels
 from intriguing.analysis.curves import lambda_curves, lambda_table
 from intriguing.analysis.errors import error_table
@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 EXTRA["back_feeding"] = back_feeding.section
 EXTRA["units"] = units.section
+EXTRA["stability"] = stability.section
 
 SECTIONS: tuple[str, ...] = (
     *("table1", "table2", "table3", "table4", "transfer", "lambda"),

@@ -1,4 +1,4 @@
-"""The paper's numbers: "Intriguing properties of neural networks", arXiv 1312.6199, Tables 1 to 4, as printed.
+"""The paper's numbers: "Intriguing properties of neural networks", arXiv 1312.6199, Tables 1 to 5, as printed.
 
 An int means the paper prints no decimals, so `repr` gives back the printed digits. Rows of a transfer table are what
 the examples were made for, columns the networks they were shown to.
@@ -52,6 +52,18 @@ TABLE_1: Final = _rows(
         "AE400-10": (0.57, 1.9, 0.086),
     },
 )
+
+TABLE_5: Final[Mapping[str, float]] = {
+    "conv1 3x11x11x96, stride 4": 2.75,
+    "conv2 96x5x5x256": 10,
+    "conv3 256x3x3x384": 7,
+    "conv4 384x3x3x384": 7.5,
+    "conv5 384x3x3x256": 11,
+    "fc6 9216x4096": 3.12,
+    "fc7 4096x4096": 4,
+    "fc8 4096x1000": 4,
+}
+"""Upper bounds of AlexNet's layers; the sizes ignore its two groups."""
 
 TABLE_2: Final = _rows(
     (*_FULL, DISTORTION),

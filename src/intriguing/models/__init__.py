@@ -1,5 +1,6 @@
 """The networks. A checkpoint names its network, and only a name of this registry is ever built."""
 
+from intriguing.models.alexnet import AlexNet, TorchvisionAlexNet
 from intriguing.models.classifier import Classifier, weights_sha256
 from intriguing.models.convnet import ConvNet
 from intriguing.models.fully_connected import FullyConnected
@@ -7,15 +8,17 @@ from intriguing.models.sparse_autoencoder import SparseAutoencoder
 from intriguing.models.torchvision_model import TorchvisionModel
 
 REGISTRY: dict[str, type[Classifier]] = {
-    cls.name: cls for cls in (FullyConnected, SparseAutoencoder, ConvNet, TorchvisionModel)
+    cls.name: cls for cls in (FullyConnected, SparseAutoencoder, ConvNet, TorchvisionModel, AlexNet, TorchvisionAlexNet)
 }
 
 __all__ = [
     "REGISTRY",
+    "AlexNet",
     "Classifier",
     "ConvNet",
     "FullyConnected",
     "SparseAutoencoder",
+    "TorchvisionAlexNet",
     "TorchvisionModel",
     "weights_sha256",
 ]

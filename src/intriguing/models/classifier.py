@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from intriguing import __version__
+from intriguing.spectral import LogProductPenalty
 
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "sgd")
@@ -50,6 +51,8 @@ class Classifier(lightning.LightningModule):
         optimizer: ``adam`` or ``sgd`` (Nesterov momentum .9).
         learning_rate: the highest rate.
         schedule: ``cosine`` (to 0 over the fit, by step) or ``constant``.
+        spectral_penalty: strength of the penalty on the layers' operator norms, ``strength * log(1 + product of norms)``
+            (section 4.3); 0 is none, and costs nothing.
 
     Raises:
         ValueError: a setting that is out of range.
@@ -70,6 +73,7 @@ class Classifier(lightning.LightningModule):
         optimizer: str = "adam",
         learning_rate: float = 1e-3,
         schedule: str = "cosine",
+        spectral_penalty: float = 0.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -83,6 +87,10 @@ class Classifier(lightning.LightningModule):
             raise ValueError(f"weight_decay.normaliser must be 'units' or a number above 0, got {normaliser!r}")
         if not all(math.isfinite(value) and value >= 0 for value in weight_decay):
             raise ValueError(f"weight_decay.value must hold finite numbers of at least 0, got {list(weight_decay)}")
+        if not (math.isfinite(spectral_penalty) and spectral_penalty >= 0):
+            raise ValueError(f"spectral_penalty must be a finite number of at least 0, got {spectral_penalty}")
+        self.spectral_penalty = float(spectral_penalty)
+        self.log_product: LogProductPenalty | None = None
         self.label, self.input_shape, self.num_classes = label, tuple(input_shape), num_classes
         self.weight_decay, self.normaliser = [float(value) for value in weight_decay], normaliser
         self.optimizer, self.learning_rate, self.schedule = optimizer, learning_rate, schedule
@@ -111,12 +119,19 @@ class Classifier(lightning.LightningModule):
         """The weight decay term of the objective, a scalar (section 4: lambda * sum(w^2) / k)."""
         return sum((c * w.square().sum() for w, c in self.decayed_weights()), torch.zeros((), device=self.device))
 
+    def penalise_norms(self) -> None:
+        """Make the spectral penalty's state, if there is one; a subclass calls this once its network is there."""
+        if self.spectral_penalty:
+            self.log_product = LogProductPenalty(self.network, self.input_shape)
+
     def _step(self, batch: list[Tensor], stage: str) -> Tensor:
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         if stage == "train":
             self._count(loss, logits, labels)
+            if self.log_product is not None:
+                loss = loss + self.spectral_penalty * self.log_product()
         else:
             metric = self.val_accuracy if stage == "val" else self.test_accuracy
             metric.update(logits, labels)

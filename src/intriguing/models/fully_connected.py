@@ -55,6 +55,7 @@ class FullyConnected(Classifier):
             if isinstance(layer, nn.Linear):  # sigmoids start in their linear range
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
+        self.penalise_norms()
         self.decayed_weights()  # a wrong number of lambdas is said now, not at the first step
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

@@ -65,6 +65,7 @@ class SparseAutoencoder(Classifier):
             assert isinstance(layer, nn.Linear)
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
+        self.penalise_norms()
         self.pretraining = True
         self.decayed_weights()
 

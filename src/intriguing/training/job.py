@@ -88,11 +88,12 @@ class TrainingJob:
         choice("model.name", model["name"], sorted(REGISTRY))
         decay = _weight_decay(config["weight_decay"]["value"], model["weight_decay"])
         normaliser = _normaliser(config["weight_decay"]["normaliser"], model["normaliser"])
+        penalty = number("spectral_penalty.value", config["spectral_penalty"]["value"], 0)
         trainer = _trainer(config)
         batch_size = model["batch_size"] if data["batch_size"] is None else data["batch_size"]
         own = _rated(dict(model["settings"]), config)
         settings = {**own, "weight_decay": decay, "normaliser": normaliser}
-        settings["label"] = _label(model, decay, split["name"])
+        settings["label"] = _label(model, decay, split["name"], penalty)
         identity = {
             "data": {
                 "name": data["name"],
@@ -110,6 +111,9 @@ class TrainingJob:
             "seed": whole("seed", config["seed"], 0),
             "debug": config["debug"]["mode"],
         }
+        if penalty:  # a network without it is what it was before there was one
+            settings["spectral_penalty"] = penalty
+            identity["spectral_penalty"] = {"value": penalty}
         return cls(
             runs=str(config["runs"]),
             name=str(config["name"]) if config["name"] else _name(identity, model, extras),
@@ -190,8 +194,9 @@ def _is_paper(decay: list[float], model: dict[str, Any]) -> bool:
     return not model["spell_lambda"] and decay == [float(value) for value in model["weight_decay"]]
 
 
-def _label(model: dict[str, Any], decay: list[float], split: str) -> str:
+def _label(model: dict[str, Any], decay: list[float], split: str, penalty: float) -> str:
     shown = "" if _is_paper(decay, model) else f"({','.join(_lambdas(decay))})"
+    shown += f" penalty {short_number(penalty)}" if penalty else ""
     return f"{model['label']}{shown}" + ("'" if split == "p2" else "")
 
 
@@ -202,4 +207,5 @@ def _name(identity: dict[str, Any], model: dict[str, Any], extras: Sequence[str]
     parts += [] if data == "mnist" else [Path(folder).name if folder else data]
     parts.append(str(model["label"]).lower().replace("-", "_"))
     parts += [] if _is_paper(decay, model) else ["wd" + "-".join(_lambdas(decay))]
+    parts += [f"sp{short_number(identity['spectral_penalty']['value'])}"] if "spectral_penalty" in identity else []
     return slug("_".join([*parts, identity["split"]["name"], f"seed{identity['seed']}", *extras]))

@@ -1,0 +1,406 @@
+"""Section "stability": the paper's spectral analysis (section 4.3) with its misprints shown, and what is beyond it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from intriguing.analysis import paper, stability_charts
+from intriguing.analysis.cells import WILSON, distortion_cell, error_cell
+from intriguing.analysis.inputs import CraftedSet, Network
+from intriguing.analysis.sections import Made, Material
+from intriguing.metrics import Interval, equal_norm_gaussian
+from intriguing.models import AlexNet, Classifier, TorchvisionAlexNet
+from intriguing.models.alexnet import PUBLISHED
+from intriguing.results import Cell, SeedCount, Table
+from intriguing.spectral import (
+    Certifier,
+    certified_radii,
+    jacobian_norms,
+    layer_outputs,
+    lipschitz_bounds,
+    operator_norm,
+)
+from intriguing.spectral.lipschitz import trace
+
+INITIALISED, NONE = "initialised", "none"
+PRINTED, FORMULA, CORRECTED = "as printed", "printed formula", "corrected"
+TEST, PRODUCT, CERTIFIED, JACOBIAN = "test error", "product of bounds", "certified constant", "largest Jacobian"
+DISTANCE, RADIUS, SHARE = "distance found", "certified radius", "share certified"
+RANGE = "bounds: mean and range over seeds"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one network.
+
+    Attributes:
+        network: the network.
+        product, constant, jacobian: upper bound, sharper certified upper bound (the product where the network is not
+            fully connected), lower bound of its Lipschitz constant.
+        distances, radii: (N,) L2 norms, found by an attack and certified, of the images the attack fooled.
+        layers: names of the layers.
+        adversarial, random: (layers,) mean amplification of adversarial perturbations and of random ones of equal norm.
+        bounds: (layers,) running products of the bounds.
+        sharper: whether `constant` is more than the product.
+        runs: of the network and of the set.
+    """
+
+    network: Network
+    product: float
+    constant: float
+    jacobian: float
+    distances: Tensor
+    radii: Tensor
+    layers: tuple[str, ...]
+    adversarial: tuple[float, ...]
+    random: tuple[float, ...]
+    bounds: tuple[float, ...]
+    sharper: bool
+    runs: tuple[str, ...]
+
+    @property
+    def strength(self) -> float:
+        """Of the penalty that it was trained with."""
+        return strength(self.network)
+
+    @property
+    def family(self) -> str:
+        """Its label without the penalty's strength."""
+        return self.network.label.split(" penalty ")[0]
+
+
+def strength(network: Network) -> float:
+    """The strength of the spectral penalty that a network was trained with."""
+    return float(network.config.get("spectral_penalty", {}).get("value", 0.0))
+
+
+def section(material: Material) -> Made:
+    """Table 5 three times over, bounds and certificates of every network, amplification by layer, the penalty's curve.
+
+    Settings:
+        alexnet: which network Table 5 is made from: ``initialised`` (Krizhevsky's, random weights; the default),
+            ``published`` (torchvision's, downloaded), a file of torchvision's weights, or ``none`` for no Table 5.
+        limit: images of each set, and of the data, that are looked at (256).
+        radius: L2 norm at which the share of certified images is counted (0.25).
+        pairs: certify by a constant for each pair of classes instead of one for all (true).
+    """
+    which = str(material.setting("alexnet", INITIALISED))
+    tables = [] if which == NONE else [table_5(*alexnet(which, seed=material.seed))]
+    networks = list(material.networks)
+    measured = []
+    for done, network in enumerate(networks, start=1):
+        measured.append(_measure(material, network))
+        if material.progress:
+            material.progress("stability", done, len(networks))
+    if not measured:
+        return Made(tables=tuple(tables), summary=tuple(_table_5_words(tables)))
+    radius = float(material.setting("radius", 0.25))
+    groups = _groups(measured)
+    tables += [_layer_table(material, groups), _bound_table(groups, radius)]
+    figures = [
+        stability_charts.amplification_figure([group[0] for group in groups.values()]),
+        stability_charts.certificate_figure([group[0] for group in groups.values()]),
+        stability_charts.penalty_figure(list(groups.values()), radius),
+    ]
+    return Made(
+        tables=tuple(tables),
+        figures=tuple(figure for figure in figures if figure is not None),
+        summary=(*_table_5_words(tables), *_words(measured, groups)),
+    )
+
+
+# -- Table 5 --------------------------------------------------------------------------------------------------------
+
+
+def alexnet(which: str, *, seed: int) -> tuple[Classifier, str]:
+    """The network of Table 5 and what the page says of it.
+
+    Raises:
+        UserError: weights that can neither be downloaded nor found.
+    """
+    common: dict[str, Any] = {"label": "AlexNet", "input_shape": [3, 224, 224], "num_classes": 1000}
+    common["weight_decay"] = [0.0] * 8
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if which == INITIALISED:
+            words = "Krizhevsky's AlexNet with the random weights it starts from (Gaussian, stddev .01), not trained"
+            return AlexNet(**common).eval(), words
+        words = "torchvision's AlexNet with its published weights" if which == PUBLISHED else "torchvision's AlexNet"
+        return TorchvisionAlexNet(weights=which, **common).eval(), words
+
+
+def table_5(network: Classifier, words: str) -> Table:
+    """Table 5: the paper's numbers, its formula as printed, and the corrected bounds, with the products."""
+    traced, names = trace(network, network.input_shape), list(paper.TABLE_5)
+    shapes = dict(traced.calls)
+    bounds = [layer for layer in traced.layers if layer.bound != 1 or isinstance(layer.module, nn.Linear | nn.Conv2d)]
+    rows: list[str] = []
+    cells: dict[tuple[str, str], Cell] = {}
+    formula: list[float] = []
+    weighted: list[float] = []
+    for layer in bounds:
+        if not isinstance(layer.module, nn.Linear | nn.Conv2d):
+            continue
+        row = names[len(rows)]
+        rows.append(row)
+        weighted.append(layer.bound)
+        formula.append(_printed_formula(layer.module, shapes[layer.module], layer.bound))
+        for column, value in ((PRINTED, paper.TABLE_5[row]), (FORMULA, formula[-1]), (CORRECTED, layer.bound)):
+            cells[row, column] = _bound(value)
+    product, whole = "product of these layers", "product with pools and normalisation"
+    cells[product, PRINTED] = _bound(math.prod(paper.TABLE_5.values()))
+    cells[product, FORMULA] = _bound(math.prod(formula))
+    cells[product, CORRECTED] = _bound(math.prod(weighted))
+    pools = math.prod(layer.bound for layer in bounds if layer.kind == "MaxPool2d")
+    cells[whole, PRINTED] = _bound(math.prod(paper.TABLE_5.values()) * pools)
+    cells[whole, FORMULA] = _bound(math.prod(formula) * pools)
+    cells[whole, CORRECTED] = _bound(math.prod(layer.bound for layer in bounds))
+    return Table(
+        key="table5",
+        title="Table 5 · Upper bounds of AlexNet's layers",
+        caption=f"Bounds of the operator norm of each layer. The last two columns are of {words}; the first is of "
+        "the paper's own trained network, so the columns show what the misprints do, not an agreement.",
+        row_header="layer",
+        rows=(*rows, product, whole),
+        columns=(PRINTED, FORMULA, CORRECTED),
+        cells=cells,
+        sample="224x224 images",
+        method="operator norms by Fourier blocks; float64",
+        source="Table 5; its caption prints neither product",
+        notes=(
+            "The printed formula has the factor s^-2 for a convolution of stride s and circular padding; s^-1 is "
+            "right, so it understates the first layer by 4.",
+            "Corrected: the factor s^-1, and the layer's own zero padding, bounded by the circular norm on the torus "
+            "that is large enough to hold it.",
+            f"Overlapping 3x3 pools of stride 2 are no contractions, each doubles at most: a factor of {pools:g}. The "
+            "last row's third column has the response norms (or the input's normalisation) in it as well.",
+        ),
+    )
+
+
+def _printed_formula(layer: nn.Module, shape: tuple[int, ...], bound: float) -> float:
+    """The paper's formula: for a convolution the circular norm with s^-2 in the place of s^-1; else the bound."""
+    if isinstance(layer, nn.Conv2d):
+        return operator_norm(layer, shape) / math.sqrt(math.prod(layer.stride))
+    return bound
+
+
+def _table_5_words(tables: Sequence[Table]) -> list[str]:
+    table = next((one for one in tables if one.key == "table5"), None)
+    if table is None:
+        return []
+    first = table.rows[0]
+    ratio = table.cells[first, CORRECTED].value / table.cells[first, FORMULA].value
+    return [f"Table 5: the printed formula understates the bound of AlexNet's first convolution by {ratio:.2f}."]
+
+
+# -- every network --------------------------------------------------------------------------------------------------
+
+
+def _measure(material: Material, network: Network) -> Measured:
+    limit = int(material.setting("limit", 256))
+    images = material.images(network, "test")[0][:limit]
+    shape = tuple(images.shape[1:])
+    layers = lipschitz_bounds(network.module, shape)
+    product = math.prod(layer.bound for layer in layers)
+    certifier = _certifier(network.module, shape)
+    constant = product if certifier is None else min(product, certifier.constant())
+    chosen = _set_of(material, network)
+    distances, radii, adversarial, random = torch.zeros(0), torch.zeros(0), (), ()
+    if chosen is not None:
+        examples = chosen.load()
+        keep = examples.success.bool().nonzero().flatten()[:limit]
+        inputs, adv_inputs, labels = examples.inputs[keep], examples.adv_inputs[keep], examples.labels[keep]
+        distances = (adv_inputs - inputs).double().flatten(1).norm(dim=1)
+        with torch.no_grad():
+            logits = network.module(inputs)
+        if certifier is not None and bool(material.setting("pairs", True)):
+            radii = torch.maximum(certifier.radii(logits, labels), certified_radii(logits, labels, constant))
+        else:
+            radii = certified_radii(logits, labels, constant)
+        moved = distances > 0
+        noise = equal_norm_gaussian(
+            inputs[moved],
+            (distances[moved] / math.sqrt(inputs[0].numel())).float(),
+            generator=torch.Generator().manual_seed(material.seed),
+        )
+        adversarial = _amplification(network.module, inputs[moved], adv_inputs[moved])
+        random = _amplification(network.module, inputs[moved], noise)
+    running = [math.prod(layer.bound for layer in layers[: k + 1]) for k in range(len(layers))]
+    return Measured(
+        network=network,
+        product=product,
+        constant=constant,
+        jacobian=float(jacobian_norms(network.module, images).max()),
+        distances=distances,
+        radii=radii,
+        layers=tuple(layer.kind for layer in layers),
+        adversarial=adversarial,
+        random=random,
+        bounds=tuple(running),
+        sharper=certifier is not None,
+        runs=(network.name, *(() if chosen is None else (chosen.name,))),
+    )
+
+
+def _certifier(module: nn.Module, shape: tuple[int, ...]) -> Certifier | None:
+    """None for a network that is not fully connected, or too large: its product bound has to do."""
+    try:
+        return Certifier(module, shape)
+    except ValueError:
+        return None
+
+
+def _set_of(material: Material, network: Network) -> CraftedSet | None:
+    """The set made for a network that comes nearest on average, unamplified."""
+    found = [
+        (float(one.distortion.mean()), crafted)
+        for one, crafted in zip(material.measured, material.sets, strict=True)
+        if one.source == network.name and one.amplify is None and one.num_success
+    ]
+    return min(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _amplification(module: nn.Module, inputs: Tensor, moved: Tensor) -> tuple[float, ...]:
+    """Mean over images of |phi_k(x + r) - phi_k(x)| / |r|, layer by layer."""
+    size = (moved - inputs).flatten(1).norm(dim=1)
+    pairs = zip(layer_outputs(module, inputs), layer_outputs(module, moved), strict=True)
+    return tuple(float(((b - a).flatten(1).norm(dim=1) / size).mean()) for a, b in pairs)
+
+
+def _groups(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
+    """Networks that are seeds of one another, by label (and split, where several share a label)."""
+    splits: dict[str, set[str]] = {}
+    for one in measured:
+        splits.setdefault(one.network.label, set()).add(one.network.split)
+    groups: dict[str, list[Measured]] = {}
+    for one in sorted(measured, key=lambda m: (m.family, m.strength, m.network.seed)):
+        label, split = one.network.label, one.network.split
+        groups.setdefault(label if len(splits[label]) == 1 else f"{label} {split}", []).append(one)
+    return groups
+
+
+def _layer_table(material: Material, groups: dict[str, list[Measured]]) -> Table:
+    rows: list[str] = []
+    cells: dict[tuple[str, str], Cell] = {}
+    for label, members in groups.items():
+        module = members[0].network.module
+        shape = tuple(material.images(members[0].network, "test")[0].shape[1:])
+        traced, number = trace(module, shape), 0
+        shapes = dict(traced.calls)
+        for layer in traced.layers:
+            if layer.bound == 1 and not isinstance(layer.module, nn.Linear | nn.Conv2d):
+                continue
+            number += 1
+            row = f"{label}: {number} {layer.kind}"
+            rows.append(row)
+            cells[row, CORRECTED] = _bound(layer.bound)
+            if isinstance(layer.module, nn.Linear | nn.Conv2d):
+                cells[row, FORMULA] = _bound(_printed_formula(layer.module, shapes[layer.module], layer.bound))
+    return Table(
+        key="stability_layers",
+        title="Table 5 for these networks",
+        caption="Upper bounds of the Lipschitz constants of the layers, in order; layers of bound 1 are left out. Of "
+        "several seeds the lowest.",
+        row_header="layer",
+        rows=tuple(rows),
+        columns=(FORMULA, CORRECTED),
+        cells=cells,
+        sample="one network a label",
+        method="operator norms by singular values and Fourier blocks, 1/4 for a sigmoid; float64",
+        runs=tuple(members[0].network.name for members in groups.values()),
+    )
+
+
+def _bound_table(groups: dict[str, list[Measured]], radius: float) -> Table:
+    cells: dict[tuple[str, str], Cell | None] = {}
+    for label, members in groups.items():
+        errors = [(m.network.seed, m.network.errors["test"]) for m in members if "test" in m.network.errors]
+        counts = [SeedCount(seed, int(k), int(n)) for seed, (k, n) in errors]
+        cells[label, TEST] = error_cell(counts, ("stability", label, TEST))
+        cells[label, PRODUCT] = _pooled(members, lambda m: m.product)
+        if all(m.sharper for m in members):
+            cells[label, CERTIFIED] = _pooled(members, lambda m: m.constant)
+        cells[label, JACOBIAN] = _pooled(members, lambda m: m.jacobian)
+        found = [m for m in members if len(m.distances)]
+        if found:
+            place = ("stability", label, DISTANCE)
+            cells[label, DISTANCE] = _mean(found, lambda m: m.distances)
+            cells[label, RADIUS] = _mean(found, lambda m: m.radii)
+            shares = [SeedCount(m.network.seed, int((m.radii >= radius).sum()), len(m.radii)) for m in found]
+            cells[label, SHARE] = error_cell(shares, place)
+    return Table(
+        key="stability",
+        title="Between the bound and the truth",
+        caption="The network's Lipschitz constant lies between the largest Jacobian norm met on test images and the "
+        "certified constant, which lies below the product of the layers' bounds. No perturbation of an L2 norm below "
+        f"an image's certified radius changes its answer; the last column counts images certified at {radius:g}. "
+        "Distances are L2 norms (28 times the distortion on MNIST).",
+        row_header="network",
+        rows=tuple(groups),
+        columns=(TEST, PRODUCT, CERTIFIED, JACOBIAN, DISTANCE, RADIUS, SHARE),
+        cells={place: cell for place, cell in cells.items() if cell is not None},
+        sample=f"up to {max((len(m.radii) for ms in groups.values() for m in ms), default=0)} images a network",
+        method=f"shares: {WILSON}; {RANGE}; distances and radii: mean and 1.96 standard errors",
+        notes=(
+            "Certified constant: LipSDP with one multiplier a unit (Fazlyab et al. 2019), slopes bounded over images "
+            "in [0, 1]; empty where a network is not fully connected. Radii are by a constant for each pair of classes "
+            "there, by the product of the bounds elsewhere.",
+            "Shares are in percent.",
+        ),
+        runs=tuple(dict.fromkeys(run for members in groups.values() for m in members for run in m.runs)),
+    )
+
+
+def _words(measured: Sequence[Measured], groups: dict[str, list[Measured]]) -> list[str]:
+    sentences = []
+    pairs = [(m.radii, m.distances) for m in measured if len(m.radii)]
+    if pairs:
+        images = sum(len(radii) for radii, _ in pairs)
+        broken = sum(int((radii > distances).sum()) for radii, distances in pairs)
+        sentences.append(
+            f"Certificates: {broken} of {images:,} certified radii exceed the adversarial distance that was found."
+        )
+    for family in dict.fromkeys(m.family for m in measured):
+        own = [members for members in groups.values() if members[0].family == family and members[0].sharper]
+        plain = [members for members in own if members[0].strength == 0]
+        for members in own if plain else []:
+            if members[0].strength:
+                fall = _average(plain[0], lambda m: m.constant) / _average(members, lambda m: m.constant)
+                errors = [_error(plain[0]), _error(members)]
+                sentences.append(
+                    f"{family} with a penalty of {members[0].strength:g}: the certified constant falls {fall:.1f} "
+                    f"times, the test error is {errors[1]:.2f} % (without {errors[0]:.2f} %)."
+                )
+    return sentences
+
+
+def _error(members: Sequence[Measured]) -> float:
+    counts = [m.network.errors.get("test", (0, 1)) for m in members]
+    return 100 * sum(k for k, _ in counts) / sum(n for _, n in counts)
+
+
+def _average(members: Sequence[Measured], value: Callable[[Measured], float]) -> float:
+    return sum(map(value, members)) / len(members)
+
+
+def _bound(value: float) -> Cell:
+    return Cell(quantity="bound", value=value, interval=None, n=1)
+
+
+def _pooled(members: Sequence[Measured], value: Callable[[Measured], float]) -> Cell:
+    values = [value(m) for m in members]
+    interval = Interval(min(values), max(values)) if len(values) > 1 else None
+    return Cell(quantity="bound", value=sum(values) / len(values), interval=interval, n=len(values))
+
+
+def _mean(members: Sequence[Measured], value: Callable[[Measured], Tensor]) -> Cell | None:
+    """A mean over images and seeds, as `distortion_cell` makes it, of another unit."""
+    cell = distortion_cell([value(m) for m in members], ("stability", "", ""))
+    return None if cell is None else Cell(quantity="L2 norm", value=cell.value, interval=cell.interval, n=cell.n)

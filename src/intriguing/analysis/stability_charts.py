@@ -1,0 +1,141 @@
+"""The figures of section "stability": amplification by layer, certificates against attacks, the penalty's curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from intriguing.analysis.drawing import BLUE, FAINT, GREY, INK, ORANGE, canvas, png, style, svg
+from intriguing.results import Figure
+
+if TYPE_CHECKING:
+    from intriguing.analysis.stability import Measured
+
+MOST_PANELS = 6
+
+
+def amplification_figure(measured: Sequence[Measured]) -> Figure | None:
+    """How much of a perturbation is left after each layer, adversarial and random, beside the bound."""
+    shown = _spread([m for m in measured if m.adversarial and len(m.layers) > 1])
+    if not shown:
+        return None
+    with style():
+        figure = canvas(3.1 * min(3, len(shown)), 3.3 * -(-len(shown) // 3))
+        panels = figure.subplots(-(-len(shown) // 3), min(3, len(shown)), squeeze=False).flat
+        for axes, one in zip(panels, shown, strict=False):
+            at = np.arange(1, len(one.layers) + 1)
+            axes.plot(at, one.bounds, "--", color=GREY, label="product of the bounds")
+            axes.plot(at, one.adversarial, "o-", color=ORANGE, label="adversarial")
+            axes.plot(at, one.random, "s-", color=BLUE, markerfacecolor="white", label="random, equal norm")
+            axes.set(yscale="log", title=one.network.label, xlabel="after layer")
+            axes.set_xticks(at, one.layers, rotation=60, ha="right", fontsize=8)
+            axes.grid(axis="y")
+        for axes in list(panels)[len(shown) :]:
+            axes.set_visible(False)
+        first = figure.axes[0]
+        first.set_ylabel("|φₖ(x + r) − φₖ(x)| / |r|")
+        figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        drawn, markup = png(figure), svg(figure)
+    return Figure(
+        key="amplification",
+        title="Amplification, layer by layer",
+        caption="Mean over images of how much a perturbation of the image has grown after each layer: adversarial "
+        "ones, random ones of the same norm, and the product of the bounds up to there, which no perturbation exceeds.",
+        alt="Line charts of the amplification of adversarial and random perturbations by layer, one for each network.",
+        png=drawn,
+        svg=markup,
+        runs=tuple(run for m in shown for run in m.runs),
+    )
+
+
+def certificate_figure(measured: Sequence[Measured]) -> Figure | None:
+    """Certified radius against the distance that an attack found, image by image."""
+    shown = _spread([m for m in measured if len(m.distances)])
+    if not shown:
+        return None
+    with style():
+        figure = canvas(3.1 * min(3, len(shown)), 3.3 * -(-len(shown) // 3))
+        panels = figure.subplots(-(-len(shown) // 3), min(3, len(shown)), squeeze=False).flat
+        for axes, one in zip(panels, shown, strict=False):
+            distances, radii = one.distances.numpy(), one.radii.numpy()
+            highest = float(max(distances.max(), 1e-6)) * 1.05
+            axes.plot([0, highest], [0, highest], color=INK, linewidth=1)
+            axes.plot(distances, radii, ".", color=BLUE, alpha=0.5, markersize=4)
+            certain = float(radii.sum() / max(distances.sum(), 1e-12))
+            axes.set(xlim=(0, highest), ylim=(0, highest), aspect="equal", title=one.network.label)
+            axes.set(xlabel="distance found (L2)", ylabel="certified radius (L2)")
+            axes.text(0.04, 0.95, f"{100 * certain:.0f} % of the\ndistance", transform=axes.transAxes, va="top")
+        for axes in list(panels)[len(shown) :]:
+            axes.set_visible(False)
+        drawn, markup = png(figure), svg(figure)
+    return Figure(
+        key="certificates",
+        title="Certified radius against found distance",
+        caption="Each point is an image: how near an adversarial example was found (across), and up to where it is "
+        "proved that there is none (up). No point may lie above the diagonal. The text compares the sums.",
+        alt="Scatter plots of certified radius against found adversarial distance, one for each network.",
+        png=drawn,
+        svg=markup,
+        runs=tuple(run for m in shown for run in m.runs),
+    )
+
+
+def penalty_figure(groups: Sequence[Sequence[Measured]], radius: float) -> Figure | None:
+    """Bound, test error, distance and certified share along the penalty's strength; None without a sweep."""
+    families: dict[str, list[Sequence[Measured]]] = {}
+    for members in groups:
+        families.setdefault(members[0].family, []).append(members)
+    sweeps = {name: sorted(g, key=lambda ms: ms[0].strength) for name, g in families.items()}
+    sweeps = {name: g for name, g in sweeps.items() if len({ms[0].strength for ms in g}) > 1}
+    if not sweeps:
+        return None
+    panels: list[tuple[str, Callable[[Measured], float]]] = [
+        ("certified Lipschitz constant", lambda m: m.constant),
+        ("test error, %", lambda m: 100 * m.network.errors["test"][0] / m.network.errors["test"][1]),
+        ("mean distance found (L2)", lambda m: float(m.distances.mean()) if len(m.distances) else np.nan),
+        (f"certified at {radius:g}, %", lambda m: 100 * float((m.radii >= radius).double().mean())),
+    ]
+    with style():
+        figure = canvas(10.4, 3.2)
+        for axes, (label, value) in zip(figure.subplots(1, 4), panels, strict=True):
+            for colour, (name, sweep) in zip((BLUE, ORANGE, GREY), sweeps.items(), strict=False):
+                _sweep(axes, sweep, value, colour, name)
+            axes.set(xlabel="strength of the penalty", ylabel=label)
+            axes.set_ylim(bottom=0)
+            axes.grid(axis="y", color=FAINT)
+        if len(sweeps) > 1:
+            figure.axes[0].legend()
+        drawn, markup = png(figure), svg(figure)
+    return Figure(
+        key="penalty",
+        title="The penalty on the bounds",
+        caption="What the penalty log(1 + product of the layers' norms) does, by its strength: mean and range over seeds.",
+        alt="Line charts of the certified constant, the test error, the adversarial distance and the certified share.",
+        png=drawn,
+        svg=markup,
+        runs=tuple(dict.fromkeys(run for g in sweeps.values() for ms in g for m in ms for run in m.runs)),
+    )
+
+
+def _sweep(
+    axes: Axes, sweep: Sequence[Sequence[Measured]], value: Callable[[Measured], float], colour: str, name: str
+) -> None:
+    strengths = [members[0].strength for members in sweep]
+    values = [np.array([value(m) for m in members]) for members in sweep]
+    means = np.array([v.mean() for v in values])
+    reach = np.array([[m - v.min(), v.max() - m] for m, v in zip(means, values, strict=True)]).T
+    axes.errorbar(strengths, means, yerr=reach, color=colour, marker="o", capsize=2, label=name)
+    positive = [s for s in strengths if s > 0]
+    axes.set_xscale("symlog", linthresh=min(positive))
+    axes.set_xticks(strengths, [f"{s:g}" for s in strengths])
+    axes.minorticks_off()
+
+
+def _spread(measured: Sequence[Measured]) -> list[Measured]:
+    """At most `MOST_PANELS` of them, evenly chosen."""
+    if len(measured) <= MOST_PANELS:
+        return list(measured)
+    return [measured[round(i * (len(measured) - 1) / (MOST_PANELS - 1))] for i in range(MOST_PANELS)]

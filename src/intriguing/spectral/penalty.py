@@ -1,0 +1,88 @@
+"""The penalty that the paper suggests (section 4.3): on the upper bounds of the layers, while a network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from intriguing.spectral.lipschitz import trace
+from intriguing.spectral.operator_norm import padding_sizes
+
+
+class LogProductPenalty(nn.Module):
+    """log(1 + product of the norms of a network's Linear and Conv2d layers), differentiable.
+
+    Each layer keeps its leading singular vector as a buffer and moves it by one step of power iteration at each call in
+    training mode, so that it follows the weights at the price of one more image in the batch. (Miyato et al. 2018,
+    arXiv 1802.05957, keep such a vector in the same way, to divide by the norm.) The estimate comes from below and is
+    the norm once the vector has settled. Of a convolution it is the norm of the map with its own padding, not of the
+    reshaped kernel. While the product is large its pull on a layer does not depend on
+    how large that layer's norm is; it fades where the product is below 1, so that a network is not drawn on to 0.
+
+    Args:
+        model: the network; its layers are read, not registered here.
+        input_shape: shape of one input, without the batch.
+
+    Raises:
+        ValueError: see `lipschitz_bounds`; or a network without such layers.
+    """
+
+    def __init__(self, model: nn.Module, input_shape: Sequence[int]) -> None:
+        super().__init__()
+        found: list[nn.Module] = []
+        generator = torch.Generator().manual_seed(0)
+        for module, shape in trace(model, input_shape, bounds=False).calls:
+            if not isinstance(module, nn.Linear | nn.Conv2d):
+                continue
+            start = torch.randn(1, *shape, generator=generator)
+            self.register_buffer(f"vector_{len(found)}", start / start.norm())
+            found.append(module)
+        if not found:
+            raise ValueError("expected a network with Linear or Conv2d layers to penalise")
+        self._layers = tuple(found)  # nn.Module does not register what is in a tuple
+
+    def forward(self) -> Tensor:
+        """A scalar; its gradient goes to the weights."""
+        norms = []
+        for index, layer in enumerate(self._layers):
+            name = f"vector_{index}"
+            vector: Tensor = getattr(self, name)
+            image = _apply(layer, vector)
+            norms.append(image.norm())
+            if self.training:  # a new tensor: autograd still needs the old one
+                self._buffers[name] = _pulled_back(layer, vector, image.detach())
+        return F.softplus(torch.stack(norms).clamp(min=_TINY).log().sum())
+
+
+_TINY = 1e-12
+
+
+def _pulled_back(layer: nn.Module, vector: Tensor, image: Tensor) -> Tensor:
+    """The image through the layer's transpose, of length 1: a step of power iteration."""
+    if isinstance(layer, nn.Linear):
+        moved = image @ layer.weight.detach()
+    else:
+        with torch.enable_grad():
+            x = vector.clone().requires_grad_()
+            (moved,) = torch.autograd.grad(_apply(layer, x), x, image)
+    return moved / moved.norm().clamp(min=_TINY)
+
+
+def _apply(layer: nn.Module, vector: Tensor) -> Tensor:
+    """The layer without its bias."""
+    if isinstance(layer, nn.Conv2d):
+        return convolve(layer, vector)
+    assert isinstance(layer, nn.Linear)
+    return F.linear(vector, layer.weight)
+
+
+def convolve(layer: nn.Conv2d, images: Tensor) -> Tensor:
+    """A convolution with its own padding, without its bias."""
+    settings = (layer.stride, 0, layer.dilation, layer.groups)
+    if layer.padding_mode == "zeros":
+        return F.conv2d(images, layer.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    (top, bottom), (left, right) = padding_sizes(layer)
+    return F.conv2d(F.pad(images, (left, right, top, bottom), mode=layer.padding_mode), layer.weight, None, *settings)

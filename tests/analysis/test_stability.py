@@ -1,0 +1,113 @@
+"""The stability section on networks with planted constants, and Table 5 with the misprint's factor."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from intriguing.analysis import CraftedSet, Network, analyze
+from intriguing.analysis import stability as section
+from intriguing.attacks import nearest
+from intriguing.models import AlexNet
+
+IMAGES = torch.rand(40, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+
+
+def network(label: str, *, seed: int = 0, strength: float = 0.0, scale: float = 1.0) -> Network:
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.Sigmoid(), nn.Linear(8, 4)).eval()
+    with torch.no_grad():
+        module[3].weight.mul_(scale)
+        module[3].bias.sub_(module(IMAGES).mean(0))
+    penalty = {"spectral_penalty": {"value": strength}} if strength else {}
+    return Network(
+        label=label,
+        name=f"{label}_seed{seed}".replace(" ", "_"),
+        module=module,
+        errors={"test": (3, 100)},
+        config={"seed": seed, "data": {"name": "digits"}, "split": {"name": "full"}, **penalty},
+    )
+
+
+def crafted(source: Network) -> CraftedSet:
+    labels = source.module(IMAGES).argmax(1)
+    found = nearest(source.module, IMAGES, labels)
+    metadata = {
+        "source": {"name": source.name, "label": source.label, "split": "full", "seed": source.seed},
+        "data": {"name": "digits", "subset": "test"},
+        "attack": {"name": "nearest", "targets": "closest"},
+        "amplify": None,
+    }
+    value = SimpleNamespace(
+        inputs=IMAGES,
+        adv_inputs=found.adv_inputs,
+        labels=labels,
+        targets=torch.full_like(labels, -1),
+        success=found.success,
+        distortion=found.distortion,
+        metadata=metadata,
+    )
+    return CraftedSet(name=f"nearest_{source.name}", load=lambda: value)
+
+
+def images(network: Network, subset: str) -> tuple[torch.Tensor, torch.Tensor]:
+    return IMAGES, torch.zeros(len(IMAGES), dtype=torch.long)
+
+
+@pytest.fixture(scope="module")
+def result():
+    networks = [network("A", seed=s, scale=4.0) for s in (0, 1)]
+    networks += [network("A penalty 0.1", seed=s, strength=0.1) for s in (0, 1)]
+    settings = {"stability": {"alexnet": "none", "radius": 0.2}}
+    sets = [crafted(one) for one in networks]
+    return analyze(networks, sets, title="t", sections=("stability",), settings=settings, images=images)
+
+
+def test_bounds_enclose_and_seeds_are_pooled(result) -> None:
+    table = result.table("stability")
+    assert table.rows == ("A", "A penalty 0.1")
+    for row in table.rows:
+        low, middle, high = (table.cells[row, c].value for c in (section.JACOBIAN, section.CERTIFIED, section.PRODUCT))
+        assert low <= middle <= high
+        assert table.cells[row, section.PRODUCT].interval.low < table.cells[row, section.PRODUCT].interval.high
+        assert table.cells[row, section.RADIUS].value <= table.cells[row, section.DISTANCE].value
+        assert table.cells[row, section.TEST].k == 6
+    # the same weights but for the last layer, four times smaller
+    ratio = table.cells["A", section.PRODUCT].value / table.cells["A penalty 0.1", section.PRODUCT].value
+    assert ratio == pytest.approx(4, rel=1e-5)
+
+
+def test_no_certificate_is_broken_and_the_fall_is_said(result) -> None:
+    assert any("0 of" in line and "exceed the adversarial distance" in line for line in result.summary)
+    assert any("A with a penalty of 0.1" in line and "4.0 times" in line for line in result.summary)
+    assert {figure.key for figure in result.figures} == {"amplification", "certificates", "penalty"}
+
+
+def test_layers_are_listed_with_their_bounds(result) -> None:
+    table = result.table("stability_layers")
+    assert [row.split(" ", 2)[-1] for row in table.rows if row.startswith("A:")] == ["Linear", "Sigmoid", "Linear"]
+    assert table.cells["A: 2 Sigmoid", section.CORRECTED].value == 0.25
+
+
+def test_a_network_that_is_not_fully_connected_has_the_product_alone() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 4)).eval()
+    one = Network(label="conv", name="conv", module=module, errors={}, config={"data": {"name": "digits"}})
+    made = section.section(section.Material(networks=[one], images=images, settings={"alexnet": "none"}))
+    (table,) = [t for t in made.tables if t.key == "stability"]
+    assert ("conv", section.CERTIFIED) not in table.cells and ("conv", section.PRODUCT) in table.cells
+
+
+def test_table_5_shows_the_misprint_and_the_pools() -> None:
+    torch.manual_seed(0)
+    small = AlexNet(label="AlexNet", input_shape=[3, 96, 96], num_classes=5, weight_decay=[0.0] * 8).eval()
+    table = section.table_5(small, "a small one")
+    cell = {place: c.value for place, c in table.cells.items()}
+    first, product, whole = table.rows[0], *table.rows[-2:]
+    assert cell[first, section.CORRECTED] / cell[first, section.FORMULA] == pytest.approx(4, rel=0.05)
+    assert cell[product, section.PRINTED] == pytest.approx(7.9e5, rel=0.01)
+    weighted = math.prod(cell[row, section.CORRECTED] for row in table.rows[:-2])
+    assert cell[product, section.CORRECTED] == pytest.approx(weighted)
+    assert cell[whole, section.PRINTED] / cell[product, section.PRINTED] == pytest.approx(8)
