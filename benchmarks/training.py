@@ -25,7 +25,7 @@ from hydra import compose, initialize_config_dir
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from intriguing.data import BatchIndices, ImageData
+from intriguing.data import BatchIndices, ImageData, Subset
 from intriguing.doors import plain
 from intriguing.training import TrainingJob, fit
 from intriguing.training.fit import build_model
@@ -47,6 +47,7 @@ def bare_epochs(job: TrainingJob, epochs: int) -> list[float]:
     """Seconds of each epoch of a plain loop."""
     data = ImageData(**job.data)
     model, train = build_model(job, data), data.subset("train")
+    assert isinstance(train, Subset)
     optimizer = torch.optim.Adam(model.parameter_groups(), lr=model.learning_rate, fused=True)
     sampler = BatchIndices(len(train), data.batch_size, seed=0)
     total, step, seconds = epochs * len(sampler), 0, []
