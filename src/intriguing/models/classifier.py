@@ -130,8 +130,6 @@ class Classifier(lightning.LightningModule):
         loss = F.cross_entropy(logits, labels)
         if stage == "train":
             self._count(loss, logits, labels)
-            if self.log_product is not None:
-                loss = loss + self.spectral_penalty * self.log_product()
         else:
             metric = self.val_accuracy if stage == "val" else self.test_accuracy
             metric.update(logits, labels)
@@ -146,10 +144,11 @@ class Classifier(lightning.LightningModule):
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         if self.feed is None:
-            return self._step(batch, "train")
-        loss, own, logits = self.feed.step(batch[0], batch[1])
-        self._count(own, logits, batch[1])
-        return loss
+            loss = self._step(batch, "train")
+        else:
+            loss, own, logits = self.feed.step(batch[0], batch[1])
+            self._count(own, logits, batch[1])
+        return loss if self.log_product is None else loss + self.spectral_penalty * self.log_product()
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         self._step(batch, "val")
