@@ -12,7 +12,7 @@ def main(cfg: DictConfig) -> None:
     config = doors.plain(cfg)
     overrides = doors.task_overrides()
 
-    from intriguing import attacking, console  # torch takes seconds: --help must not wait for it
+    from intriguing import attacking, console, tracking  # torch takes seconds: --help must not wait for it
 
     jobs = attacking.AttackJob.from_config(
         config, extras=doors.name_extras(overrides), command=doors.command("attack.py", overrides)
@@ -20,7 +20,8 @@ def main(cfg: DictConfig) -> None:
     with console.progress("attack", len(jobs)) as advance:
         for job in jobs:
             folder = attacking.craft(job, progress=advance.part)
-            advance(console.run_line(folder))
+            if tracking.is_first_process():
+                advance(console.run_line(folder))
 
 
 if __name__ == "__main__":

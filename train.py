@@ -12,11 +12,15 @@ def main(cfg: DictConfig) -> None:
     config = doors.plain(cfg)
     overrides = doors.task_overrides()
 
-    from intriguing import console, training  # torch and lightning take seconds: --help must not wait for them
+    from intriguing import (
+        console,
+        tracking,
+        training,
+    )  # torch and lightning take seconds: --help must not wait for them
 
     job = doors.training_job(config, doors.name_extras(overrides), doors.command("train.py", overrides))
     folder = training.fit(job)
-    if training.is_first_process():
+    if tracking.is_first_process():
         print(console.run_line(folder))
 
 

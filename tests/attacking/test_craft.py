@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +19,8 @@ from intriguing.data import load_arrays
 from intriguing.errors import UserError
 from intriguing.training import TrainingJob, fit
 
+ROOT = Path(__file__).parent.parent.parent
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -24,8 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from intriguing.doors import plain
 
     runs = tmp_path_factory.mktemp("runs")
-    conf = Path(__file__).parent.parent.parent / "conf"
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for overrides in (
             ["network=fc10_1e-2"],
             ["network=fc100_100_10_p1", "model.settings.widths=[12,9]"],
@@ -105,6 +110,36 @@ def test_two_processes_make_the_set_of_one(composed: Callable[..., dict], traine
         _jobs(composed, trained, *settings, f"trainer.devices={n}", f"runs={trained}/devices{n}")[0] for n in (1, 2)
     )
     assert (craft(one) / "set.safetensors").read_bytes() == (craft(two) / "set.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_nodes_make_the_set_of_one(trained: Path) -> None:
+    """Two processes as torchrun starts them on two nodes, one on each, over the local network interface."""
+    port = _free_port()
+    attack = [
+        *(sys.executable, str(ROOT / "attack.py"), f"checkpoints={trained}/train/digits_fc10_*", "attack=lbfgs"),
+        *("shard=10", "limit=30", "logger=csv"),
+    ]
+    alone = subprocess.run([*attack, f"runs={trained}/alone"], capture_output=True, text=True, check=True)
+    nodes = []
+    for rank in (0, 1):
+        own = {"RANK": rank, "GROUP_RANK": rank, "NODE_RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": 2}
+        common = {"LOCAL_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "x"}
+        environment = os.environ | {key: str(value) for key, value in (own | common).items()}
+        command = [*attack, f"runs={trained}/nodes", "trainer.num_nodes=2"]
+        nodes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    said = [node.communicate(timeout=300) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    one, two = (next((trained / runs / "attack").glob("*/set.safetensors")) for runs in ("alone", "nodes"))
+    assert one.read_bytes() == two.read_bytes()
+    assert "30/30 succeeded" in alone.stderr
+    assert [b"30/30 succeeded" in error for _, error in said] == [True, False]  # the first one speaks
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_amplified_perturbations_have_the_stddev_and_the_direction(

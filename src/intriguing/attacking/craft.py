@@ -47,6 +47,10 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
     # Amplifying is a function of the plain set, which is worth having of its own: make that one first.
     base = craft(_plain(job), progress=progress) if job.attack.get("amplify") else None
     fabric = make_fabric(job)
+    if job.num_nodes > 1:
+        fabric.launch()  # srun or torchrun has started the processes; here they meet
+        if fabric.global_rank > 0:
+            return runs / "attack" / job.name if base else _help(job, fabric, runs / "attack" / job.name)
     images = pick_images(job)
     with tracking.open_job(job, "attack", label=job.label) as run:
         if run.finished:
@@ -62,6 +66,14 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
     return run.folder
 
 
+def _help(job: AttackJob, fabric: Fabric, folder: Path) -> Path:
+    """What the processes of several nodes do but for the first, which alone opens, merges and finishes the folder."""
+    fabric.barrier()  # the folder is open
+    fill(fabric, job, folder / "shards", None)
+    fabric.barrier()
+    return folder
+
+
 def _plain(job: AttackJob) -> AttackJob:
     suffix = f"_amplify{job.attack['amplify']:g}"
     attack = {**job.attack, "amplify": None}
@@ -73,7 +85,11 @@ def _in_shards(
     job: AttackJob, fabric: Fabric, images: Subset, folder: Path, progress: Progress | None
 ) -> AdversarialSet:
     """Fill the folder with shards, in as many processes as were asked for, and merge them by image."""
-    if processes(job) == 1:
+    if job.num_nodes > 1:
+        fabric.barrier()
+        fill(fabric, job, folder, progress)
+        fabric.barrier()
+    elif processes(job) == 1:
         fill(fabric, job, folder, progress)
     else:  # they share nothing but the folder
         fabric.launch(functools.partial(fill, job=job, folder=folder, progress=None))

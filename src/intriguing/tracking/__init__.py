@@ -8,7 +8,7 @@ from intriguing.tracking.csv_log import CsvLog
 from intriguing.tracking.files import file_sha256, write_atomic
 from intriguing.tracking.folder import RunFolder, open_run
 from intriguing.tracking.guard import Standing, standing
-from intriguing.tracking.jobs import open_job, start_job
+from intriguing.tracking.jobs import is_first_process, open_job, start_job
 from intriguing.tracking.names import natural_key, short_number, slug
 from intriguing.tracking.provenance import provenance
 from intriguing.tracking.records import RunRecord, find_runs, read_run
@@ -22,6 +22,7 @@ __all__ = [
     "WandbRun",
     "file_sha256",
     "find_runs",
+    "is_first_process",
     "lightning_logger",
     "natural_key",
     "open_job",

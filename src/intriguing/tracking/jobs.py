@@ -8,6 +8,13 @@ from intriguing.tracking.folder import RunFolder, open_run
 from intriguing.tracking.wandb_run import WandbRun, start_wandb
 
 
+def is_first_process() -> bool:
+    """Whether this is the process of a distributed run that writes and speaks (the only one, of an ordinary run)."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only  # seconds, and not everyone who tracks needs it
+
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 class Job(Protocol):
     """The part of a job that tracking reads."""
 

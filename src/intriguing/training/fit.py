@@ -14,7 +14,6 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 
@@ -50,8 +49,8 @@ def fit(job: TrainingJob) -> Path:
     data = ImageData(**job.data)
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = build_model(job, data)
-    with tracking.open_job(job, "train", label=job.label, writer=is_first_process()) as run:
-        if not is_first_process():  # a further process of a distributed fit: the first one writes
+    with tracking.open_job(job, "train", label=job.label, writer=tracking.is_first_process()) as run:
+        if not tracking.is_first_process():  # a further process of a distributed fit: the first one writes
             _train(job, model, data, folder, None)
         elif not run.finished:
             with tracking.start_job(job, "train", record=not job.debug) as wandb_run:
@@ -60,11 +59,6 @@ def fit(job: TrainingJob) -> Path:
             result["seconds"] = round(time.perf_counter() - start, 3)
             run.finish(result, artifacts)
     return folder
-
-
-def is_first_process() -> bool:
-    """Whether this is the process of a distributed fit that writes and speaks (the only one, of an ordinary fit)."""
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def build_model(job: TrainingJob, data: ImageData) -> Classifier:
