@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -124,6 +125,14 @@ def test_what_is_asked_for_is_made() -> None:
     assert "similarity in features" in columns  # by the other network
     assert "similarity in features" not in _made(networks[:1]).tables[1].columns
     assert _made([]) == Made()
+
+
+def test_only_seeds_are_pooled() -> None:
+    """A half's network has the label of the whole's, but is not another seed of it."""
+    whole = _network("labels")
+    half = replace(_network("labels"), name="half", config={**whole.config, "split": {"name": "p1"}})
+    keys = {table.key for table in _made([whole, half], untrained=False, sweeps=0, ablated=0).tables}
+    assert keys == {"units_tests", "units_labels", "units_labels_on_p1", "units_chance"}
 
 
 def test_a_network_without_units_is_passed_over() -> None:

@@ -32,6 +32,8 @@ def test_layers_are_found_by_name_glob_or_end() -> None:
     assert hidden_layers(model) == find_layers(model, None) == ["features.1", "head.2"]
     assert find_layers(model, ["features.1"]) == ["features.1"]
     assert find_layers(model, ["2", "features.*"]) == ["features.0", "features.1", "head.2"]
+    outer = nn.Sequential(model)
+    assert find_layers(outer, ["features.*", "head.2"]) == ["0.features.0", "0.features.1", "0.head.2"]
     assert find_layers(model, ["nothing"]) == []
 
 

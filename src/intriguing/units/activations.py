@@ -49,8 +49,8 @@ def find_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[str]:
 
     Args:
         model: any module.
-        patterns: names as in ``model.named_modules()``, globs (``*relu*``), or the end of a name (``relu2`` for
-            ``network.relu2``); None: `hidden_layers`.
+        patterns: names as in ``model.named_modules()``, globs (``*relu*``), or either for the end of a name
+            (``relu2`` for ``network.relu2``); None: `hidden_layers`.
 
     Returns:
         Names in the model's own order; empty where no pattern fits.
@@ -62,7 +62,7 @@ def find_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[str]:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern) or name.endswith(f".{pattern}")
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"*.{pattern}")
 
 
 def to_vectors(output: Tensor, aggregate: str = "max") -> Tensor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from intriguing.analysis.cells import display_labels
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.sections import Made, Material
 from intriguing.analysis.units import figures, tables
@@ -100,13 +101,27 @@ def _chosen(networks: Sequence[Network], settings: UnitSettings) -> list[tuple[N
             f"settings.units.networks={list(settings.networks)} names no network of this analysis; there are "
             + ", ".join(network.label for network in networks)
         )
-    found = [(network, find_layers(network.module, settings.layers)) for network in wanted]
+    found = [(network, find_layers(network.module, settings.layers)) for network in _told_apart(wanted)]
     if settings.layers is not None and not any(layers for _, layers in found):
         names = [name for name, _ in wanted[0].module.named_modules() if name] if wanted else []
         raise UserError(
             f"settings.units.layers={list(settings.layers)} names no layer; {wanted[0].label} has {', '.join(names)}"
         )
     return [(network, layers) for network, layers in found if layers]
+
+
+def _told_apart(networks: Sequence[Network]) -> list[Network]:
+    """The same with labels that only seeds share: of other images, halves or settings, a label says so."""
+    labels, several = display_labels(networks), len({network.data for network in networks}) > 1
+    return [
+        replace(
+            network,
+            label=labels[network.name]
+            + ("" if network.split == "full" else f" on {network.split.upper()}")
+            + (f" on {network.data}" if several else ""),
+        )
+        for network in networks
+    ]
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ class UnitSettings:
         for key in ("networks", "layers", "bases", "fractions"):
             if key in values:
                 values[key] = _several(key, values[key])
+        for key in {"networks", "layers"} & values.keys():
+            values[key] = tuple(map(str, values[key]))  # a layer may be called 4
         lows = {"limit": 2, "rows": 1, "columns": 2, "units": 1, "rotations": 19, "sweeps": 0, "sets": 99}
         lows |= {"ablated": 0, "ablation_limit": 1}
         for key in lows.keys() & values.keys():

@@ -33,10 +33,10 @@ def _holds(measured: Measured, comparisons: Sequence[Comparison]) -> str:
             f"{label}: {random[-1]:.0f} % of random directions, {unit:.0f} % of units, and no difference between the "
             f"two in {same} of {len(own)} comparisons"
         )
-    claim = "holds is that random directions are meaningful too" if max(random) >= 50 else "was to be seen is little"
+    found = "random directions are meaningful too" if max(random) >= 50 else "few random directions are meaningful"
     return (
-        f"Units and directions: what {claim}, by top images of fewer classes than images drawn at random have "
-        f"({'; '.join(shares)}; a comparison is of one layer by one score against random bases, q < {LEVEL:g})."
+        f"Units and directions, what holds: {found}, by top images that are of fewer classes than images drawn at "
+        f"random ({'; '.join(shares)}; a comparison is of one layer by one score against random bases, q < {LEVEL:g})."
     )
 
 
