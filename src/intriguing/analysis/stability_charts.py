@@ -112,7 +112,8 @@ def penalty_figure(groups: Sequence[Sequence[Measured]], radius: float) -> Figur
     return Figure(
         key="penalty",
         title="The penalty on the bounds",
-        caption="What the penalty log(1 + product of the layers' norms) does, by its strength: mean and range over seeds.",
+        caption="What the penalty log(1 + product of the layers' norms) does, by its strength: mean and range over "
+        "seeds.",
         alt="Line charts of the certified constant, the test error, the adversarial distance and the certified share.",
         png=drawn,
         svg=markup,

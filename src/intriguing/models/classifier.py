@@ -51,8 +51,8 @@ class Classifier(lightning.LightningModule):
         optimizer: ``adam`` or ``sgd`` (Nesterov momentum .9).
         learning_rate: the highest rate.
         schedule: ``cosine`` (to 0 over the fit, by step) or ``constant``.
-        spectral_penalty: strength of the penalty on the layers' operator norms, ``strength * log(1 + product of norms)``
-            (section 4.3); 0 is none, and costs nothing.
+        spectral_penalty: strength of the penalty on the layers' operator norms (section 4.3), ``strength * log(1 +
+            product of norms)``; 0 is none, and costs nothing.
 
     Raises:
         ValueError: a setting that is out of range.
