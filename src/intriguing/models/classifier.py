@@ -130,7 +130,9 @@ class Classifier(lightning.LightningModule):
         loss = F.cross_entropy(logits, labels)
         if stage == "train":
             self._count(loss, logits, labels)
-            if self.log_product is not None:
+            if self.spectral_penalty:
+                if self.log_product is None:
+                    raise RuntimeError(f"{type(self).__name__} does not call penalise_norms once its network is there")
                 loss = loss + self.spectral_penalty * self.log_product()
         else:
             metric = self.val_accuracy if stage == "val" else self.test_accuracy
