@@ -127,6 +127,7 @@ def test_weights_of_alexnet_that_cannot_be_had_are_one_clear_line(tmp_path, monk
         section.alexnet("published", seed=0)
 
 
+@pytest.mark.slow
 def test_table_5_of_torchvisions_network_has_its_layers_too() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

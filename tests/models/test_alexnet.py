@@ -26,7 +26,7 @@ def test_table_5_has_these_sizes() -> None:
     ]
 
 
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("groups", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_every_layer_of_it_has_a_bound(groups: int) -> None:
     model = AlexNet(groups=groups, **SMALL).eval()
     layers = lipschitz_bounds(model, (3, 63, 63))
