@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from intriguing.analysis import CraftedSet, Network, analyze
 from intriguing.analysis import stability as section
 from intriguing.attacks import nearest
-from intriguing.models import AlexNet
+from intriguing.errors import UserError
+from intriguing.models import AlexNet, TorchvisionModel
 
 IMAGES = torch.rand(40, 1, 3, 3, generator=torch.Generator().manual_seed(0))
 
@@ -111,3 +113,24 @@ def test_table_5_shows_the_misprint_and_the_pools() -> None:
     weighted = math.prod(cell[row, section.CORRECTED] for row in table.rows[:-2])
     assert cell[product, section.CORRECTED] == pytest.approx(weighted)
     assert cell[whole, section.PRINTED] / cell[product, section.PRINTED] == pytest.approx(8)
+
+
+def test_weights_of_alexnet_that_cannot_be_had_are_one_clear_line(tmp_path, monkeypatch) -> None:
+    with pytest.raises(UserError, match=r"settings.stability.alexnet=.*there is no file"):
+        section.alexnet(str(tmp_path / "none.pth"), seed=0)
+
+    def offline(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torchvision.models.AlexNet_Weights, "get_state_dict", offline)
+    with pytest.raises(UserError, match=r"published.*cannot be downloaded here \(no route to host\)"):
+        section.alexnet("published", seed=0)
+
+
+@pytest.mark.slow
+def test_table_5_of_torchvisions_network_has_its_layers_too() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        common = {"label": "AlexNet", "input_shape": [3, 64, 64], "num_classes": 5, "weight_decay": [0.0]}
+        model = TorchvisionModel(architecture="alexnet", **common).eval()
+    assert len(section.table_5(model, "torchvision's").rows) == 10

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from intriguing.models import FullyConnected
+from intriguing.models import Classifier, ConvNet, FullyConnected, TorchvisionModel
 from intriguing.spectral import LogProductPenalty
 
 
@@ -58,3 +60,20 @@ def test_a_classifier_without_it_has_no_state_of_it_and_with_it_adds_strength_ti
     torch.testing.assert_close(difference, 0.5 * penalised.log_product())
     with pytest.raises(ValueError, match="spectral_penalty"):
         FullyConnected(spectral_penalty=-1.0, **settings)
+
+
+NETWORKS: list[tuple[type[Classifier], dict[str, Any], list[int]]] = [
+    (FullyConnected, {"widths": [5], "weight_decay": [0.0, 0.0]}, [1, 8, 8]),
+    (ConvNet, {"channels": [3], "kernels": [3], "widths": [4], "weight_decay": [0.0] * 3}, [1, 8, 8]),
+    (TorchvisionModel, {"architecture": "squeezenet1_1", "weight_decay": [0.0]}, [3, 64, 64]),
+]
+
+
+@pytest.mark.parametrize(("network", "settings", "shape"), NETWORKS, ids=lambda value: getattr(value, "name", ""))
+def test_every_network_of_the_project_takes_it(network: type[Classifier], settings: dict, shape: list[int]) -> None:
+    model = network(label="net", input_shape=shape, num_classes=3, spectral_penalty=0.1, **settings)
+    loss = model._step([torch.rand(2, *shape), torch.tensor([0, 1])], "train")
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.network.parameters())
+    buffers = [name for name in model.state_dict() if name.startswith("log_product.")]
+    assert len(buffers) == sum(isinstance(m, torch.nn.Linear | torch.nn.Conv2d) for m in model.network.modules())

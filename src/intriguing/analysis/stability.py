@@ -14,9 +14,9 @@ from intriguing.analysis import paper, stability_charts
 from intriguing.analysis.cells import WILSON, distortion_cell, error_cell
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.sections import Made, Material
+from intriguing.errors import UserError
 from intriguing.metrics import Interval, equal_norm_gaussian
-from intriguing.models import AlexNet, Classifier, TorchvisionAlexNet
-from intriguing.models.alexnet import PUBLISHED
+from intriguing.models import AlexNet, Classifier, TorchvisionModel
 from intriguing.results import Cell, SeedCount, Table
 from intriguing.spectral import (
     Certifier,
@@ -28,7 +28,7 @@ from intriguing.spectral import (
 )
 from intriguing.spectral.lipschitz import trace
 
-INITIALISED, NONE = "initialised", "none"
+INITIALISED, PUBLISHED, NONE = "initialised", "published", "none"
 PRINTED, FORMULA, CORRECTED = "as printed", "printed formula", "corrected"
 TEST, PRODUCT, CERTIFIED, JACOBIAN = "test error", "product of bounds", "certified constant", "largest Jacobian"
 DISTANCE, RADIUS, SHARE = "distance found", "certified radius", "share certified"
@@ -131,8 +131,13 @@ def alexnet(which: str, *, seed: int) -> tuple[Classifier, str]:
         if which == INITIALISED:
             words = "Krizhevsky's AlexNet with the random weights it starts from (Gaussian, stddev .01), not trained"
             return AlexNet(**common).eval(), words
-        words = "torchvision's AlexNet with its published weights" if which == PUBLISHED else "torchvision's AlexNet"
-        return TorchvisionAlexNet(weights=which, **common).eval(), words
+        try:
+            weights = "default" if which == PUBLISHED else which
+            network = TorchvisionModel(architecture="alexnet", weights=weights, **common)
+        except ValueError as error:
+            raise UserError(f"settings.stability.alexnet={which}: {error}") from error
+        words = "torchvision's AlexNet with " + ("its published weights" if which == PUBLISHED else which)
+        return network.eval(), words
 
 
 def table_5(network: Classifier, words: str) -> Table:

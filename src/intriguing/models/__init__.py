@@ -1,6 +1,6 @@
 """The networks. A checkpoint names its network, and only a name of this registry is ever built."""
 
-from intriguing.models.alexnet import AlexNet, TorchvisionAlexNet
+from intriguing.models.alexnet import AlexNet
 from intriguing.models.classifier import Classifier, weights_sha256
 from intriguing.models.convnet import ConvNet
 from intriguing.models.fully_connected import FullyConnected
@@ -8,7 +8,7 @@ from intriguing.models.sparse_autoencoder import SparseAutoencoder
 from intriguing.models.torchvision_model import TorchvisionModel
 
 REGISTRY: dict[str, type[Classifier]] = {
-    cls.name: cls for cls in (FullyConnected, SparseAutoencoder, ConvNet, TorchvisionModel, AlexNet, TorchvisionAlexNet)
+    cls.name: cls for cls in (FullyConnected, SparseAutoencoder, ConvNet, TorchvisionModel, AlexNet)
 }
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "ConvNet",
     "FullyConnected",
     "SparseAutoencoder",
-    "TorchvisionAlexNet",
     "TorchvisionModel",
     "weights_sha256",
 ]

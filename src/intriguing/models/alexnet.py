@@ -1,19 +1,13 @@
-"""AlexNet: Krizhevsky's own network with the sizes of Table 5, and torchvision's, with its published weights."""
+"""AlexNet: Krizhevsky's own network with the sizes of Table 5 (``model=torchvision`` has the later one)."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torchvision
 from torch import nn
 
-from intriguing.errors import UserError
 from intriguing.models.classifier import Classifier
-
-PUBLISHED = "published"
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which the published weights expect
 
 
 class AlexNet(Classifier):
@@ -76,67 +70,3 @@ def _features(channels: int, groups: int) -> nn.Sequential:
         *(nn.Conv2d(384, 384, 3, padding=1, groups=groups), nn.ReLU()),
         *(nn.Conv2d(384, 256, 3, padding=1, groups=groups), nn.ReLU(), nn.MaxPool2d(3, 2)),
     )
-
-
-class TorchvisionAlexNet(Classifier):
-    """torchvision's AlexNet (Krizhevsky 2014, arXiv 1404.5997): other widths, one tower, no response normalisation.
-
-    Its first layer normalises images in [0, 1] to what the published weights were trained on.
-
-    Args:
-        weights: None for torchvision's random ones, ``published`` to download those trained on ImageNet, or a local
-            file of them (``alexnet-owt-7be5be79.pth``) or of another state_dict of the same network.
-        dropout: see ``AlexNet``.
-        **settings: see ``Classifier``; eight layers have weights.
-
-    Raises:
-        UserError: weights that can neither be downloaded nor found, or that do not fit.
-    """
-
-    name: ClassVar[str] = "torchvision_alexnet"
-
-    def __init__(self, *, weights: str | None = None, dropout: float = 0.5, **settings: Any) -> None:
-        super().__init__(**settings)
-        inner = torchvision.models.alexnet(num_classes=self.num_classes, dropout=dropout)
-        if weights is not None:
-            _load(inner, weights)
-            self.hparams["weights"] = None  # a checkpoint brings its own: loading it must not download
-        self.network = nn.Sequential(
-            torchvision.transforms.Normalize(_MEAN, _STD),
-            *inner.features,
-            inner.avgpool,
-            nn.Flatten(),
-            *inner.classifier,
-        )
-        for layer in self.network:
-            if isinstance(layer, nn.ReLU):
-                layer.inplace = False
-        self.penalise_norms()
-        self.decayed_weights()
-
-
-def _load(network: nn.Module, weights: str) -> None:
-    if weights == PUBLISHED:
-        enum = torchvision.models.AlexNet_Weights.IMAGENET1K_V1
-        try:
-            state = enum.get_state_dict(progress=False, check_hash=True)
-        except (OSError, RuntimeError) as error:  # no network, no such host, a damaged file
-            reason = str(error).strip() or type(error).__name__
-            raise UserError(
-                f"AlexNet's published weights cannot be downloaded here ({reason}); "
-                f"give a local file of them, weights=/path/{enum.url.rsplit('/', 1)[-1]}, or null for random ones"
-            ) from error
-    else:
-        if not Path(weights).is_file():
-            raise UserError(f"there is no file {weights}; give AlexNet's weights as a file, '{PUBLISHED}' or null")
-        try:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch names a dozen kinds for files that are not what they should be
-            raise UserError(f"{weights} holds no weights that load safely (weights_only=True refused it)") from error
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"these weights do not fit torchvision's AlexNet: {line} (1000 classes in the published ones)"
-        ) from error

@@ -148,7 +148,11 @@ class Classifier(lightning.LightningModule):
         else:
             loss, own, logits = self.feed.step(batch[0], batch[1])
             self._count(own, logits, batch[1])
-        return loss if self.log_product is None else loss + self.spectral_penalty * self.log_product()
+        if not self.spectral_penalty:
+            return loss
+        if self.log_product is None:
+            raise RuntimeError(f"{type(self).__name__} does not call penalise_norms once its network is there")
+        return loss + self.spectral_penalty * self.log_product()
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         self._step(batch, "val")

@@ -61,4 +61,5 @@ class ConvNet(Classifier):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+        self.penalise_norms()
         self.decayed_weights()  # a wrong number of lambdas is said now, not at the first step

@@ -70,6 +70,7 @@ class TorchvisionModel(Classifier):
         self.hparams["weights"] = None
         if weights is not None:
             _fill(model, _state_dict(architecture, weights), weights)
+        self.penalise_norms()
         self.decayed_weights()
 
     def decayed_weights(self) -> list[tuple[Tensor, float]]:

@@ -19,8 +19,8 @@ class LogProductPenalty(nn.Module):
     training mode, so that it follows the weights at the price of one more image in the batch. (Miyato et al. 2018,
     arXiv 1802.05957, keep such a vector in the same way, to divide by the norm.) The estimate comes from below and is
     the norm once the vector has settled. Of a convolution it is the norm of the map with its own padding, not of the
-    reshaped kernel. While the product is large its pull on a layer does not depend on
-    how large that layer's norm is; it fades where the product is below 1, so that a network is not drawn on to 0.
+    reshaped kernel. While the product is large the pull on a layer does not depend on how large that layer's norm is;
+    it fades where the product is below 1, so that a network is not drawn on to 0.
 
     Args:
         model: the network; its layers are read, not registered here.
