@@ -83,7 +83,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="*", help="methods whose names start so")
     parser.add_argument("--growth", action="store_true", help="also how time grows with images, pixels and classes")
-    parser.add_argument("--again", action="store_true", help="measure anew")
+    parser.add_argument("--again", action="store_true", help="measure anew what is asked for")
     parser.add_argument("--cache", type=Path, default=Path("runs/benchmarks"), help="where the networks are kept")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     return parser.parse_args()
@@ -158,7 +158,11 @@ def methods(mode: str, labels: Tensor, name: str) -> dict[str, Attack]:
         "nearest": lambda m, x, k: nearest(m, x, labels[: len(x)], targets=k if targeted else None).adv_inputs,
         "nearest, long": lambda m, x, k: (
             nearest(
-                m, x, labels[: len(x)], targets=k if targeted else None, num_projections=20, num_candidates=9
+                *(m, x, labels[: len(x)]),
+                targets=k if targeted else None,
+                num_steps=100,
+                num_projections=20,
+                num_candidates=9,
             ).adv_inputs
         ),
         "lbfgs": lambda m, x, k: (lbfgs(m, x, k) if targeted else closest(lbfgs, m, x, k)).adv_inputs,
@@ -316,14 +320,20 @@ class Results:
     def __init__(self, path: Path, again: bool) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows: list[dict] = json.loads(path.read_text()) if path.exists() and not again else []
+        self.again = again
+        self.rows: list[dict] = json.loads(path.read_text()) if path.exists() else []
 
     def measure(self, key: list, work: Callable[[], dict[str, float]]) -> None:
         row = dict(zip(("network", "mode", "method", "images", "device"), key, strict=True))
-        if any(row.items() <= known.items() for known in self.rows):
+        places = [place for place, known in enumerate(self.rows) if row.items() <= known.items()]
+        if places and not self.again:
             return
         print("measuring", *key, flush=True)
-        self.rows.append(row | work())
+        made = row | work()
+        if places:
+            self.rows[places[0]] = made
+        else:
+            self.rows.append(made)
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(json.dumps(self.rows, indent=1))
         os.replace(temporary, self.path)
