@@ -55,7 +55,7 @@ def test_a_classifier_without_it_has_no_state_of_it_and_with_it_adds_strength_ti
         "log_product.vector_1",
     }
     batch = [torch.rand(6, 1, 4, 4), torch.arange(6) % 3]
-    difference = penalised._step(batch, "train") - plain._step(batch, "train")
+    difference = penalised.training_step(batch, 0) - plain.training_step(batch, 0)
     penalised.log_product.load_state_dict(FullyConnected(spectral_penalty=0.5, **settings).log_product.state_dict())
     torch.testing.assert_close(difference, 0.5 * penalised.log_product())
     with pytest.raises(ValueError, match="spectral_penalty"):
@@ -72,7 +72,7 @@ NETWORKS: list[tuple[type[Classifier], dict[str, Any], list[int]]] = [
 @pytest.mark.parametrize(("network", "settings", "shape"), NETWORKS, ids=lambda value: getattr(value, "name", ""))
 def test_every_network_of_the_project_takes_it(network: type[Classifier], settings: dict, shape: list[int]) -> None:
     model = network(label="net", input_shape=shape, num_classes=3, spectral_penalty=0.1, **settings)
-    loss = model._step([torch.rand(2, *shape), torch.tensor([0, 1])], "train")
+    loss = model.training_step([torch.rand(2, *shape), torch.tensor([0, 1])], 0)
     loss.backward()
     assert all(parameter.grad is not None for parameter in model.network.parameters())
     buffers = [name for name in model.state_dict() if name.startswith("log_product.")]
