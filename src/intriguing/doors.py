@@ -227,6 +227,8 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
     try:
         callbacks = [instantiate(one, _convert_="all") for one in (config["callbacks"] or {}).values()]
     except HydraException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
         raise UserError(f"callbacks: {one_line(error)}") from error
     return TrainingJob.from_config(config, extras=extras, command=command, callbacks=callbacks)
 

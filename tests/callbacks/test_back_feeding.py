@@ -122,11 +122,13 @@ def test_layers_and_distortions_are_those_asked_for(composed):
         ("callbacks.back_feeding.turns=never", "known: alternate, together"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(composed, override, said):
+def test_what_cannot_be_is_said_in_one_line_before_anything_is_written(composed, tmp_path, override, said):
     with pytest.raises(UserError) as error:
         fit(job(composed, override))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+    assert "UserError" not in str(error.value)
+    assert not (tmp_path / "runs" / "train").exists()
 
 
 def test_lbfgs_wants_values_between_nought_and_one(composed):

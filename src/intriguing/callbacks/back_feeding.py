@@ -87,6 +87,10 @@ class BackFeeding(Callback):
         self._loaded: dict[str, Any] | None = None
         self._first_step = 0
 
+    def check(self, model: Classifier) -> None:
+        """Raises UserError if the network lacks a layer that is asked for; before anything of the run is written."""
+        self._chosen(model)
+
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         self.feed = Feed(

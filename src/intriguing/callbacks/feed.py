@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from intriguing.attacks import evaluating, frozen, lbfgs
+from intriguing.attacks import evaluating, lbfgs
 from intriguing.callbacks.pool import Pool
 from intriguing.models.layers import FedNetwork, Layer
 
@@ -77,7 +77,6 @@ class _Epoch:
     fed_steps: int = 0
     fed: Tensor | None = None
     renewal_seconds: float = 0.0
-    by_layer: dict[str, int] = field(default_factory=dict)
 
 
 class Feed:
@@ -129,11 +128,10 @@ class Feed:
         logits, outputs = self._fed(images, {name: examples for name, (examples, _) in drawn.items()})
         clean = F.cross_entropy(logits[: len(images)], labels)
         loss, fed, first = clean, None, len(images)
-        for name, (_, truth) in drawn.items():
+        for _, truth in drawn.values():
             part = F.cross_entropy(logits[first : first + len(truth)], truth)
             first += len(truth)
             fed = part if fed is None else fed + part
-            self._epoch.by_layer[name] = self._epoch.by_layer.get(name, 0) + 1
         if fed is not None:
             loss = clean + self.settings.weight * fed
             if self.settings.keep_scale:
@@ -213,14 +211,13 @@ class Feed:
         with torch.no_grad():
             num_classes = above(values[:1]).shape[1]
         step = torch.randint(1, num_classes, labels.shape, generator=self._generator).to(labels)
-        with frozen(above):
-            found = lbfgs(
-                above,
-                values,
-                (labels + step) % num_classes,
-                max_iter=self.settings.max_iter,
-                c_tolerance=self.settings.c_tolerance,
-            )
+        found = lbfgs(
+            above,
+            values,
+            (labels + step) % num_classes,
+            max_iter=self.settings.max_iter,
+            c_tolerance=self.settings.c_tolerance,
+        )
         size = _rms(found.adv_inputs, values)
         return found.adv_inputs, found.success & (size <= one.distortion)
 

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from lightning.pytorch.loggers import Logger
 
 from intriguing import tracking
-from intriguing.callbacks import ErrorCurve
+from intriguing.callbacks import BackFeeding, ErrorCurve
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 from intriguing.data import ImageArrays, ImageData, Subset
 from intriguing.errors import UserError
@@ -49,6 +49,9 @@ def fit(job: TrainingJob) -> Path:
     data = ImageData(**job.data)
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = build_model(job, data)
+    for callback in job.callbacks:
+        if isinstance(callback, BackFeeding):
+            callback.check(model)
     with tracking.open_job(job, "train", label=job.label, writer=tracking.is_first_process()) as run:
         if not tracking.is_first_process():  # a further process of a distributed fit: the first one writes
             _train(job, model, data, folder, None)
