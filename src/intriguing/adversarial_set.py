@@ -4,7 +4,6 @@ On disk it is a safetensors file, which cannot execute anything when read. Its h
 over the whole file (with that digest itself written as zeros), so a byte that changed anywhere is found at load.
 """
 
-import contextlib
 import hashlib
 import json
 import math
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from intriguing.errors import UserError
+from intriguing.tracking import replacing
 
 FORMAT = 1  # raised when a file of before can no longer be read
 KEY = "adversarial_set"  # the header's one metadata entry: one entry has one order, so equal sets are equal files
@@ -106,21 +106,12 @@ class AdversarialSet:
         Raises:
             UserError: the folder is missing or not writable, or the disk is full.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with replacing(path) as temporary:
             try:
                 save_file(_separate(self._tensors()), temporary, metadata={KEY: _header(self.metadata, UNSEALED)})
-                _seal(temporary)
-                os.replace(temporary, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
-                raise
-            _sync(path.parent)
-        except (OSError, SafetensorError) as error:
-            why = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise UserError(f"cannot write {path}: {why}; give a folder that can be written, with space") from error
+            except SafetensorError as error:
+                raise OSError(0, " ".join(str(error).split())) from error
+            _seal(temporary)
 
     @classmethod
     def load(cls, path: Path | str) -> "AdversarialSet":
@@ -332,13 +323,3 @@ def _digest(file: Any, place: int) -> str:
     while chunk := file.read(CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Make the rename survive a power cut, where the file system lets us ask for it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

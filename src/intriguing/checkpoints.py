@@ -7,7 +7,6 @@ registry, and the digest of the weights is compared, because torch loads a flipp
 from __future__ import annotations
 
 import glob
-import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from intriguing import __version__
 from intriguing.errors import UserError
 from intriguing.models import REGISTRY, Classifier, weights_sha256
-from intriguing.tracking import natural_key
+from intriguing.tracking import natural_key, replacing
 
 HEADER = {"version", "model", "weights_sha256", "data", "seed"}  # what every checkpoint of the project says of itself
 
@@ -108,16 +107,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                try:
+                    torch.save(checkpoint, file)
+                except RuntimeError as error:  # torch's own words for what the file could not take
+                    raise error.__context__ or error from None
 
 
 def _first_line(error: BaseException) -> str:

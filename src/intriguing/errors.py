@@ -7,3 +7,21 @@ class UserError(Exception):
     The message is one line that says what was wrong and what would be right. The doors (train.py, attack.py,
     analyze.py) print it without a traceback and exit with status 1; a program that imports the package may catch it.
     """
+
+
+class Stopped(SystemExit):
+    """SIGTERM or Ctrl-C, raised where the work stands; whoever knows what is saved says so with ``add_note``.
+
+    A SystemExit, so that nothing on the way takes it for a failure: a process that it leaves ends with its status,
+    128 + the signal's number (143, 130).
+    """
+
+    @property
+    def by(self) -> str:
+        """What stopped the work, in words."""
+        return {130: "Ctrl-C", 143: "SIGTERM"}.get(int(self.code or 0), f"status {self.code}")
+
+    @property
+    def saved(self) -> str:
+        """All notes in one line."""
+        return "; ".join(getattr(self, "__notes__", []))

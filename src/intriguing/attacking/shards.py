@@ -6,7 +6,6 @@ processes make them, in which order, or how often the attack was interrupted.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from intriguing.checkpoints import load_model
 from intriguing.data import ImageData, Subset
 from intriguing.errors import UserError
 from intriguing.metrics import distortion
+from intriguing.tracking import make_folder, replacing
 
 Progress = Callable[[int, int], None]
 
@@ -81,7 +81,7 @@ def fill(fabric: Fabric, job: AttackJob, folder: Path, progress: Progress | None
         progress: called with (images done, images in all) after each shard.
     """
     torch.set_num_threads(job.threads)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     images = pick_images(job)
     model = None if job.checkpoint is None else load_model(job.checkpoint).to(fabric.device)
     targets = _targets(job, model, images)
@@ -109,6 +109,12 @@ def merge(job: AttackJob, num_images: int, folder: Path) -> dict[str, Tensor]:
     return {key: torch.cat([column[key] for column in whole]) for key in whole[0]}
 
 
+def count_shards(job: AttackJob, num_images: int, folder: Path) -> str:
+    """How many of the shards are there: "3 of 8"."""
+    files = [_file(job, folder, first) for first in range(0, num_images, job.shard)]
+    return f"{sum(file.is_file() for file in files)} of {len(files)}"
+
+
 def _file(job: AttackJob, folder: Path, first: int) -> Path:
     return folder / f"{first:08d}-{job.shard}.safetensors"
 
@@ -121,9 +127,11 @@ def _load(file: Path) -> dict[str, Tensor] | None:
 
 
 def _save(columns: dict[str, Tensor], file: Path) -> None:
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    save_file({key: value.contiguous() for key, value in columns.items()}, part)
-    part.replace(file)
+    with replacing(file) as temporary:
+        try:
+            save_file({key: value.contiguous() for key, value in columns.items()}, temporary)
+        except SafetensorError as error:
+            raise OSError(0, str(error)) from error
 
 
 def _targets(job: AttackJob, model: nn.Module | None, images: Subset) -> Tensor | None:
