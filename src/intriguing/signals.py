@@ -14,7 +14,7 @@ from typing import Any
 
 from intriguing.errors import Stopped
 
-PAUSE = 2.0  # seconds in which a further signal changes nothing: uv, a terminal and a scheduler may all send one
+PAUSE = 10.0  # seconds to save in, in which a further signal changes nothing: uv, a terminal, a scheduler may send one
 _DEFAULTS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
 
 

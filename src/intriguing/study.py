@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -18,7 +19,7 @@ from intriguing.errors import Stopped, UserError
 from intriguing.signals import die_with_parent, listening
 
 PRELOAD = ["intriguing.training", "intriguing.attacking"]
-PATIENCE = 30.0  # seconds that a process has to save what it does; schedulers grant about as much
+PATIENCE = 30  # seconds that a process has to save what it does; schedulers grant about as much
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _run_side_by_side(
         for worker, _ in busy.values():
             worker.process.terminate()
         for worker, step in busy.values():
-            outcome, value = worker.answer(PATIENCE)
+            outcome, value = worker.stop()
             stop.add_note(value if outcome == "stopped" and value else f"{step.key} was stopped")
         raise
     finally:
@@ -154,18 +155,25 @@ class _Worker:
         self.process.start()
         theirs.close()  # so that its end is the end of the line
 
-    def answer(self, patience: float | None = None) -> tuple[str, Any]:
+    def stop(self) -> tuple[str, Any]:
+        """Tell it to stop, and what it answers."""
+        for _ in range(PATIENCE):
+            self.process.terminate()  # more than once: a signal that comes just before a long sleep does not end it
+            with suppress(OSError):
+                if self.line.poll(1):
+                    return self.answer()
+        return "gone", "its process does not answer"
+
+    def answer(self) -> tuple[str, Any]:
         """("done", folders), ("failed", why), ("stopped", what is saved), or ("gone", how) of a process that died."""
         try:
-            if self.line.poll(patience):
-                return self.line.recv()
+            return self.line.recv()
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
             memory = " (was the memory full?)" if -code == signal.SIGKILL else ""
             return "gone", f"its process {how}{memory}"
-        return "gone", "its process does not answer"
 
     def end(self) -> None:
         self.line.close()
