@@ -115,7 +115,7 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="reliability-") as scratch:
         bench = Bench(Path(scratch), CsvLog(out))
-        bench.prepare()
+        bench.prepare(arguments.stages)
         if arguments.renames:
             bench.kill_at_renames(arguments.stages)
         else:
@@ -132,10 +132,12 @@ class Bench:
         self.scratch, self.inputs, self.log = scratch, scratch / "inputs", log
         self.expected: dict[str, tuple[dict[str, str], float]] = {}
 
-    def prepare(self) -> None:
+    def prepare(self, stages: list[str]) -> None:
         """Make the networks and sets that attack and analyze start from."""
         load_arrays("digits")
         assert threading.active_count() == 1, "a fork takes one thread with it"
+        if not any("{inputs}" in argument for name in stages for argument in STAGES[name].arguments):
+            return
         for door, *own in INPUTS:
             must_end_well(Run(door, self.fill(own, self.inputs), self.scratch, cold=False))
 
