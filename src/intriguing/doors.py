@@ -129,9 +129,10 @@ _NOT_IN_NAME = (
     "resume", "data.root", "data.download", "data.folder", "data.workers", "debug", "trainer", "checkpoints", "attack",
     "attack.targets",
     "attack.amplify", "attack.stddev", "subset", "limit", "shard", "trainer.accelerator", "trainer.devices",
-    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve", "spectral_penalty.value",
+    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve", "spectral_penalty",
+    "spectral_penalty.kind", "spectral_penalty.value",
 )  # fmt: skip
-_GROUPS_BY_VALUE = ("callbacks", "weight_decay", "spectral_penalty", "experiment")
+_GROUPS_BY_VALUE = ("callbacks", "weight_decay", "experiment")
 
 
 def name_extras(overrides: Sequence[str]) -> list[str]:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from intriguing import __version__
-from intriguing.spectral import LogProductPenalty
+from intriguing.spectral import LipschitzMargin, LogProductPenalty, with_margin
 
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "sgd")
+PENALTIES = {"log_product": LogProductPenalty, "margin": LipschitzMargin}
 
 
 class Feed(Protocol):
@@ -51,8 +52,11 @@ class Classifier(lightning.LightningModule):
         optimizer: ``adam`` or ``sgd`` (Nesterov momentum .9).
         learning_rate: the highest rate.
         schedule: ``cosine`` (to 0 over the fit, by step) or ``constant``.
-        spectral_penalty: strength of the penalty on the layers' operator norms, ``strength * log(1 + product of
-            norms)`` (section 4.3); 0 is none, and costs nothing.
+        spectral_penalty: how strong the penalty on the layers' operator norms is (section 4.3); 0 is none, and costs
+            nothing.
+        spectral_penalty_kind: ``log_product`` adds ``spectral_penalty * log(1 + product of norms)`` to the loss;
+            ``margin`` takes the cross-entropy of the worst case that the product bound allows within an L2 distance of
+            ``spectral_penalty`` from each image (`LipschitzMargin`).
 
     Raises:
         ValueError: a setting that is out of range.
@@ -74,6 +78,7 @@ class Classifier(lightning.LightningModule):
         learning_rate: float = 1e-3,
         schedule: str = "cosine",
         spectral_penalty: float = 0.0,
+        spectral_penalty_kind: str = "log_product",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -89,8 +94,11 @@ class Classifier(lightning.LightningModule):
             raise ValueError(f"weight_decay.value must hold finite numbers of at least 0, got {list(weight_decay)}")
         if not (math.isfinite(spectral_penalty) and spectral_penalty >= 0):
             raise ValueError(f"spectral_penalty must be a finite number of at least 0, got {spectral_penalty}")
-        self.spectral_penalty = float(spectral_penalty)
-        self.log_product: LogProductPenalty | None = None
+        if spectral_penalty_kind not in PENALTIES:
+            raise ValueError(f"unknown spectral_penalty_kind '{spectral_penalty_kind}'; known: {', '.join(PENALTIES)}")
+        self.spectral_penalty, self.spectral_penalty_kind = float(spectral_penalty), spectral_penalty_kind
+        self.layer_norms: LogProductPenalty | LipschitzMargin | None = None
+        self._margin: Tensor | None = None
         self.label, self.input_shape, self.num_classes = label, tuple(input_shape), num_classes
         self.weight_decay, self.normaliser = [float(value) for value in weight_decay], normaliser
         self.optimizer, self.learning_rate, self.schedule = optimizer, learning_rate, schedule
@@ -122,12 +130,16 @@ class Classifier(lightning.LightningModule):
     def penalise_norms(self) -> None:
         """Make the spectral penalty's state, if there is one; a subclass calls this once its network is there."""
         if self.spectral_penalty:
-            self.log_product = LogProductPenalty(self.network, self.input_shape)
+            self.layer_norms = PENALTIES[self.spectral_penalty_kind](self.network, self.input_shape)
+
+    def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of training examples: cross-entropy, with the step's margin where there is one."""
+        return F.cross_entropy(logits if self._margin is None else with_margin(logits, labels, self._margin), labels)
 
     def _step(self, batch: list[Tensor], stage: str) -> Tensor:
         images, labels = batch
         logits = self(images)
-        loss = F.cross_entropy(logits, labels)
+        loss = self.criterion(logits, labels) if stage == "train" else F.cross_entropy(logits, labels)
         if stage == "train":
             self._count(loss, logits, labels)
         else:
@@ -143,16 +155,19 @@ class Classifier(lightning.LightningModule):
         return True
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        strong = self._norm_term() if self.spectral_penalty else None
+        self._margin = strong if self.spectral_penalty_kind == "margin" else None
         if self.feed is None:
             loss = self._step(batch, "train")
         else:
             loss, own, logits = self.feed.step(batch[0], batch[1])
             self._count(own, logits, batch[1])
-        if not self.spectral_penalty:
-            return loss
-        if self.log_product is None:
+        return loss if strong is None or self._margin is not None else loss + strong
+
+    def _norm_term(self) -> Tensor:
+        if self.layer_norms is None:
             raise RuntimeError(f"{type(self).__name__} does not call penalise_norms once its network is there")
-        return loss + self.spectral_penalty * self.log_product()
+        return self.spectral_penalty * self.layer_norms()
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         self._step(batch, "val")
