@@ -51,9 +51,11 @@ class LayerNorms(nn.Module):
             name = f"vector_{index}"
             vector: Tensor = getattr(self, name)
             image = _apply(layer, vector)
-            norms.append(image.norm())
-            if self.training:  # a new tensor: autograd still needs the old one
-                self._buffers[name] = _pulled_back(layer, vector, image.detach())
+            with torch.no_grad():
+                unit = _of_length_1(image)
+                if self.training:  # a new tensor: autograd still needs the old one
+                    self._buffers[name] = _of_length_1(_pulled_back(layer, vector, unit))
+            norms.append((image * unit).sum())  # |image|, and its gradient, by one product
         return torch.stack(norms)
 
 
@@ -108,15 +110,17 @@ def with_margin(logits: Tensor, labels: Tensor, margin: Tensor) -> Tensor:
 _TINY = 1e-12
 
 
+def _of_length_1(vector: Tensor) -> Tensor:
+    return vector / torch.linalg.vector_norm(vector).clamp(min=_TINY)
+
+
 def _pulled_back(layer: nn.Module, vector: Tensor, image: Tensor) -> Tensor:
-    """The image through the layer's transpose, of length 1: a step of power iteration."""
+    """The image through the layer's transpose."""
     if isinstance(layer, nn.Linear):
-        moved = image @ layer.weight.detach()
-    else:
-        with torch.enable_grad():
-            x = vector.clone().requires_grad_()
-            (moved,) = torch.autograd.grad(_apply(layer, x), x, image)
-    return moved / moved.norm().clamp(min=_TINY)
+        return image @ layer.weight
+    with torch.enable_grad():
+        x = vector.clone().requires_grad_()
+        return torch.autograd.grad(_apply(layer, x), x, image)[0]
 
 
 def _apply(layer: nn.Module, vector: Tensor) -> Tensor:
