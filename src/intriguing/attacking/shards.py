@@ -6,7 +6,7 @@ processes make them, in which order, or how often the attack was interrupted.
 
 from __future__ import annotations
 
-import os
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from intriguing import sealed
 from intriguing.attacking.job import ATTACKS, AttackJob
 from intriguing.attacks import choose_targets, closest, gaussian
 from intriguing.checkpoints import load_model
@@ -27,6 +26,8 @@ from intriguing.errors import UserError
 from intriguing.metrics import distortion
 
 Progress = Callable[[int, int], None]
+KEY = "shard"
+log = logging.getLogger(__name__)
 
 
 def processes(job: AttackJob) -> int:
@@ -114,16 +115,18 @@ def _file(job: AttackJob, folder: Path, first: int) -> Path:
 
 
 def _load(file: Path) -> dict[str, Tensor] | None:
+    """A shard's columns; None where it is absent or damaged. It is made again then, the same bit for bit."""
+    if not file.exists():
+        return None
     try:
-        return load_file(file)
-    except (OSError, SafetensorError):  # absent, or half-written when the machine went down: made again
+        return sealed.load(file, KEY, lambda entry, path: None, what="attack's shard")[1]
+    except UserError as error:
+        log.warning("%s: this shard is made again", str(error).removesuffix("; run attack.py again"))
         return None
 
 
 def _save(columns: dict[str, Tensor], file: Path) -> None:
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    save_file({key: value.contiguous() for key, value in columns.items()}, part)
-    part.replace(file)
+    sealed.save({key: value.contiguous() for key, value in columns.items()}, file, KEY, {"format": 1})
 
 
 def _targets(job: AttackJob, model: nn.Module | None, images: Subset) -> Tensor | None:

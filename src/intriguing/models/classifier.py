@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import lightning
@@ -18,6 +16,7 @@ from intriguing.spectral import LogProductPenalty
 
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "sgd")
+CHECKPOINT_FORMAT = 2  # raised when a checkpoint of before can no longer be read
 
 
 class Feed(Protocol):
@@ -216,14 +215,14 @@ class Classifier(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    # -- checkpoints: every one names its network and carries a digest of its weights ----------------------------------
+    # -- checkpoints: every one says what it is; its file carries a sha256 (`intriguing.checkpoint_file`) --------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         data = getattr(self.trainer, "datamodule", None)
         checkpoint["intriguing"] = {
+            "format": CHECKPOINT_FORMAT,
             "version": __version__,
             "model": self.name,
-            "weights_sha256": weights_sha256(checkpoint["state_dict"]),
             "data": getattr(data, "description", None),
             "seed": getattr(data, "seed", None),
         }
@@ -262,13 +261,3 @@ class _Tally:
             self._count()
         assert self._sums is not None
         return self._sums
-
-
-def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and bytes of all tensors: torch loads a flipped byte without a word."""
-    digest = hashlib.sha256()
-    for key in sorted(state_dict):
-        tensor = state_dict[key].detach().cpu().contiguous()
-        digest.update(f"{key}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
