@@ -34,6 +34,8 @@ DTYPES = {
     "num_forwards": torch.int64,
     "num_backwards": torch.int64,
 }
+KINDS = {"amplify": int | float | None, "clip": bool, "seed": int | None, "study": str | None, "version": str}
+SOURCE = {"name": str, "label": str, "split": str, "seed": int}
 METADATA = ("source", "data", "attack", "amplify", "clip", "seed", "study", "version")
 
 
@@ -148,10 +150,14 @@ def _plain_metadata(metadata: Any) -> dict[str, Any]:
     for key in ("data", "attack"):
         if not isinstance(plain[key], dict) or not isinstance(plain[key].get("name"), str):
             raise ValueError(f"metadata: expected {key} as a mapping with a name, got {plain[key]!r}")
-    if not isinstance(plain["clip"], bool):
-        raise TypeError(f"metadata: expected clip as a bool, got {plain['clip']!r}")
-    if plain["source"] is not None and not isinstance(plain["source"], dict):
-        raise TypeError(f"metadata: expected source as a mapping or None, got {plain['source']!r}")
+    source = plain["source"]
+    if source is not None and not isinstance(source, dict):
+        raise TypeError(f"metadata: expected source as a mapping or None, got {shown(source)}")
+    kinds = [(plain, key, kind) for key, kind in KINDS.items()]
+    kinds += [(source, key, kind) for key, kind in SOURCE.items() if source and key in source]
+    for mapping, key, kind in kinds:
+        if not isinstance(mapping[key], kind):
+            raise TypeError(f"metadata: expected {key} as {kind}, got {shown(mapping[key])}")
     return plain
 
 

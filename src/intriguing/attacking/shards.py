@@ -23,6 +23,7 @@ from intriguing.attacks import choose_targets, closest, gaussian
 from intriguing.checkpoints import load_model
 from intriguing.data import ImageData, Subset
 from intriguing.errors import UserError
+from intriguing.finite import NotFiniteError, check_logits
 from intriguing.metrics import distortion
 
 Progress = Callable[[int, int], None]
@@ -137,6 +138,7 @@ def _targets(job: AttackJob, model: nn.Module | None, images: Subset) -> Tensor 
     device = next(model.parameters()).device
     with torch.no_grad():
         logits = torch.cat([model(batch.to(device)).cpu() for batch in images.images.split(1000)])
+    check_logits(model, images.images.to(device), logits)
     return choose_targets(rule, images.labels, logits, generator=torch.Generator().manual_seed(job.seed))
 
 
@@ -182,6 +184,8 @@ def _attack(
             result = attack(model, inputs, wanted, **settings)
         else:
             result = closest(attack, model, inputs, labels, **settings)
+    except NotFiniteError:
+        raise
     except (TypeError, ValueError) as error:
         raise UserError(f"attack={name}: {str(error).split('() ')[-1]}") from error
     if targets is None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from intriguing import __version__
+from intriguing.finite import NotFiniteError, bad_weight, blame
 from intriguing.spectral import LogProductPenalty
 
 SCHEDULES = ("cosine", "constant")
@@ -123,12 +124,14 @@ class Classifier(lightning.LightningModule):
         if self.spectral_penalty:
             self.log_product = LogProductPenalty(self.network, self.input_shape)
 
-    def _step(self, batch: list[Tensor], stage: str) -> Tensor:
+    def _step(self, batch: list[Tensor], stage: str, batch_idx: int = 0) -> Tensor:
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         if stage == "train":
             self._count(loss, logits, labels)
+        elif not math.isfinite(loss.item()):
+            raise self._not_finite(stage, loss, batch, batch_idx)
         else:
             metric = self.val_accuracy if stage == "val" else self.test_accuracy
             metric.update(logits, labels)
@@ -142,6 +145,13 @@ class Classifier(lightning.LightningModule):
         return True
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss = self.objective(batch)
+        if not math.isfinite(loss.item()):
+            raise self._not_finite("train", loss, batch, batch_idx)
+        return loss
+
+    def objective(self, batch: list[Tensor]) -> Tensor:
+        """What a training step descends on, a scalar; the step's images are counted for the epoch's curves."""
         if self.feed is None:
             loss = self._step(batch, "train")
         else:
@@ -154,10 +164,29 @@ class Classifier(lightning.LightningModule):
         return loss + self.spectral_penalty * self.log_product()
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        self._step(batch, "val")
+        self._step(batch, "val", batch_idx)
 
     def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        self._step(batch, "test")
+        self._step(batch, "test", batch_idx)
+
+    # -- a loss that is not finite ends the run; why is looked for only then -------------------------------------------
+
+    def _not_finite(self, stage: str, loss: Tensor, batch: list[Tensor], batch_idx: int) -> NotFiniteError:
+        where = blame(self, batch[0], [lambda: self(batch[0])])
+        if where is None and self.log_product is not None and (layer := self.log_product.bad_layer()):
+            where = f"the norm of network.{layer} in the spectral penalty is not finite"
+        if where is None and stage == "train":  # more than once, because the pools of a feed may take turns
+            where = blame(self, batch[0], [lambda: self.objective(batch)] * 16)
+        where = where or "every layer gives finite numbers, and the loss made of them is not"
+        return NotFiniteError(
+            f"{stage}/loss is {loss.item()} at epoch {self.current_epoch}, batch {batch_idx} "
+            f"(step {self.global_step}): {where}; {self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        if self.global_step == 0:
+            return "no step was made yet, so look at the weights it started from, and at the data"
+        return f"lower model.settings.learning_rate (now {self.learning_rate:g})"
 
     # -- curves: plain sums in the step, one self.log an epoch (a self.log a step costs a quarter of the epoch) --------
 
@@ -174,10 +203,10 @@ class Classifier(lightning.LightningModule):
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
         loss, error = float(sums[0] / sums[2]), float(sums[1] / sums[2])
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"train/loss is {loss} at epoch {self.current_epoch}: lower model.settings.learning_rate "
-                f"(now {self.learning_rate})"
+        if weight := bad_weight(self):  # said before the checkpoint of this epoch takes the place of the last good one
+            raise NotFiniteError(
+                f"{weight} is not finite at the end of epoch {self.current_epoch} (step {self.global_step}): the last "
+                f"step went too far; {self._advice()}"
             )
         self.log_dict({"train/loss": loss, "train/error": error, "train/penalty": float(self.penalty().detach())})
 

@@ -22,6 +22,7 @@ from intriguing.callbacks import BackFeeding, ErrorCurve
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 from intriguing.data import ImageArrays, ImageData, Subset
 from intriguing.errors import UserError
+from intriguing.finite import check_logits
 from intriguing.image_folder import FolderSubset
 from intriguing.models import REGISTRY, Classifier
 from intriguing.training.csv_metrics import CsvMetrics
@@ -206,5 +207,7 @@ def count_errors(
 def _count(model: Classifier, subset: Subset | FolderSubset, batch_size: int) -> list[int]:
     wrong = 0
     for images, labels in subset.batches(batch_size):
-        wrong += int((model(images).argmax(1) != labels).sum())
+        logits = model(images)
+        check_logits(model, images, logits)
+        wrong += int((logits.argmax(1) != labels).sum())
     return [wrong, len(subset)]
