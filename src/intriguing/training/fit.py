@@ -16,6 +16,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from intriguing import tracking
 from intriguing.callbacks import BackFeeding, ErrorCurve
@@ -49,6 +50,7 @@ def fit(job: TrainingJob) -> Path:
         log.info("%s is finished: skipped", folder)
         return folder
     last = _resume_from(job, folder)  # a damaged checkpoint is named before anything is written
+    _check_trainer(job)
     data = ImageData(**job.data)
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = build_model(job, data)
@@ -65,6 +67,16 @@ def fit(job: TrainingJob) -> Path:
             result["seconds"] = round(time.perf_counter() - start, 3)
             run.finish(result, artifacts)
     return folder
+
+
+def _check_trainer(job: TrainingJob) -> None:
+    """Raises UserError for options that no Trainer takes, or a device that is not there, before anything is written."""
+    options = {key: value for key, value in job.trainer.items() if key not in ("enable_progress_bar", "profiler")}
+    try:
+        with _quiet():
+            lightning.Trainer(**options, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split('__init__() ')[-1].split())}") from error
 
 
 def build_model(job: TrainingJob, data: ImageData) -> Classifier:
