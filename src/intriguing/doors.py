@@ -12,19 +12,20 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose
+from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; no public name has it
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from intriguing.checks import whole
 from intriguing.errors import UserError
 
 INTERRUPTED = 130
+LONGEST = 2000  # characters of a line that is printed
 _FULL = "INTRIGUING_FULL_ERROR"
 
 
@@ -38,6 +39,7 @@ def run(door: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print over many lines
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        _check_options()
         door()
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on where it stopped")
@@ -84,8 +86,20 @@ def _terminate(signum: int, frame: Any) -> None:
     raise SystemExit(128 + signum)
 
 
+def _check_options() -> None:
+    """Raises UserError for an option that Hydra does not have, where argparse would print its usage over many lines."""
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; settings are given as name=value, --help lists the options")
+
+    parser = get_args_parser()
+    parser.error = refuse
+    parser.parse_args()
+
+
 def _say(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    visible = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
+    print(f"error: {visible if len(visible) <= LONGEST else visible[:LONGEST] + '...'}", file=sys.stderr)
 
 
 def one_line(error: BaseException) -> str:
@@ -163,11 +177,10 @@ def study_steps(study: dict[str, Any], runs: str, *, logger: dict[str, Any], thr
     Raises:
         UserError, HydraException: an override that is wrong, a network that no step trains.
     """
-    from intriguing.study import Step
+    from intriguing.study import Step, check_study
     from intriguing.training import TrainingJob
 
-    if study["limit"] is not None:  # said now, not after the networks were trained
-        whole("study.limit", study["limit"], 1)
+    check_study(study)  # said now, not after the networks were trained
     common = [f"runs={runs}", f"threads={threads}", *study["overrides"]]
     steps: list[Step] = []
     for seed in study["seeds"]:

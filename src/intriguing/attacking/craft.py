@@ -42,6 +42,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
     torch.set_num_threads(job.threads)
     runs, start = Path(job.runs), time.perf_counter()
     if tracking.standing(runs, "attack", job.name, job.identity) == "finished":
+        tracking.read_run(runs / "attack" / job.name).verify_all()
         log.info("%s is finished: skipped", runs / "attack" / job.name)
         return runs / "attack" / job.name
     # Amplifying is a function of the plain set, which is worth having of its own: make that one first.
@@ -61,7 +62,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
         seconds = round(time.perf_counter() - start, 3)
         result = _summary(made, seconds)
         _record(job, run.folder, made, result)
-        run.finish(result, [SET])
+        run.finish(result, [SET, "metrics.csv"])
         shutil.rmtree(shards, ignore_errors=True)
     return run.folder
 

@@ -42,7 +42,17 @@ class LayerNorms(nn.Module):
             found.append(module)
         if not found:
             raise ValueError("expected a network with Linear or Conv2d layers to penalise")
+        names = {module: name for name, module in model.named_modules()}
+        self._names = tuple(names[module] for module in found)
         self._layers = tuple(found)  # nn.Module does not register what is in a tuple
+
+    @torch.no_grad()
+    def bad_layer(self) -> str | None:
+        """The name of the first layer whose norm is not finite; None where all are."""
+        for index, (name, layer) in enumerate(zip(self._names, self._layers, strict=True)):
+            if not bool(_apply(layer, getattr(self, f"vector_{index}")).norm().isfinite()):
+                return name
+        return None
 
     def norms(self) -> Tensor:
         """(layers,); its gradient goes to the weights."""
