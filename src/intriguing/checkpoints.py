@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor
 from intriguing import __version__, checkpoint_file
 from intriguing.errors import UserError, shown
 from intriguing.models import CHECKPOINT_FORMAT, REGISTRY, Classifier
-from intriguing.tracking import natural_key
+from intriguing.tracking import natural_key, replacing
 
 HEADER = {"version", "model", "data", "seed"}  # what every checkpoint of the project says of itself
 # what a checkpoint may say about its images (`data.ImageData.description`)
@@ -188,16 +187,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with part.open("w+b") as file:
-                checkpoint_file.write(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w+b") as file:
+                try:
+                    checkpoint_file.write(checkpoint, file)
+                except RuntimeError as error:  # torch's own words for what the file could not take
+                    raise error.__context__ or error from None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(path)

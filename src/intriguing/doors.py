@@ -8,9 +8,10 @@ from __future__ import annotations
 import fnmatch
 import functools
 import os
-import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,9 +23,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from intriguing.errors import UserError
+from intriguing import sweep
+from intriguing.errors import Stopped, UserError
+from intriguing.signals import listening
 
-INTERRUPTED = 130
 LONGEST = 2000  # characters of a line that is printed
 _FULL = "INTRIGUING_FULL_ERROR"
 
@@ -32,27 +34,28 @@ _FULL = "INTRIGUING_FULL_ERROR"
 def run(door: Callable[[], Any]) -> None:
     """Run a ``@hydra.main`` function; a user's mistake becomes one line and status 1, not a traceback.
 
-    With ``HYDRA_FULL_ERROR=1`` every error is raised as it is. Ctrl-C ends with status 130, SIGTERM with 143.
+    With ``HYDRA_FULL_ERROR=1`` every error is raised as it is. Ctrl-C ends with status 130, SIGTERM with 143, a sweep
+    of which a job failed with 1.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ[_FULL] = str(int(full))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print over many lines
-    signal.signal(signal.SIGTERM, _terminate)
+    sweep.forget()
     try:
-        _check_options()
-        door()
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on where it stopped")
-        sys.exit(INTERRUPTED)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if full:
-            raise
-        _say(one_line(error))
-        sys.exit(1)
+        with listening():
+            _check_options()
+            door()
+        if failures := sweep.failures():
+            _say(failures)
+            sys.exit(1)
+    except Stopped as stop:
+        saved = "; ".join(part for part in (sweep.standing(), stop.saved or "what was finished is saved") if part)
+        print(f"stopped by {stop.by}: {saved}; the same command goes on there", file=sys.stderr)
+        sys.exit(stop.code)
     except Exception as error:
         if full:
             raise
-        _say(f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)")
+        _say("; ".join(part for part in (_reason(error), sweep.failures()) if part))
         sys.exit(1)
     finally:
         os.environ.pop(_FULL, None)
@@ -61,29 +64,31 @@ def run(door: Callable[[], Any]) -> None:
 
 
 def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], None]:
-    """Wrap the body of a door: a user's mistake in a single run ends it here, before Hydra adds lines of its own.
+    """Wrap the body of a door: an error in a single run ends it here, before Hydra adds lines of its own.
 
-    In a sweep the error goes on to Hydra, so that the other jobs still run.
+    In a sweep it is named and recorded, and the other jobs still run, whichever process the launcher put this one in.
     """
 
     @functools.wraps(job)
-    def body(cfg: DictConfig) -> None:
-        try:
-            job(cfg)
-        except UserError as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                _say(f"job {HydraConfig.get().job.num} ({' '.join(task_overrides())}): {one_line(error)}")
-                raise
-            if os.environ.get(_FULL) == "1":
-                raise
-            _say(one_line(error))
-            raise SystemExit(1) from error
+    def body(cfg: DictConfig) -> Any:
+        full, sweeping = os.environ.get(_FULL) == "1", HydraConfig.get().mode == RunMode.MULTIRUN
+        with listening():  # also where a launcher runs this in a process of its own
+            try:
+                with sweep.recording(_reason) if sweeping else nullcontext():
+                    return job(cfg)
+            except Exception as error:
+                if full and not sweeping:
+                    raise
+                if full:
+                    traceback.print_exc()
+                _say(sweep.job_name() + _reason(error))
+                if not sweeping:
+                    raise SystemExit(1) from error
+                if sweep.wants_exceptions():
+                    raise
+                return None
 
     return body
-
-
-def _terminate(signum: int, frame: Any) -> None:
-    raise SystemExit(128 + signum)
 
 
 def _check_options() -> None:
@@ -100,6 +105,12 @@ def _check_options() -> None:
 def _say(message: str) -> None:
     visible = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
     print(f"error: {visible if len(visible) <= LONGEST else visible[:LONGEST] + '...'}", file=sys.stderr)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return one_line(error)
+    return f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
 
 
 def one_line(error: BaseException) -> str:

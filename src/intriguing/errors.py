@@ -13,6 +13,24 @@ class UserError(Exception):
     """
 
 
+class Stopped(SystemExit):
+    """SIGTERM or Ctrl-C, raised where the work stands; whoever knows what is saved says so with ``add_note``.
+
+    A SystemExit, so that nothing on the way takes it for a failure: a process that it leaves ends with its status,
+    128 + the signal's number (143, 130).
+    """
+
+    @property
+    def by(self) -> str:
+        """What stopped the work, in words."""
+        return {130: "Ctrl-C", 143: "SIGTERM"}.get(int(self.code or 0), f"status {self.code}")
+
+    @property
+    def saved(self) -> str:
+        """All notes in one line."""
+        return "; ".join(getattr(self, "__notes__", []))
+
+
 def shown(value: Any, longest: int = LONGEST) -> str:
     """A value from a file as part of a message: on one line, without control characters, cut where it is long."""
     if isinstance(value, str):

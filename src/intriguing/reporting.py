@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -284,13 +283,14 @@ def _record(job: ReportJob, folder: Path, result: AnalysisResult) -> None:
 
 def _copy_small(folder: Path, target: Path, job: ReportJob) -> None:
     """Copy the small tables and pictures for the reader of the repository, with what made them."""
-    for kind in ("tables", "figures"):
-        shutil.rmtree(target / kind, ignore_errors=True)
-        for file in sorted((folder / kind).glob("*.*")):
-            if file.stat().st_size <= SMALL:
-                (target / kind).mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, target / kind / file.name)
-    shutil.copyfile(folder / "report.md", target / "report.md")
+    files = [one for kind in ("tables", "figures") for one in sorted((folder / kind).glob("*.*"))]
+    small = [one.relative_to(folder) for one in files if one.stat().st_size <= SMALL]
+    for file in (*small, Path("report.md")):
+        tracking.make_folder((target / file).parent)
+        tracking.write_atomic(target / file, (folder / file).read_bytes())
+    for old in (*(target / "tables").glob("*"), *(target / "figures").glob("*")):
+        if old.relative_to(target) not in small:  # of an earlier copy, or half-written when one was killed
+            old.unlink()
     info = json.loads((folder / "run.json").read_text())
     kept = ("command", "commit", "dirty", "versions", "python", "platform", "cpus", "started", "seconds")
     made = {key: info.get(key) for key in kept}

@@ -6,7 +6,6 @@ as zeros. One entry has one order, so equal tensors and texts give equal files.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from intriguing.errors import UserError, shown
-from intriguing.tracking import strict_json, sync_folder
+from intriguing.tracking import replacing, strict_json
 
 MAX_HEADER = 1 << 20  # what is told beside the tensors is a few kB
 CHUNK = 1 << 20
@@ -40,21 +39,12 @@ def save(tensors: dict[str, Tensor], path: Path | str, key: str, entry: dict[str
     Raises:
         UserError: the folder is missing or not writable, or the disk is full.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         try:
             save_file(_separate(tensors), temporary, metadata={key: _text(entry)})
-            _seal(temporary)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        sync_folder(path.parent)
-    except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise UserError(f"cannot write {path}: {why}; give a folder that can be written, with space") from error
+        except SafetensorError as error:
+            raise OSError(0, " ".join(str(error).split())) from error
+        _seal(temporary)
 
 
 def load(

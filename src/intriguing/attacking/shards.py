@@ -25,6 +25,7 @@ from intriguing.data import ImageData, Subset
 from intriguing.errors import UserError
 from intriguing.finite import NotFiniteError, check_logits
 from intriguing.metrics import distortion
+from intriguing.tracking import make_folder
 
 Progress = Callable[[int, int], None]
 KEY = "shard"
@@ -83,7 +84,7 @@ def fill(fabric: Fabric, job: AttackJob, folder: Path, progress: Progress | None
         progress: called with (images done, images in all) after each shard.
     """
     torch.set_num_threads(job.threads)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     images = pick_images(job)
     model = None if job.checkpoint is None else load_model(job.checkpoint).to(fabric.device)
     targets = _targets(job, model, images)
@@ -109,6 +110,12 @@ def merge(job: AttackJob, num_images: int, folder: Path) -> dict[str, Tensor]:
             f"{folder} lacks {len(columns) - len(whole)} of {len(columns)} shards; run the same command again"
         )
     return {key: torch.cat([column[key] for column in whole]) for key in whole[0]}
+
+
+def count_shards(job: AttackJob, num_images: int, folder: Path) -> str:
+    """How many of the shards are there: "3 of 8"."""
+    files = [_file(job, folder, first) for first in range(0, num_images, job.shard)]
+    return f"{sum(file.is_file() for file in files)} of {len(files)}"
 
 
 def _file(job: AttackJob, folder: Path, first: int) -> Path:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ class CsvLog:
         try:
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self.header, restval="", lineterminator="\n").writerow(values)
+                file.flush()
+                os.fsync(file.fileno())  # before the checkpoint that takes the row for written
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {reason(error)}") from error
 

@@ -8,21 +8,21 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from intriguing import tracking
 from intriguing.callbacks import BackFeeding, ErrorCurve
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 from intriguing.data import ImageArrays, ImageData, Subset
-from intriguing.errors import UserError
+from intriguing.errors import Stopped, UserError
 from intriguing.finite import check_logits
 from intriguing.image_folder import FolderSubset
 from intriguing.models import REGISTRY, Classifier
@@ -61,7 +61,10 @@ def fit(job: TrainingJob) -> Path:
         if not tracking.is_first_process():  # a further process of a distributed fit: the first one writes
             _train(job, model, data, folder, None, last)
         elif not run.finished:
-            with tracking.start_job(job, "train", record=not job.debug) as wandb_run:
+            with (
+                _saying_what_is_saved(job, folder),
+                tracking.start_job(job, "train", record=not job.debug) as wandb_run,
+            ):
                 _train(job, model, data, folder, wandb_run, last)
                 result, artifacts = _conclude(job, data, folder, wandb_run)
             result["seconds"] = round(time.perf_counter() - start, 3)
@@ -77,6 +80,20 @@ def _check_trainer(job: TrainingJob) -> None:
             lightning.Trainer(**options, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {' '.join(str(error).split('__init__() ')[-1].split())}") from error
+
+
+@contextmanager
+def _saying_what_is_saved(job: TrainingJob, folder: Path) -> Iterator[None]:
+    """What SIGTERM or Ctrl-C leaves: the last finished epoch, because only from there a fit goes on exactly."""
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt) as stop:
+        last = folder / "checkpoints" / "last.ckpt"
+        with suppress(UserError):
+            done = int(read_checkpoint(last)["epoch"]) + 1 if last.exists() else 0
+            what = f"epoch {done} of {job.trainer['max_epochs']} is saved" if done else "no epoch is finished yet"
+            stop.add_note(f"{folder}: {what}")
+        raise
 
 
 def build_model(job: TrainingJob, data: ImageData) -> Classifier:
@@ -123,8 +140,13 @@ def _train(
         callbacks.append(TQDMProgressBar(refresh_rate=100))
     if not debugging:
         callbacks += _checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss")
+        callbacks.append(_StayStopped())
     last, resumed_step = resumed
-    loggers = [] if debugging or wandb_run is None else _loggers(job, folder, wandb_run, resumed_step)
+    loggers: list[Logger] = []
+    if not debugging and wandb_run is not None:
+        metrics = CsvMetrics(folder / "metrics.csv", resumed_step=resumed_step)
+        callbacks.insert(0, metrics.before_checkpoints())
+        loggers = _loggers(job, metrics, wandb_run)
     settings: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
     if not job.data["validation"]:
         settings["limit_val_batches"] = 0
@@ -168,8 +190,16 @@ def _checkpoints(folder: Path, monitor: str) -> list[Callback]:
     return [best, ModelCheckpoint(folder / "checkpoints", filename="last", **common)]
 
 
-def _loggers(job: TrainingJob, folder: Path, wandb_run: tracking.WandbRun, resumed_step: int) -> list[Logger]:
-    loggers: list[Logger] = [CsvMetrics(folder / "metrics.csv", resumed_step=resumed_step)]
+class _StayStopped(Callback):
+    """A fit that had stopped early before it was interrupted does not go on: no checkpoint remembers that it had."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if any(one.stopped_epoch for one in trainer.early_stopping_callbacks):
+            trainer.should_stop = True
+
+
+def _loggers(job: TrainingJob, metrics: CsvMetrics, wandb_run: tracking.WandbRun) -> list[Logger]:
+    loggers: list[Logger] = [metrics]
     if logger := tracking.lightning_logger(wandb_run):
         loggers.append(logger)
     for logger in loggers:
