@@ -224,6 +224,7 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
 
     from intriguing.training import TrainingJob
 
+    _check_processes(config["trainer"])
     try:
         callbacks = [instantiate(one, _convert_="all") for one in (config["callbacks"] or {}).values()]
     except HydraException as error:
@@ -231,6 +232,17 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
             raise error.__cause__ from None
         raise UserError(f"callbacks: {one_line(error)}") from error
     return TrainingJob.from_config(config, extras=extras, command=command, callbacks=callbacks)
+
+
+def _check_processes(trainer: dict[str, Any]) -> None:
+    """Lightning starts further processes by the command line, and that of a sweep is not the one of its job."""
+    several = trainer["devices"] not in (1, "1", "auto") or trainer["num_nodes"] != 1
+    started = {"SLURM_NTASKS", "LOCAL_RANK"} & set(os.environ)  # by srun or torchrun
+    if several and not started and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError(
+            f"trainer.devices={trainer['devices']} in a sweep needs hydra/launcher=slurm with "
+            f"hydra.launcher.tasks_per_node={trainer['devices']}; elsewhere run the jobs one by one, without -m"
+        )
 
 
 def _compose(door: str, overrides: list[str], study: dict[str, Any], logger: dict[str, Any]) -> dict[str, Any]:

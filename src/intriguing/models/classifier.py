@@ -59,6 +59,7 @@ class Classifier(lightning.LightningModule):
     """
 
     name: ClassVar[str] = ""
+    trains_in_parts: ClassVar[bool] = False  # whether a step may leave parameters without a gradient
     network: nn.Sequential
     feed: Feed | None = None
 

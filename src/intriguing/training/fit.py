@@ -103,6 +103,8 @@ def _train(
         callbacks.append(TQDMProgressBar(refresh_rate=100))
     if not debugging:
         callbacks += _checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss")
+    if model.trains_in_parts and options.get("strategy") == "ddp":
+        options["strategy"] = "ddp_find_unused_parameters_true"  # other networks would pay for a search and be warned
     last, resumed_step = _resume_from(job, folder)
     loggers = [] if debugging or wandb_run is None else _loggers(job, folder, wandb_run, resumed_step)
     settings: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
@@ -129,7 +131,8 @@ def _train(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what Lightning says about choices that are made on purpose here."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in (
             ".*does not have many workers.*",  # a batch is one index operation: workers would only cost
