@@ -21,6 +21,7 @@ from intriguing import __version__
 from intriguing.errors import UserError
 from intriguing.models import REGISTRY, Classifier, weights_sha256
 from intriguing.tracking import natural_key
+from intriguing.tracking.artifact import PREFIX, fetch_checkpoint
 
 HEADER = {"version", "model", "weights_sha256", "data", "seed"}  # what every checkpoint of the project says of itself
 
@@ -51,17 +52,23 @@ def load_model(path: str | Path) -> Classifier:
     return model.eval()
 
 
-def find_checkpoints(patterns: str | Sequence[str]) -> list[Path]:
+def find_checkpoints(patterns: str | Sequence[str], *, runs: str = "runs", wandb_mode: str | None = None) -> list[Path]:
     """The checkpoints that patterns name, in natural order, each once.
 
     Args:
-        patterns: a file, a run folder (its ``model.ckpt``), a glob of either, or a list of them.
+        patterns: a file, a run folder (its ``model.ckpt``), a glob of either, ``wandb:entity/project/artifact:alias``,
+            or a list of them.
+        runs: the folder of all runs, which keeps what is fetched from W&B.
+        wandb_mode: ``offline`` or ``disabled``: nothing is fetched; None: as WANDB_MODE says.
 
     Raises:
-        UserError: a pattern that matches nothing.
+        UserError: a pattern that matches nothing, or an artifact that cannot be had.
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else list(patterns):
+        if str(pattern).startswith(PREFIX):
+            found[fetch_checkpoint(str(pattern), runs, mode=wandb_mode)] = None
+            continue
         text = str(Path(str(pattern)).expanduser())
         matches = [text] if Path(text).exists() else glob.glob(text, recursive=True)
         files = [path / "model.ckpt" if path.is_dir() else path for path in map(Path, matches)]

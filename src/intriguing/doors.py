@@ -58,16 +58,16 @@ def run(door: Callable[[], Any]) -> None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
-def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], None]:
+def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Wrap the body of a door: a user's mistake in a single run ends it here, before Hydra adds lines of its own.
 
     In a sweep the error goes on to Hydra, so that the other jobs still run.
     """
 
     @functools.wraps(job)
-    def body(cfg: DictConfig) -> None:
+    def body(cfg: DictConfig) -> Any:
         try:
-            job(cfg)
+            return job(cfg)
         except UserError as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 _say(f"job {HydraConfig.get().job.num} ({' '.join(task_overrides())}): {one_line(error)}")
@@ -224,7 +224,7 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
 
     from intriguing.training import TrainingJob
 
-    _check_processes(config["trainer"])
+    _check_sweep(config)
     try:
         callbacks = [instantiate(one, _convert_="all") for one in (config["callbacks"] or {}).values()]
     except HydraException as error:
@@ -234,11 +234,23 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
     return TrainingJob.from_config(config, extras=extras, command=command, callbacks=callbacks)
 
 
-def _check_processes(trainer: dict[str, Any]) -> None:
-    """Lightning starts further processes by the command line, and that of a sweep is not the one of its job."""
-    several = trainer["devices"] not in (1, "1", "auto") or trainer["num_nodes"] != 1
-    started = {"SLURM_NTASKS", "LOCAL_RANK"} & set(os.environ)  # by srun or torchrun
-    if several and not started and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+def objective(folder: Path) -> float | None:
+    """What a sweeper minimises: the share of wrong answers on the images set apart; None where there are none."""
+    from intriguing.tracking import read_run
+
+    wrong, images = read_run(folder).result.get("errors", {}).get("val", (0, 0))
+    return wrong / images if images else None
+
+
+def _check_sweep(config: dict[str, Any]) -> None:
+    """What a job cannot be as a part of a sweep."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    if "BasicSweeper" not in HydraConfig.get().sweeper["_target_"] and not config["data"]["validation"]:
+        raise UserError("a sweeper that chooses needs images set apart to choose by: data.validation=10000 or the like")
+    # Lightning starts further processes by the command line, and that of a sweep is not the one of its job.
+    trainer, started = config["trainer"], {"SLURM_NTASKS", "LOCAL_RANK"} & set(os.environ)  # by srun or torchrun
+    if not started and (trainer["devices"] not in (1, "1", "auto") or trainer["num_nodes"] != 1):
         raise UserError(
             f"trainer.devices={trainer['devices']} in a sweep needs hydra/launcher=slurm with "
             f"hydra.launcher.tasks_per_node={trainer['devices']}; elsewhere run the jobs one by one, without -m"
