@@ -20,6 +20,7 @@ from intriguing import __version__, checkpoint_file
 from intriguing.errors import UserError, shown
 from intriguing.models import CHECKPOINT_FORMAT, REGISTRY, Classifier
 from intriguing.tracking import natural_key, replacing
+from intriguing.tracking.artifact import PREFIX, fetch_checkpoint
 
 HEADER = {"version", "model", "data", "seed"}  # what every checkpoint of the project says of itself
 # what a checkpoint may say about its images (`data.ImageData.description`)
@@ -71,17 +72,23 @@ def load_model(path: str | Path) -> Classifier:
     return model.eval()
 
 
-def find_checkpoints(patterns: str | Sequence[str]) -> list[Path]:
+def find_checkpoints(patterns: str | Sequence[str], *, runs: str = "runs", wandb_mode: str | None = None) -> list[Path]:
     """The checkpoints that patterns name, in natural order, each once.
 
     Args:
-        patterns: a file, a run folder (its ``model.ckpt``), a glob of either, or a list of them.
+        patterns: a file, a run folder (its ``model.ckpt``), a glob of either, ``wandb:entity/project/artifact:alias``,
+            or a list of them.
+        runs: the folder of all runs, which keeps what is fetched from W&B.
+        wandb_mode: ``offline`` or ``disabled``: nothing is fetched; None: as WANDB_MODE says.
 
     Raises:
-        UserError: a pattern that matches nothing.
+        UserError: a pattern that matches nothing, or an artifact that cannot be had.
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else list(patterns):
+        if str(pattern).startswith(PREFIX):
+            found[fetch_checkpoint(str(pattern), runs, mode=wandb_mode)] = None
+            continue
         text = str(Path(str(pattern)).expanduser())
         matches = [text] if Path(text).exists() else glob.glob(text, recursive=True)
         files = [path / "model.ckpt" if path.is_dir() else path for path in map(Path, matches)]

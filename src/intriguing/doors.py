@@ -63,7 +63,7 @@ def run(door: Callable[[], Any]) -> None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
-def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], None]:
+def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Wrap the body of a door: an error in a single run ends it here, before Hydra adds lines of its own.
 
     In a sweep it is named and recorded, and the other jobs still run, whichever process the launcher put this one in.
@@ -249,6 +249,7 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
 
     from intriguing.training import TrainingJob
 
+    _check_sweep(config)
     try:
         callbacks = [instantiate(one, _convert_="all") for one in (config["callbacks"] or {}).values()]
     except HydraException as error:
@@ -256,6 +257,29 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
             raise error.__cause__ from None
         raise UserError(f"callbacks: {one_line(error)}") from error
     return TrainingJob.from_config(config, extras=extras, command=command, callbacks=callbacks)
+
+
+def objective(folder: Path) -> float | None:
+    """What a sweeper minimises: the share of wrong answers on the images set apart; None where there are none."""
+    from intriguing.tracking import read_run
+
+    wrong, images = read_run(folder).result.get("errors", {}).get("val", (0, 0))
+    return wrong / images if images else None
+
+
+def _check_sweep(config: dict[str, Any]) -> None:
+    """What a job cannot be as a part of a sweep."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    if "BasicSweeper" not in HydraConfig.get().sweeper["_target_"] and not config["data"]["validation"]:
+        raise UserError("a sweeper that chooses needs images set apart to choose by: data.validation=10000 or the like")
+    # Lightning starts further processes by the command line, and that of a sweep is not the one of its job.
+    trainer, started = config["trainer"], {"SLURM_NTASKS", "LOCAL_RANK"} & set(os.environ)  # by srun or torchrun
+    if not started and (trainer["devices"] not in (1, "1", "auto") or trainer["num_nodes"] != 1):
+        raise UserError(
+            f"trainer.devices={trainer['devices']} in a sweep needs hydra/launcher=slurm with "
+            f"hydra.launcher.tasks_per_node={trainer['devices']}; elsewhere run the jobs one by one, without -m"
+        )
 
 
 def _compose(door: str, overrides: list[str], study: dict[str, Any], logger: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,8 @@ class AttackJob:
         if attack["name"] != "gaussian":
             if not config["checkpoints"]:
                 raise UserError("checkpoints has no value; give checkpoints='runs/train/*/model.ckpt' or the like")
-            sources = list(find_checkpoints(config["checkpoints"]))
+            wandb_mode = config["logger"]["mode"]
+            sources = list(find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode))
         elif not config["data"]["name"]:
             raise UserError("attack=gaussian needs to know the images: give data=mnist or data=digits")
         limit = None if config["limit"] is None else whole("limit", config["limit"], 1)

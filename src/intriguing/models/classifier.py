@@ -63,6 +63,7 @@ class Classifier(lightning.LightningModule):
     """
 
     name: ClassVar[str] = ""
+    trains_in_parts: ClassVar[bool] = False  # whether a step may leave parameters without a gradient
     network: nn.Sequential
     feed: Feed | None = None
 
@@ -223,7 +224,14 @@ class Classifier(lightning.LightningModule):
                 f"{weight} is not finite at the end of epoch {self.current_epoch} (step {self.global_step}): the last "
                 f"step went too far; {self._advice()}"
             )
-        self.log_dict({"train/loss": loss, "train/error": error, "train/penalty": float(self.penalty().detach())})
+        curves = {"train/loss": loss, "train/error": error, "train/penalty": float(self.penalty().detach())}
+        self.log_dict(curves | self.weight_sizes())
+
+    @torch.no_grad()
+    def weight_sizes(self) -> dict[str, float]:
+        """``weights/rms_<layer>``: the root mean square of each layer's weights."""
+        layers = {n: m for n, m in self.network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+        return {f"weights/rms_{name}": float(layer.weight.square().mean().sqrt()) for name, layer in layers.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the running hook some fifty times a step, each through nn.Module's search for parameters:

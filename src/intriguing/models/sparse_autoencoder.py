@@ -34,6 +34,7 @@ class SparseAutoencoder(Classifier):
     """
 
     name: ClassVar[str] = "sparse_autoencoder"
+    trains_in_parts: ClassVar[bool] = True
 
     def __init__(
         self,

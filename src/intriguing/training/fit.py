@@ -141,6 +141,8 @@ def _train(
     if not debugging:
         callbacks += _checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss")
         callbacks.append(_StayStopped())
+    if model.trains_in_parts and options.get("strategy") == "ddp":
+        options["strategy"] = "ddp_find_unused_parameters_true"  # other networks would pay for a search and be warned
     last, resumed_step = resumed
     loggers: list[Logger] = []
     if not debugging and wandb_run is not None:
@@ -171,7 +173,8 @@ def _train(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what Lightning says about choices that are made on purpose here."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in (
             ".*does not have many workers.*",  # a batch is one index operation: workers would only cost

@@ -162,6 +162,11 @@ def _trainer(config: dict[str, Any]) -> dict[str, Any]:
     if trainer.get("max_epochs") is None:
         scale = number("data.epochs_scale", config["data"]["epochs_scale"], 0, above=True)
         trainer["max_epochs"] = max(1, round(whole("model.epochs", config["model"]["epochs"], 1) * scale))
+    strategy = str(trainer.get("strategy", "auto"))
+    if any(word in strategy for word in ("spawn", "fork", "notebook")):
+        raise UserError(
+            f"trainer.strategy={strategy} trains in processes that cannot write this run's records; take ddp"
+        )
     # No epoch at all: a network as it comes, with published weights or none.
     trainer["max_epochs"] = whole("trainer.max_epochs", trainer["max_epochs"], 0)
     return trainer
