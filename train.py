@@ -8,7 +8,7 @@ from intriguing import doors
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @doors.task
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> float | None:
     config = doors.plain(cfg)
     overrides = doors.task_overrides()
 
@@ -20,8 +20,10 @@ def main(cfg: DictConfig) -> None:
 
     job = doors.training_job(config, doors.name_extras(overrides), doors.command("train.py", overrides))
     folder = training.fit(job)
-    if tracking.is_first_process():
-        print(console.run_line(folder))
+    if not tracking.is_first_process():
+        return None
+    print(console.run_line(folder))
+    return doors.objective(folder)
 
 
 if __name__ == "__main__":

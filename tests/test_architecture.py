@@ -9,9 +9,9 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "intriguing"
 LAYERS = {
-    0: ["optim", "spectral", "metrics", "errors", "checks", "signals"],
+    0: ["optim", "spectral", "metrics", "errors", "checks", "finite", "signals"],
     1: ["attacks", "models", "data", "image_folder", "units", "results"],
-    2: ["checkpoints", "adversarial_set", "callbacks"],
+    2: ["checkpoints", "checkpoint_file", "adversarial_set", "sealed", "callbacks"],
     3: ["training", "attacking", "analysis", "report"],
     4: ["study", "reporting"],
     5: ["doors", "console", "sweep"],

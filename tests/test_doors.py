@@ -142,3 +142,9 @@ def test_a_small_study_runs_skips_and_remembers(
     status, _, err = door("analyze.py", *small)
     assert status == 0, err
     assert stamps == {file: file.stat().st_mtime_ns for file in stamps}
+
+
+def test_several_processes_in_a_sweep_are_refused(door: Callable[..., tuple], tmp_path: Path) -> None:
+    status, _, err = door("train.py", "-m", "model=fc10", "seed=0,1", "trainer=ddp", "trainer.accelerator=cpu", *TRAIN)
+    assert status == 1 and "trainer.devices=2 in a sweep needs hydra/launcher=slurm" in err
+    assert not (tmp_path / "runs" / "train").exists()

@@ -13,9 +13,10 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose
+from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; no public name has it
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -23,10 +24,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from intriguing import sweep
-from intriguing.checks import whole
 from intriguing.errors import Stopped, UserError
 from intriguing.signals import listening
 
+LONGEST = 2000  # characters of a line that is printed
 _FULL = "INTRIGUING_FULL_ERROR"
 
 
@@ -42,6 +43,7 @@ def run(door: Callable[[], Any]) -> None:
     sweep.forget()
     try:
         with listening():
+            _check_options()
             door()
         if failures := sweep.failures():
             _say(failures)
@@ -61,7 +63,7 @@ def run(door: Callable[[], Any]) -> None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
-def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], None]:
+def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Wrap the body of a door: an error in a single run ends it here, before Hydra adds lines of its own.
 
     In a sweep it is named and recorded, and the other jobs still run, whichever process the launcher put this one in.
@@ -89,8 +91,20 @@ def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], None]:
     return body
 
 
+def _check_options() -> None:
+    """Raises UserError for an option that Hydra does not have, where argparse would print its usage over many lines."""
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; settings are given as name=value, --help lists the options")
+
+    parser = get_args_parser()
+    parser.error = refuse
+    parser.parse_args()
+
+
 def _say(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    visible = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
+    print(f"error: {visible if len(visible) <= LONGEST else visible[:LONGEST] + '...'}", file=sys.stderr)
 
 
 def _reason(error: BaseException) -> str:
@@ -140,9 +154,10 @@ _NOT_IN_NAME = (
     "resume", "data.root", "data.download", "data.folder", "data.workers", "debug", "trainer", "checkpoints", "attack",
     "attack.targets",
     "attack.amplify", "attack.stddev", "subset", "limit", "shard", "trainer.accelerator", "trainer.devices",
-    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve", "spectral_penalty.value",
+    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve", "spectral_penalty",
+    "spectral_penalty.kind", "spectral_penalty.value",
 )  # fmt: skip
-_GROUPS_BY_VALUE = ("callbacks", "weight_decay", "spectral_penalty", "experiment")
+_GROUPS_BY_VALUE = ("callbacks", "weight_decay", "experiment")
 
 
 def name_extras(overrides: Sequence[str]) -> list[str]:
@@ -173,11 +188,10 @@ def study_steps(study: dict[str, Any], runs: str, *, logger: dict[str, Any], thr
     Raises:
         UserError, HydraException: an override that is wrong, a network that no step trains.
     """
-    from intriguing.study import Step
+    from intriguing.study import Step, check_study
     from intriguing.training import TrainingJob
 
-    if study["limit"] is not None:  # said now, not after the networks were trained
-        whole("study.limit", study["limit"], 1)
+    check_study(study)  # said now, not after the networks were trained
     common = [f"runs={runs}", f"threads={threads}", *study["overrides"]]
     steps: list[Step] = []
     for seed in study["seeds"]:
@@ -235,6 +249,7 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
 
     from intriguing.training import TrainingJob
 
+    _check_sweep(config)
     try:
         callbacks = [instantiate(one, _convert_="all") for one in (config["callbacks"] or {}).values()]
     except HydraException as error:
@@ -242,6 +257,29 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
             raise error.__cause__ from None
         raise UserError(f"callbacks: {one_line(error)}") from error
     return TrainingJob.from_config(config, extras=extras, command=command, callbacks=callbacks)
+
+
+def objective(folder: Path) -> float | None:
+    """What a sweeper minimises: the share of wrong answers on the images set apart; None where there are none."""
+    from intriguing.tracking import read_run
+
+    wrong, images = read_run(folder).result.get("errors", {}).get("val", (0, 0))
+    return wrong / images if images else None
+
+
+def _check_sweep(config: dict[str, Any]) -> None:
+    """What a job cannot be as a part of a sweep."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    if "BasicSweeper" not in HydraConfig.get().sweeper["_target_"] and not config["data"]["validation"]:
+        raise UserError("a sweeper that chooses needs images set apart to choose by: data.validation=10000 or the like")
+    # Lightning starts further processes by the command line, and that of a sweep is not the one of its job.
+    trainer, started = config["trainer"], {"SLURM_NTASKS", "LOCAL_RANK"} & set(os.environ)  # by srun or torchrun
+    if not started and (trainer["devices"] not in (1, "1", "auto") or trainer["num_nodes"] != 1):
+        raise UserError(
+            f"trainer.devices={trainer['devices']} in a sweep needs hydra/launcher=slurm with "
+            f"hydra.launcher.tasks_per_node={trainer['devices']}; elsewhere run the jobs one by one, without -m"
+        )
 
 
 def _compose(door: str, overrides: list[str], study: dict[str, Any], logger: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and how what others wrote is quoted in it."""
+
+from typing import Any
+
+LONGEST = 80
 
 
 class UserError(Exception):
@@ -25,3 +29,16 @@ class Stopped(SystemExit):
     def saved(self) -> str:
         """All notes in one line."""
         return "; ".join(getattr(self, "__notes__", []))
+
+
+def shown(value: Any, longest: int = LONGEST) -> str:
+    """A value from a file as part of a message: on one line, without control characters, cut where it is long."""
+    if isinstance(value, str):
+        text = value if value.isprintable() else repr(value)
+    elif value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 64):
+        text = repr(value)
+    elif isinstance(value, list | tuple) and len(value) <= 8:
+        text = f"[{', '.join(shown(one, 20) if not isinstance(one, list | tuple) else '...' for one in value)}]"
+    else:
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 import time
@@ -20,7 +19,7 @@ from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Pr
 from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.checks import choice, flag, whole
 from intriguing.data import ImageData, Subset
-from intriguing.errors import UserError
+from intriguing.errors import UserError, shown
 from intriguing.image_folder import FolderSubset
 from intriguing.results import AnalysisResult
 from intriguing.tracking import RunRecord
@@ -178,7 +177,9 @@ def report_on(
     torch.set_num_threads(job.threads)
     start = time.perf_counter()
     with tracking.open_job(job, "analyze", label=job.title) as run:
-        if not run.finished:
+        if run.finished:
+            tracking.read_run(run.folder).verify_all()
+        else:
             with measuring() as progress:
                 result = analyze(
                     [_network(record) for record in job.networks],
@@ -208,25 +209,40 @@ def report_on(
 def _network(record: RunRecord) -> Network:
     if "errors" not in record.result:
         raise UserError(f"{record.folder} is a debug run without counted errors; train it without debug=")
+    errors = record.result["errors"]
+    if not isinstance(errors, dict) or not all(_is_count(count) for count in errors.values()):
+        raise UserError(f"{record.folder / 'run.json'} is no record of a run: its errors are not wrong and all images")
     return Network(
         label=record.label,
         name=record.name,
         module=load_model(record.verify("model.ckpt")),
-        errors=record.result["errors"],
+        errors=errors,
         config=record.config,
         folder=str(record.folder),
         command=str(record.info.get("command", "")),
         facts=_facts(record),
-        curves=_curves(record.folder / "metrics.csv"),
+        curves=_curves(record),
     )
 
 
-def _curves(file: Path) -> dict[str, list[float]]:
+def _is_count(value: Any) -> bool:
+    """[k, n] of k wrong among n images."""
+    whole_numbers = isinstance(value, list) and len(value) == 2 and all(type(one) is int for one in value)
+    return whole_numbers and 0 <= value[0] <= value[1] > 0
+
+
+def _curves(record: RunRecord) -> dict[str, list[float]]:
     """The columns of a run's metrics that have a value after every epoch."""
-    rows = list(csv.DictReader(file.read_text().splitlines())) if file.is_file() else []
+    file = record.folder / "metrics.csv"
+    if file.name in record.artifacts:
+        record.verify(file.name)
+    rows = tracking.CsvLog(file).rows()
     epochs = [row for row in rows if row.get("train/loss")]
     columns = [key for key in (epochs[0] if epochs else {}) if all(row.get(key) for row in epochs)]
-    return {key: [float(row[key]) for row in epochs] for key in columns}
+    try:
+        return {key: [float(row[key]) for row in epochs] for key in columns}
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({shown(str(error))}); remove it, and its curves are left out") from error
 
 
 def _crafted(record: RunRecord) -> CraftedSet:
@@ -262,7 +278,7 @@ def _record(job: ReportJob, folder: Path, result: AnalysisResult) -> None:
             ]
             run.log_table(f"analyze/{table.key}", [table.row_header, *table.columns], rows)
         for figure in result.figures:
-            run.log_images(f"analyze/{figure.key}", [folder / "figures" / f"{figure.key}.png"], [figure.title])
+            run.log_images(f"analyze/figures/{figure.key}", [folder / "figures" / f"{figure.key}.png"], [figure.title])
 
 
 def _copy_small(folder: Path, target: Path, job: ReportJob) -> None:

@@ -15,11 +15,24 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, cast
 
+from intriguing.checks import whole
 from intriguing.errors import Stopped, UserError
 from intriguing.signals import die_with_parent, listening
 
 PRELOAD = ["intriguing.training", "intriguing.attacking"]
 PATIENCE = 30  # seconds that a process has to save what it does; schedulers grant about as much
+
+
+STUDY: dict[str, Any] = {  # what a study must say, and what kind of value that is
+    "name": str,
+    "title": str,
+    "seeds": list,
+    "limit": object,
+    "results": str | None,
+    "overrides": list,
+    "train": dict,
+    "attack": list,
+}
 
 
 @dataclass(frozen=True)
@@ -215,3 +228,38 @@ def _next(left: list[Step], done: dict[str, list[Path]], failed: dict[str, str])
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split()) or "no message"
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+
+
+def check_study(study: dict[str, Any]) -> None:
+    """Check a study's config, before anything of it is run.
+
+    Raises:
+        UserError: a key that nothing reads, or a value of another kind.
+    """
+    if unknown := sorted(set(study) - set(STUDY) - {"sections", "settings"}):
+        raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}, sections, settings")
+    for key, kinds in STUDY.items():
+        if not isinstance(study.get(key), kinds):
+            raise UserError(f"study.{key} must be a {_words(kinds)}, got {study.get(key)!r}")
+    if study["limit"] is not None:
+        whole("study.limit", study["limit"], 1)
+    if not study["seeds"] or not study["train"].get("networks"):
+        raise UserError("study.seeds and study.train.networks must name at least one seed and one network")
+    for seed in study["seeds"]:
+        whole("study.seeds", seed, 0)
+    lists = {f"study.train.networks.{name}": own for name, own in study["train"]["networks"].items()}
+    lists |= {"study.overrides": study["overrides"], "study.train.all": study["train"].get("all")}
+    for number, entry in enumerate(study["attack"]):
+        if not isinstance(entry, dict) or set(entry) != {"networks", "overrides"}:
+            raise UserError(f"study.attack[{number}] must be {{networks: [...], overrides: [...]}}, got {entry!r}")
+        lists[f"study.attack[{number}].overrides"] = entry["overrides"]
+        if entry["networks"] is not None:
+            lists[f"study.attack[{number}].networks"] = entry["networks"]
+    for name, texts in lists.items():
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise UserError(f"{name} must be a list of texts, got {texts!r}")
+
+
+def _words(kinds: Any) -> str:
+    names = {str: "text", dict: "mapping", list: "list", int: "whole number", type(None): "null"}
+    return " or ".join(names[kind] for kind in (kinds.__args__ if hasattr(kinds, "__args__") else (kinds,)))

@@ -45,6 +45,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
     runs, start = Path(job.runs), time.perf_counter()
     folder = runs / "attack" / job.name
     if tracking.standing(runs, "attack", job.name, job.identity) == "finished":
+        tracking.read_run(folder).verify_all()
         log.info("%s is finished: skipped", folder)
         shutil.rmtree(folder / "shards", ignore_errors=True)  # of one that was killed when all but this was done
         return folder
@@ -65,7 +66,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
         seconds = round(time.perf_counter() - start, 3)
         result = _summary(made, seconds)
         _record(job, run.folder, made, result)
-        run.finish(result, [SET])
+        run.finish(result, [SET, "metrics.csv"])
         shutil.rmtree(shards, ignore_errors=True)
     return run.folder
 

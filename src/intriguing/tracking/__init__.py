@@ -5,7 +5,15 @@ Lightning are imported inside the functions that need them. No other package of 
 """
 
 from intriguing.tracking.csv_log import CsvLog
-from intriguing.tracking.files import file_sha256, make_folder, remove_leftovers, replacing, write_atomic
+from intriguing.tracking.files import (
+    file_sha256,
+    make_folder,
+    remove_leftovers,
+    replacing,
+    strict_json,
+    sync_folder,
+    write_atomic,
+)
 from intriguing.tracking.folder import RunFolder, keep_others_out, open_run
 from intriguing.tracking.guard import Standing, standing
 from intriguing.tracking.jobs import is_first_process, open_job, start_job
@@ -38,5 +46,7 @@ __all__ = [
     "standing",
     "start_job",
     "start_wandb",
+    "strict_json",
+    "sync_folder",
     "write_atomic",
 ]

@@ -2,9 +2,12 @@
 
 import contextlib
 import hashlib
+import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from intriguing.errors import UserError
 
@@ -106,3 +109,24 @@ def inside(folder: Path, file: str) -> Path:
 def reason(error: OSError) -> str:
     """What went wrong, without the path (the message has it already)."""
     return error.strerror or type(error).__name__
+
+
+def strict_json(text: bytes | str) -> Any:
+    """The value of a JSON text in which every number is finite and no mapping has a key twice.
+
+    Raises:
+        ValueError: anything else. RecursionError: nested too deep.
+    """
+    return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found

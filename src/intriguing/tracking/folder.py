@@ -112,6 +112,7 @@ class RunFolder:
 
         Raises:
             TypeError: the result is not plain.
+            ValueError: a number in it is not finite, which JSON has no word for.
             UserError: an artifact is missing or outside, or run.json cannot be written.
             RuntimeError: the folder is not open for writing.
         """
@@ -184,7 +185,7 @@ class RunFolder:
     def _write(self, **changes: Any) -> None:
         seconds = round(self._seconds_before + time.monotonic() - self._began, 3)
         info = self._info | changes | {"seconds": seconds}
-        write_atomic(self.folder / RUN, json.dumps(seal(info), indent=1) + "\n")
+        write_atomic(self.folder / RUN, json.dumps(seal(info), indent=1, allow_nan=False) + "\n")
         self._info = info
 
 
