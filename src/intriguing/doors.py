@@ -8,49 +8,54 @@ from __future__ import annotations
 import fnmatch
 import functools
 import os
-import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose
+from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; no public name has it
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from intriguing.checks import whole
-from intriguing.errors import UserError
+from intriguing import sweep
+from intriguing.errors import Stopped, UserError
+from intriguing.signals import listening
 
-INTERRUPTED = 130
+LONGEST = 2000  # characters of a line that is printed
 _FULL = "INTRIGUING_FULL_ERROR"
 
 
 def run(door: Callable[[], Any]) -> None:
     """Run a ``@hydra.main`` function; a user's mistake becomes one line and status 1, not a traceback.
 
-    With ``HYDRA_FULL_ERROR=1`` every error is raised as it is. Ctrl-C ends with status 130, SIGTERM with 143.
+    With ``HYDRA_FULL_ERROR=1`` every error is raised as it is. Ctrl-C ends with status 130, SIGTERM with 143, a sweep
+    of which a job failed with 1.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ[_FULL] = str(int(full))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print over many lines
-    signal.signal(signal.SIGTERM, _terminate)
+    sweep.forget()
     try:
-        door()
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on where it stopped")
-        sys.exit(INTERRUPTED)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if full:
-            raise
-        _say(one_line(error))
-        sys.exit(1)
+        with listening():
+            _check_options()
+            door()
+        if failures := sweep.failures():
+            _say(failures)
+            sys.exit(1)
+    except Stopped as stop:
+        saved = "; ".join(part for part in (sweep.standing(), stop.saved or "what was finished is saved") if part)
+        print(f"stopped by {stop.by}: {saved}; the same command goes on there", file=sys.stderr)
+        sys.exit(stop.code)
     except Exception as error:
         if full:
             raise
-        _say(f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)")
+        _say("; ".join(part for part in (_reason(error), sweep.failures()) if part))
         sys.exit(1)
     finally:
         os.environ.pop(_FULL, None)
@@ -59,33 +64,53 @@ def run(door: Callable[[], Any]) -> None:
 
 
 def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Wrap the body of a door: a user's mistake in a single run ends it here, before Hydra adds lines of its own.
+    """Wrap the body of a door: an error in a single run ends it here, before Hydra adds lines of its own.
 
-    In a sweep the error goes on to Hydra, so that the other jobs still run.
+    In a sweep it is named and recorded, and the other jobs still run, whichever process the launcher put this one in.
     """
 
     @functools.wraps(job)
     def body(cfg: DictConfig) -> Any:
-        try:
-            return job(cfg)
-        except UserError as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                _say(f"job {HydraConfig.get().job.num} ({' '.join(task_overrides())}): {one_line(error)}")
-                raise
-            if os.environ.get(_FULL) == "1":
-                raise
-            _say(one_line(error))
-            raise SystemExit(1) from error
+        full, sweeping = os.environ.get(_FULL) == "1", HydraConfig.get().mode == RunMode.MULTIRUN
+        with listening():  # also where a launcher runs this in a process of its own
+            try:
+                with sweep.recording(_reason) if sweeping else nullcontext():
+                    return job(cfg)
+            except Exception as error:
+                if full and not sweeping:
+                    raise
+                if full:
+                    traceback.print_exc()
+                _say(sweep.job_name() + _reason(error))
+                if not sweeping:
+                    raise SystemExit(1) from error
+                if sweep.wants_exceptions():
+                    raise
+                return None
 
     return body
 
 
-def _terminate(signum: int, frame: Any) -> None:
-    raise SystemExit(128 + signum)
+def _check_options() -> None:
+    """Raises UserError for an option that Hydra does not have, where argparse would print its usage over many lines."""
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; settings are given as name=value, --help lists the options")
+
+    parser = get_args_parser()
+    parser.error = refuse
+    parser.parse_args()
 
 
 def _say(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    visible = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
+    print(f"error: {visible if len(visible) <= LONGEST else visible[:LONGEST] + '...'}", file=sys.stderr)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return one_line(error)
+    return f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
 
 
 def one_line(error: BaseException) -> str:
@@ -129,9 +154,10 @@ _NOT_IN_NAME = (
     "resume", "data.root", "data.download", "data.folder", "data.workers", "debug", "trainer", "checkpoints", "attack",
     "attack.targets",
     "attack.amplify", "attack.stddev", "subset", "limit", "shard", "trainer.accelerator", "trainer.devices",
-    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve", "spectral_penalty.value",
+    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve", "spectral_penalty",
+    "spectral_penalty.kind", "spectral_penalty.value",
 )  # fmt: skip
-_GROUPS_BY_VALUE = ("callbacks", "weight_decay", "spectral_penalty", "experiment")
+_GROUPS_BY_VALUE = ("callbacks", "weight_decay", "experiment")
 
 
 def name_extras(overrides: Sequence[str]) -> list[str]:
@@ -162,11 +188,10 @@ def study_steps(study: dict[str, Any], runs: str, *, logger: dict[str, Any], thr
     Raises:
         UserError, HydraException: an override that is wrong, a network that no step trains.
     """
-    from intriguing.study import Step
+    from intriguing.study import Step, check_study
     from intriguing.training import TrainingJob
 
-    if study["limit"] is not None:  # said now, not after the networks were trained
-        whole("study.limit", study["limit"], 1)
+    check_study(study)  # said now, not after the networks were trained
     common = [f"runs={runs}", f"threads={threads}", *study["overrides"]]
     steps: list[Step] = []
     for seed in study["seeds"]:

@@ -13,7 +13,7 @@ from intriguing.metrics import Interval, intervals_meet
 
 TIDY_COLUMNS = (
     *("table", "row", "column", "quantity", "k", "n", "percent", "distortion", "low", "high"),
-    *("paper", "paper_low", "paper_high", "meets", "own", "by_seed", "value"),
+    *("paper", "paper_low", "paper_high", "meets", "own", "by_seed", "value", "runs"),
 )
 
 
@@ -41,6 +41,7 @@ class Cell:
         paper_interval: the interval the printed number has, given the paper's sample size.
         own: a network on the examples made for itself, 100 % by construction and so no evidence of agreement.
         by_seed: the counts of each seed, if several were pooled.
+        runs: names of the runs this number came from; empty where they are those of the whole table.
     """
 
     quantity: str
@@ -52,6 +53,7 @@ class Cell:
     paper_interval: Interval | None = None
     own: bool = False
     by_seed: tuple[SeedCount, ...] = ()
+    runs: tuple[str, ...] = ()
 
     @property
     def meets(self) -> bool | None:
@@ -110,7 +112,7 @@ class Table:
         method: how the intervals were made, in words.
         source: where the paper prints it; empty if it does not.
         notes: anything a reader must know to read it right.
-        runs: names of the runs the numbers came from.
+        runs: names of the runs the numbers came from; a cell may name its own.
     """
 
     key: str
@@ -132,8 +134,12 @@ class Table:
         for row in self.rows:
             for column in self.columns:
                 if cell := self.cells.get((row, column)):
-                    records.append(_record(self.key, row, column, cell))
+                    records.append(_record(self.key, row, column, cell, self.runs_of(cell)))
         return records
+
+    def runs_of(self, cell: Cell) -> tuple[str, ...]:
+        """Names of the runs a cell of this table came from."""
+        return cell.runs or self.runs
 
     def agreement(self) -> tuple[int, int]:
         """How many error cells meet the paper's interval, out of how many; own columns are left out."""
@@ -233,7 +239,7 @@ def _significant(value: float) -> str:
     return f"{value:.2e}".replace("-", "−")
 
 
-def _record(table: str, row: str, column: str, cell: Cell) -> dict[str, Any]:
+def _record(table: str, row: str, column: str, cell: Cell, runs: tuple[str, ...]) -> dict[str, Any]:
     shares, is_distortion = cell.quantity in ("error", "excess"), cell.quantity == "distortion"
     digits = 4 if shares else 6
     low, high = cell.interval or (None, None)
@@ -247,6 +253,7 @@ def _record(table: str, row: str, column: str, cell: Cell) -> dict[str, Any]:
         *(None if end is None else round(end, digits) for end in (paper_low, paper_high)),
         *(cell.meets, cell.own, " ".join(f"{s.seed}:{s.k}/{s.n}" for s in cell.by_seed)),
         None if shares or is_distortion else float(f"{cell.value:.6g}"),
+        " ".join(runs),
     )
     return dict(zip(TIDY_COLUMNS, values, strict=True))
 

@@ -215,3 +215,29 @@ def test_printed_forms(network, crafted):
     cell = cells["AE400-10", paper.TEST_ERROR]
     assert (cell.text, cell.paper_text, cell.interval_text) == ("0.57", "1.9", "0.44 to 0.74")
     assert math.isclose(cell.value, 0.57)
+
+
+def test_every_cell_names_the_runs_it_came_from(network, crafted):
+    first, other = network("FC10(1e-4)", 0), network("FC100-100-10", 1)
+    half = network("FC100-100-10", 2, split="p1")
+    result = analyze(
+        [first, other, half],
+        [crafted(first, {0: 40}), crafted(half, {2: 40}, subset="test"), crafted(None, {0: 4}, attack=GAUSSIAN)],
+        title="t",
+        sections=["table1", "table2", "table3"],
+    )
+    made = "lbfgs_fc10(1e-4)_full_seed0_train"
+    table = result.table("table2")
+    assert table.cells["FC10(1e-4)", "FC100-100-10"].runs == (made, other.name)
+    assert table.cells["FC10(1e-4)", "av. distortion"].runs == (made, first.name)
+    assert table.cells["Gaussian .1", "FC10(1e-4)"].runs == ("gaussian_0.1_train", first.name)
+    excess = result.table("table2_excess_clean")
+    assert excess.cells["FC10(1e-4)", "FC100-100-10"].runs == (made, other.name)
+    assert result.table("table1").cells["FC100-100-10", "test error"].runs == (other.name,)
+    assert result.table("table3").cells["FC100-100-10", "test error"].runs == (half.name,)
+    known = {run.name for run in result.runs}
+    assert all(
+        table.runs_of(cell) and set(table.runs_of(cell)) <= known
+        for table in result.tables
+        for cell in table.cells.values()
+    )

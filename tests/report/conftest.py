@@ -28,6 +28,7 @@ def table(key: str = "table2", **more) -> Table:
             paper=2,
             paper_interval=Interval(0.8, 4.5),
             by_seed=(SeedCount(0, 3, 128), SeedCount(1, 5, 128)),
+            runs=("run a",),
         ),
         ("B", "A"): cell(50, 43.9, 56.1, k=128, paper=11.7, paper_interval=Interval(8.3, 16.2)),
         ("B", "av. distortion"): cell(0.06218, 0.0601, 0.0642, quantity="distortion", paper=0.062),

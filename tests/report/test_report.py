@@ -88,7 +88,9 @@ def test_tidy_csv_has_one_row_a_cell(written):
         "own": "False",
         "by_seed": "0:3/128 1:5/128",
         "value": "",
+        "runs": "run a",
     }
+    assert rows[0]["runs"] == "run a elsewhere"  # those of its table
     assert rows[3]["percent"] == ""
     assert (rows[3]["distortion"], rows[3]["meets"]) == ("0.06218", "")
     everything = list(csv.DictReader(io.StringIO(written["tables/all.csv"].read_text())))
@@ -121,7 +123,7 @@ def test_every_inner_link_leads_somewhere_and_every_name_is_its_own(html):
     inner = [link[1:] for link in page.attributes("href") + page.attributes("xlink:href") if link.startswith("#")]
     assert inner
     assert set(inner) <= set(names)
-    assert {"table2", "runs", "run-run-a", "agreement"} <= set(names)
+    assert {"table2", "runs", "run-run-a", "figure-agreement", "analysis"} <= set(names)
 
 
 def test_page_shows_both_numbers_and_whether_they_agree_by_colour_and_sign(html):
@@ -131,7 +133,7 @@ def test_page_shows_both_numbers_and_whether_they_agree_by_colour_and_sign(html)
     assert details == (
         "measured 3.1 (8 of 256), interval 1.6 to 6.0; paper 2, interval 0.8 to 4.5; seed 0: 3 of 128; seed 1: 5 of 128"
     )
-    for piece in ("<b>3.1</b>", "✓", "</span> 2</i>", "1.6–6.0<br>8/256", "0.8–4.5"):
+    for piece in (">3.1</a></b>", "✓", "</span> 2</i>", "1.6–6.0<br>8/256", "0.8–4.5"):
         assert piece in content
     assert "≠" in cells[2][2]
     assert "✓" not in cells[0][2]  # its own column agrees by construction and claims nothing
@@ -139,6 +141,11 @@ def test_page_shows_both_numbers_and_whether_they_agree_by_colour_and_sign(html)
 
 def test_page_traces_numbers_to_runs(html):
     assert '<a href="#run-run-a">run a</a>' in html
+    assert (
+        html.count('href="#run-run-a" data-runs="run-run-a">') == 6
+    )  # five of the first table, and one that says so itself
+    assert html.count('href="#analysis" data-runs="analysis">') == 4  # of the second, which names no run
+    assert 'Shown in <a href="#table2">Table 2 · Transfer</a>' in html
     assert "<li>elsewhere</li>" in html
     assert "python train.py network=a &amp;&amp; echo &#39;&lt;script&gt;&#39;" in html
     assert "fully_connected" in html

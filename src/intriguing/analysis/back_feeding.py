@@ -43,6 +43,15 @@ class Arm:
     def seeds(self) -> list[int]:
         return sorted(self.networks)
 
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Names of the networks' runs."""
+        return tuple(self.networks[seed].name for seed in self.seeds)
+
+    def attacks(self, attack: str) -> tuple[str, ...]:
+        """Names of the runs of one attack."""
+        return tuple(s.name for seed in sorted(self.sets) for s in self.sets[seed] if s.attack.get("name") == attack)
+
     def errors(self, subset: str = "test") -> dict[int, float]:
         """Error in percent by seed."""
         return {seed: 100 * one.errors[subset][0] / one.errors[subset][1] for seed, one in self.networks.items()}
@@ -116,11 +125,12 @@ def _arms(material: Material) -> dict[str, Arm]:
     return dict(sorted(arms.items(), key=lambda item: item[0] != BASELINE))
 
 
-def _mean(values: Mapping[int, float], quantity: str) -> Cell | None:
+def _mean(values: Mapping[int, float], quantity: str, runs: tuple[str, ...]) -> Cell | None:
     if not values:
         return None
     numbers = list(values.values())
-    return Cell(quantity=quantity, value=float(np.mean(numbers)), interval=t_interval(numbers), n=len(numbers))
+    mean, interval = float(np.mean(numbers)), t_interval(numbers)
+    return Cell(quantity=quantity, value=mean, interval=interval, n=len(numbers), runs=runs)
 
 
 def _table(arms: Sequence[Arm], baseline: Arm) -> Table:
@@ -130,20 +140,21 @@ def _table(arms: Sequence[Arm], baseline: Arm) -> Table:
     base = baseline.errors()
     for arm in arms:
         error = arm.errors()
-        cells[arm.name, _ERROR] = _mean(error, "percent")
-        cells[arm.name, _TRAIN] = _mean(arm.errors("train"), "percent")
+        both = (*arm.runs, *baseline.runs)
+        cells[arm.name, _ERROR] = _mean(error, "percent", arm.runs)
+        cells[arm.name, _TRAIN] = _mean(arm.errors("train"), "percent", arm.runs)
         shared = [seed for seed in arm.seeds if seed in base]
         if arm is not baseline and shared:
             gains = {seed: base[seed] - error[seed] for seed in shared}
-            cells[arm.name, _GAIN] = _mean(gains, "points")
+            cells[arm.name, _GAIN] = _mean(gains, "points", both)
             p = paired_p([base[s] for s in shared], [error[s] for s in shared])
             if p is not None:
-                cells[arm.name, _P] = Cell(quantity="p", value=p, interval=None, n=len(shared))
+                cells[arm.name, _P] = Cell(quantity="p", value=p, interval=None, n=len(shared), runs=both)
         for name in attacks:
-            cells[arm.name, f"distortion, {name}"] = _mean(arm.distortions(name), "rms")
+            cells[arm.name, f"distortion, {name}"] = _mean(arm.distortions(name), "rms", arm.attacks(name))
         if arm is not baseline:
-            cells[arm.name, _FROM] = _mean(_transfer(arm, baseline), "percent")
-            cells[arm.name, _TO] = _mean(_transfer(baseline, arm), "percent")
+            cells[arm.name, _FROM] = _mean(_transfer(arm, baseline), "percent", (*arm.attacks("lbfgs"), *baseline.runs))
+            cells[arm.name, _TO] = _mean(_transfer(baseline, arm), "percent", (*baseline.attacks("lbfgs"), *arm.runs))
     sets = [one for arm in arms for found in arm.sets.values() for one in found]
     images = f", {sets[0].num:,} images an attack" if sets else ""
     seeds = sorted({seed for arm in arms for seed in arm.seeds})
@@ -162,7 +173,7 @@ def _table(arms: Sequence[Arm], baseline: Arm) -> Table:
         method="95 % interval of Student's t over the seeds; the p-value is that of the two-sided paired t-test "
         "against weight decay alone",
         notes=(f"The paper gives test errors without a spread or a number of seeds: {paper}.",),
-        runs=tuple(one.name for arm in arms for one in arm.networks.values()),
+        runs=tuple(run for arm in arms for run in arm.runs),
     )
 
 
@@ -230,7 +241,7 @@ def _curves_figure(arms: Sequence[Arm]) -> Figure | None:
         alt=f"Line chart of the test error over epochs for {', '.join(arm.name for arm in drawn_arms)}.",
         png=drawn,
         svg=markup,
-        runs=tuple(one.name for arm in drawn_arms for one in arm.networks.values()),
+        runs=tuple(run for arm in drawn_arms for run in arm.runs),
     )
 
 
@@ -261,5 +272,5 @@ def _scatter_figure(arms: Sequence[Arm]) -> Figure | None:
         "of training.",
         png=drawn,
         svg=markup,
-        runs=tuple(one.name for arm in arms for one in arm.networks.values()),
+        runs=tuple(run for arm in arms for run in (*arm.runs, *arm.attacks(attack))),
     )

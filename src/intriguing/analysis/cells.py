@@ -61,13 +61,16 @@ def variants(sets: Iterable[MeasuredSet]) -> list[tuple[str, list[MeasuredSet]]]
     return sorted(found, key=lambda pair: (not pair[0].startswith(_PRIMARY_ATTACK), -len(pair[1]), pair[0]))
 
 
-def error_cell(counts: Sequence[SeedCount], place: tuple[str, str, str], *, own: bool = False) -> Cell | None:
+def error_cell(
+    counts: Sequence[SeedCount], place: tuple[str, str, str], *, own: bool = False, runs: Iterable[str] = ()
+) -> Cell | None:
     """An error rate in percent, pooled over seeds; None without images.
 
     Args:
         counts: one entry per seed.
         place: (table, row, column), where the paper may have a number.
         own: whether the network is shown the examples made for it.
+        runs: names of the runs behind it.
     """
     k, n = sum(c.k for c in counts), sum(c.n for c in counts)
     if n == 0:
@@ -82,10 +85,11 @@ def error_cell(counts: Sequence[SeedCount], place: tuple[str, str, str], *, own:
         paper_interval=paper_error_interval(*place),
         own=own,
         by_seed=tuple(sorted(counts, key=lambda c: c.seed)) if len(counts) > 1 else (),
+        runs=tuple(dict.fromkeys(runs)),
     )
 
 
-def excess_cell(counts: Sequence[PairedCounts], *, own: bool = False) -> Cell | None:
+def excess_cell(counts: Sequence[PairedCounts], *, own: bool = False, runs: Iterable[str] = ()) -> Cell | None:
     """A difference of two error rates in percentage points; None without images. The paper has none of these."""
     total = reduce(add, counts, PairedCounts(0, 0, 0, 0))
     if total.n == 0:
@@ -97,10 +101,13 @@ def excess_cell(counts: Sequence[PairedCounts], *, own: bool = False) -> Cell | 
         n=total.n,
         k=total.only_first - total.only_second,
         own=own,
+        runs=tuple(dict.fromkeys(runs)),
     )
 
 
-def distortion_cell(values: Sequence[Tensor], place: tuple[str, str, str], *, judge: bool = True) -> Cell | None:
+def distortion_cell(
+    values: Sequence[Tensor], place: tuple[str, str, str], *, judge: bool = True, runs: Iterable[str] = ()
+) -> Cell | None:
     """A mean distortion over images and seeds; None without images.
 
     The paper prints no spread, so its interval is made from the spread measured here and its 256 images.
@@ -109,6 +116,7 @@ def distortion_cell(values: Sequence[Tensor], place: tuple[str, str, str], *, ju
         values: (N,) per seed.
         place: (table, row, column), where the paper may have a number.
         judge: False for distortions that were prescribed rather than found (Gaussian noise).
+        runs: names of the runs behind it.
     """
     pooled = torch.cat([v.double() for v in values]) if values else torch.zeros(0)
     n = pooled.numel()
@@ -124,6 +132,7 @@ def distortion_cell(values: Sequence[Tensor], place: tuple[str, str, str], *, ju
         n=n,
         paper=printed,
         paper_interval=mean_interval(float(printed or 0), std, paper.NUM_ADVERSARIAL) if judged else None,
+        runs=tuple(dict.fromkeys(runs)),
     )
 
 
@@ -135,6 +144,12 @@ def paper_error_interval(table: str, row: str, column: str) -> Interval | None:
     n = paper.sample_size(table, row, column)
     # The printed percentage is a rounded count out of n.
     return _percent(wilson_interval(round(printed * n / 100), n))
+
+
+def made_by(sets: Iterable[MeasuredSet]) -> list[str]:
+    """The runs behind the distortion of some sets: the attacks, then the networks they were made for."""
+    sets = list(sets)
+    return [*(s.name for s in sets), *(s.source for s in sets if s.source)]
 
 
 def sample_text(cells: Iterable[Cell], seeds: Iterable[int]) -> str:

@@ -10,6 +10,7 @@ from intriguing.analysis.cells import (
     WILSON,
     distortion_cell,
     error_cell,
+    made_by,
     pool_of,
     sample_text,
     variants,
@@ -101,10 +102,11 @@ def _point(
     preferred = "train" if pool_of(same[0].split) == "full" else "test"
     fitting = [s for s in own if s.subset == preferred] or own
     attacked = next(iter(variants(fitting)), ("", []))[1]
+    names, sizes = [n.name for n in same], [s.distortion for s in attacked]
     cells = {
-        paper.TRAIN_ERROR: error_cell([c for c in train if c], ("table1", label, paper.TRAIN_ERROR)),
-        paper.TEST_ERROR: error_cell([c for c in test if c], ("table1", label, paper.TEST_ERROR)),
-        paper.DISTORTION: distortion_cell([s.distortion for s in attacked], ("table1", label, paper.DISTORTION)),
+        paper.TRAIN_ERROR: error_cell([c for c in train if c], ("table1", label, paper.TRAIN_ERROR), runs=names),
+        paper.TEST_ERROR: error_cell([c for c in test if c], ("table1", label, paper.TEST_ERROR), runs=names),
+        paper.DISTORTION: distortion_cell(sizes, ("table1", label, paper.DISTORTION), runs=made_by(attacked)),
     }
     row = f"{title}, λ = {', '.join(f'{d:g}' for d in decay)}"
     return Point(value, row, {column: cell for column, cell in cells.items() if cell is not None})

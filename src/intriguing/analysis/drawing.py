@@ -65,7 +65,14 @@ def svg(figure: Canvas) -> str:
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
-    for colour, name in ((INK, "ink"), (FAINT, "line"), (GREY, "soft"), (BLUE, "blue"), (ORANGE, "orange")):
+    for colour, name in (
+        (INK, "ink"),
+        (FAINT, "line"),
+        (GREY, "soft"),
+        (BLUE, "blue"),
+        (ORANGE, "orange"),
+        ("#ffffff", "ground"),
+    ):
         text = text.replace(colour.lower(), f"var(--{name}, {colour})")
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     # A page scales the drawing to its own width.

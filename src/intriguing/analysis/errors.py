@@ -11,6 +11,7 @@ from intriguing.analysis.cells import (
     display_labels,
     distortion_cell,
     error_cell,
+    made_by,
     pool_of,
     sample_text,
     variants,
@@ -62,9 +63,12 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
     for row in rows:
         same = [n for n in members if labels[n.name] == row]
         for column, names in error_columns.items():
-            cells[row, column] = error_cell(_counts(same, names), (key, row, column))
-        own_sets = [s.distortion for s in attacked if s.source in {n.name for n in same}]
-        cells[row, paper.DISTORTION] = distortion_cell(own_sets, (key, row, paper.DISTORTION))
+            counts = _counts(same, names)
+            cells[row, column] = error_cell(counts, (key, row, column), runs=(n.name for n in same))
+        own = [s for s in attacked if s.source in {n.name for n in same}]
+        cells[row, paper.DISTORTION] = distortion_cell(
+            [s.distortion for s in own], (key, row, paper.DISTORTION), runs=made_by(own)
+        )
     present = {place: cell for place, cell in cells.items() if cell is not None}
     if not present:
         return None

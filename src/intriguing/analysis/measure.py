@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
+from intriguing.errors import UserError
+from intriguing.finite import check_logits
 from intriguing.metrics import PairedCounts, equal_norm_gaussian, paired_counts, wrong
 from intriguing.results import RunRecord
 
@@ -135,6 +137,8 @@ def measure(
     source = metadata.get("source")
     set_seed = int((source or metadata).get("seed", 0) or 0)
     victims = [n for n in networks if n.seed == set_seed] or (list(networks) if source is None else [])
+    for victim in victims:
+        _check_fit(crafted, examples, victim)
     keep = examples.success.bool().nonzero().flatten()
     outcomes = _outcomes(
         examples,
@@ -169,15 +173,29 @@ def measure(
     )
 
 
+def _check_fit(crafted: CraftedSet, examples: ExampleSet, victim: Network) -> None:
+    """Raises UserError where a network of the project cannot answer for these images."""
+    shape, num_classes = getattr(victim.module, "input_shape", None), getattr(victim.module, "num_classes", None)
+    if shape is not None and tuple(examples.inputs.shape[1:]) != tuple(shape):
+        raise UserError(
+            f"{crafted.folder}: its images have shape {tuple(examples.inputs.shape[1:])}, but those of {victim.name} "
+            f"have {tuple(shape)}; analyse runs of one data set together"
+        )
+    if num_classes is not None and len(examples.labels) and int(examples.labels.max()) >= num_classes:
+        most = int(examples.labels.max())
+        raise UserError(f"{crafted.folder}: its labels reach {most}, but {victim.name} has {num_classes} classes")
+
+
 def predict_wrong(module: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int) -> Tensor:
     """(N,) bool on the CPU: which images a network gets wrong, in batches of `batch_size` on the network's device."""
     parameter = next(module.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     with torch.inference_mode():
-        errors = [
-            wrong(module(batch.to(device)), batch_labels.to(device)).cpu()
-            for batch, batch_labels in zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
-        ]
+        errors = []
+        for batch, batch_labels in zip(inputs.split(batch_size), labels.split(batch_size), strict=True):
+            logits = module(batch := batch.to(device))
+            check_logits(module, batch, logits)
+            errors.append(wrong(logits, batch_labels.to(device)).cpu())
     return torch.cat(errors) if errors else torch.zeros(0, dtype=torch.bool)
 
 

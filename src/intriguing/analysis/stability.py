@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -70,9 +70,14 @@ class Measured:
         return strength(self.network)
 
     @property
+    def kind(self) -> str:
+        """Of that penalty; empty without one."""
+        return str(self.network.config.get("spectral_penalty", {}).get("kind", "")) if self.strength else ""
+
+    @property
     def family(self) -> str:
-        """Its label without the penalty's strength."""
-        return self.network.label.split(" penalty ")[0]
+        """Its label without the penalty."""
+        return self.network.label.rsplit(" ", 2)[0] if self.strength else self.network.label
 
 
 def strength(network: Network) -> float:
@@ -285,7 +290,7 @@ def _groups(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
     for one in measured:
         splits.setdefault(one.network.label, set()).add(one.network.split)
     groups: dict[str, list[Measured]] = {}
-    for one in sorted(measured, key=lambda m: (m.family, m.strength, m.network.seed)):
+    for one in sorted(measured, key=lambda m: (m.family, m.kind, m.strength, m.network.seed)):
         label, split = one.network.label, one.network.split
         groups.setdefault(label if len(splits[label]) == 1 else f"{label} {split}", []).append(one)
     return groups
@@ -305,9 +310,11 @@ def _layer_table(material: Material, groups: dict[str, list[Measured]]) -> Table
             number += 1
             row = f"{label}: {number} {layer.kind}"
             rows.append(row)
-            cells[row, CORRECTED] = _bound(layer.bound)
+            runs = (members[0].network.name,)
+            cells[row, CORRECTED] = _bound(layer.bound, runs)
             if isinstance(layer.module, nn.Linear | nn.Conv2d):
-                cells[row, FORMULA] = _bound(_printed_formula(layer.module, shapes[layer.module], layer.bound))
+                formula = _printed_formula(layer.module, shapes[layer.module], layer.bound)
+                cells[row, FORMULA] = _bound(formula, runs)
     return Table(
         key="stability_layers",
         title="Table 5 for these networks",
@@ -328,7 +335,7 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float) -> Table:
     for label, members in groups.items():
         errors = [(m.network.seed, m.network.errors["test"]) for m in members if "test" in m.network.errors]
         counts = [SeedCount(seed, int(k), int(n)) for seed, (k, n) in errors]
-        cells[label, TEST] = error_cell(counts, ("stability", label, TEST))
+        cells[label, TEST] = error_cell(counts, ("stability", label, TEST), runs=_names(members))
         cells[label, PRODUCT] = _pooled(members, lambda m: m.product)
         if all(m.sharper for m in members):
             cells[label, CERTIFIED] = _pooled(members, lambda m: m.constant)
@@ -339,7 +346,7 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float) -> Table:
             cells[label, DISTANCE] = _mean(found, lambda m: m.distances)
             cells[label, RADIUS] = _mean(found, lambda m: m.radii)
             shares = [SeedCount(m.network.seed, int((m.radii >= radius).sum()), len(m.radii)) for m in found]
-            cells[label, SHARE] = error_cell(shares, place)
+            cells[label, SHARE] = error_cell(shares, place, runs=_runs(found))
     return Table(
         key="stability",
         title="Between the bound and the truth",
@@ -359,7 +366,7 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float) -> Table:
             "there, by the product of the bounds elsewhere.",
             "Shares are in percent.",
         ),
-        runs=tuple(dict.fromkeys(run for members in groups.values() for m in members for run in m.runs)),
+        runs=tuple(dict.fromkeys(run for members in groups.values() for run in _runs(members))),
     )
 
 
@@ -379,10 +386,15 @@ def _words(measured: Sequence[Measured], groups: dict[str, list[Measured]]) -> l
             if members[0].strength:
                 fall = _average(plain[0], lambda m: m.constant) / _average(members, lambda m: m.constant)
                 errors = [_error(plain[0]), _error(members)]
-                sentences.append(
-                    f"{family} with a penalty of {members[0].strength:g}: the certified constant falls {fall:.1f} "
-                    f"times, the test error is {errors[1]:.2f} % (without {errors[0]:.2f} %)."
+                name = "penalty" if members[0].kind != "margin" else "margin"
+                line = (
+                    f"{family} with a {name} of {members[0].strength:g}: the certified constant falls {fall:.1f} "
+                    f"times, the test error is {errors[1]:.2f} % (without {errors[0]:.2f} %)"
                 )
+                if all(len(m.distances) for m in (*plain[0], *members)):
+                    near = [_average(one, lambda m: float(m.distances.mean())) for one in (plain[0], members)]
+                    line += f", the distance found grows {near[1] / near[0]:.2f} times"
+                sentences.append(line + ".")
     return sentences
 
 
@@ -395,17 +407,27 @@ def _average(members: Sequence[Measured], value: Callable[[Measured], float]) ->
     return sum(map(value, members)) / len(members)
 
 
-def _bound(value: float) -> Cell:
-    return Cell(quantity="bound", value=value, interval=None, n=1)
+def _bound(value: float, runs: tuple[str, ...] = ()) -> Cell:
+    return Cell(quantity="bound", value=value, interval=None, n=1, runs=runs)
 
 
 def _pooled(members: Sequence[Measured], value: Callable[[Measured], float]) -> Cell:
     values = [value(m) for m in members]
     interval = Interval(min(values), max(values)) if len(values) > 1 else None
-    return Cell(quantity="bound", value=sum(values) / len(values), interval=interval, n=len(values))
+    mean, runs = sum(values) / len(values), _names(members)
+    return Cell(quantity="bound", value=mean, interval=interval, n=len(values), runs=runs)
 
 
 def _mean(members: Sequence[Measured], value: Callable[[Measured], Tensor]) -> Cell | None:
     """A mean over images and seeds, as `distortion_cell` makes it, of another unit."""
-    cell = distortion_cell([value(m) for m in members], ("stability", "", ""))
-    return None if cell is None else Cell(quantity="L2 norm", value=cell.value, interval=cell.interval, n=cell.n)
+    cell = distortion_cell([value(m) for m in members], ("stability", "", ""), runs=_runs(members))
+    return None if cell is None else replace(cell, quantity="L2 norm")
+
+
+def _names(members: Sequence[Measured]) -> tuple[str, ...]:
+    return tuple(m.network.name for m in members)
+
+
+def _runs(members: Sequence[Measured]) -> tuple[str, ...]:
+    """Of the networks and of the sets."""
+    return tuple(run for m in members for run in m.runs)

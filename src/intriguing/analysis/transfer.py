@@ -15,6 +15,7 @@ from intriguing.analysis.cells import (
     distortion_cell,
     error_cell,
     excess_cell,
+    made_by,
     pool_of,
     sample_text,
     variants,
@@ -133,7 +134,8 @@ def _assemble(
         if outcome is None:
             values = [s.distortion for s in rows[row]]
             judge = not any(s.is_noise or s.amplify is not None for s in rows[row])
-            cells[row, paper.DISTORTION] = distortion_cell(values, (key, row, paper.DISTORTION), judge=judge)
+            place = (key, row, paper.DISTORTION)
+            cells[row, paper.DISTORTION] = distortion_cell(values, place, judge=judge, runs=made_by(rows[row]))
     present = {place: cell for place, cell in cells.items() if cell is not None}
     if not present:
         return None
@@ -174,12 +176,17 @@ def _error(pairs: list[tuple[MeasuredSet, Network]], place: tuple[str, str, str]
     counts = [
         SeedCount(v.seed, s.outcomes[v.name].against_clean.first, s.outcomes[v.name].against_clean.n) for s, v in pairs
     ]
-    return error_cell(counts, place, own=_own(pairs))
+    return error_cell(counts, place, own=_own(pairs), runs=_runs(pairs))
 
 
 def _excess(pairs: list[tuple[MeasuredSet, Network]], outcome: Pick) -> Cell | None:
     counts = [outcome(s.outcomes[v.name]) for s, v in pairs]
-    return excess_cell([c for c in counts if c is not None], own=_own(pairs))
+    return excess_cell([c for c in counts if c is not None], own=_own(pairs), runs=_runs(pairs))
+
+
+def _runs(pairs: list[tuple[MeasuredSet, Network]]) -> list[str]:
+    """The attacks behind a cell, then the victims."""
+    return [*(s.name for s, _ in pairs), *(v.name for _, v in pairs)]
 
 
 def _own(pairs: list[tuple[MeasuredSet, Network]]) -> bool:

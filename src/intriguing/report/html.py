@@ -3,9 +3,11 @@
 import base64
 import json
 import re
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -33,6 +35,7 @@ def page(result: AnalysisResult, downloads: Mapping[str, str]) -> str:
             agreement=figures.get("agreement"),
             figures=[figure for figure in result.figures if figure.key != "agreement"],
             contents=_contents(result),
+            uses=_uses(result),
             scores=[(t, *t.agreement()) for t in result.tables if t.key.startswith("table") and t.agreement()[1]],
             downloads={key: f"data:text/csv;base64,{_base64(text.encode())}" for key, text in downloads.items()},
             known={run.name for run in result.runs},
@@ -42,12 +45,44 @@ def page(result: AnalysisResult, downloads: Mapping[str, str]) -> str:
     return text.replace(" %", "\u00a0%")
 
 
-def _contents(result: AnalysisResult) -> list[tuple[str, str]]:
-    """(anchor, short title) of what a reader may want to jump to; one entry for all example grids."""
-    found = [(_anchor(t.key), t.title) for t in result.tables if "_excess_" not in t.key]
-    found += [(_anchor(f.key), f.title) for f in result.figures if not f.key.startswith("examples_")]
-    found += [(_anchor(f.key), "Examples") for f in result.figures if f.key.startswith("examples_")][:1]
-    return [(anchor, title.split(" · ")[0]) for anchor, title in found] + [("runs", "Runs")]
+Link = tuple[str, str]
+"""An anchor and what it is called."""
+
+
+def _contents(result: AnalysisResult) -> list[tuple[str, list[tuple[str, list[Link]]]]]:
+    """What a reader may want to jump to: kinds of things, their headings, and the links below each heading."""
+    tables = [(_anchor(table.key), table.title) for table in result.tables]
+    figures = [(_figure_anchor(figure), figure.title) for figure in result.figures]
+    runs = [("analysis", "This analysis"), ("runs", "Networks and adversarial sets")]
+    return [("Tables", _headed(tables)), ("Figures", _headed(figures)), ("Runs", _headed(runs))]
+
+
+def _headed(links: Iterable[Link]) -> list[tuple[str, list[Link]]]:
+    """Titles "head · tail" in a row with one head share it; what a tail repeats of the one before, up to ": ", goes."""
+    found = []
+    for head, group in groupby(links, key=lambda link: link[1].partition(" · ")[0]):
+        whole, short = "", []
+        for anchor, title in group:
+            tail = title.partition(" · ")[2]
+            repeats = bool(whole) and tail.startswith(f"{whole}: ")
+            short.append((anchor, tail.removeprefix(f"{whole}: ") if repeats else tail))
+            whole = whole if repeats else tail
+        found.append((head, short))
+    return found
+
+
+def _uses(result: AnalysisResult) -> dict[str, list[Link]]:
+    """Where each run is shown."""
+    uses: dict[str, list[Link]] = {run.name: [] for run in result.runs}
+    shown = [
+        (_anchor(table.key), table.title, {*table.runs, *(run for cell in table.cells.values() for run in cell.runs)})
+        for table in result.tables
+    ]
+    shown += [(_figure_anchor(figure), figure.title, set(figure.runs)) for figure in result.figures]
+    for anchor, title, runs in shown:
+        for name in runs & uses.keys():
+            uses[name].append((anchor, title))
+    return uses
 
 
 @cache
@@ -64,6 +99,7 @@ def _environment() -> Environment:
         "drawing": _drawing,
         "details": _details,
         "anchor": _anchor,
+        "run_anchor": _run_anchor,
         "config": _config,
         "between": _between,
         "fact": fact_text,
@@ -74,8 +110,10 @@ def _environment() -> Environment:
 def _drawing(figure: Figure) -> Markup:
     """The figure inside the page: as drawing where there is one, which follows the page's colours, else as picture."""
     if figure.svg is None:
-        return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(figure.alt, _base64(figure.png))
-    return Markup(_embedded(figure.svg, _anchor(figure.key), str(Markup.escape(figure.alt))))
+        width, height = struct.unpack(">II", figure.png[16:24])
+        markup = '<img alt="{}" width="{}" height="{}" src="data:image/png;base64,{}">'
+        return Markup(markup).format(figure.alt, width, height, _base64(figure.png))
+    return Markup(_embedded(figure.svg, _figure_anchor(figure), str(Markup.escape(figure.alt))))
 
 
 def _embedded(svg: str, prefix: str, alt: str) -> str:
@@ -84,7 +122,9 @@ def _embedded(svg: str, prefix: str, alt: str) -> str:
     svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
     svg = svg.replace("url(#", f"url(#{prefix}-")
     svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{alt}"', 1)
+    box = re.search(r'viewBox="\S+ \S+ ([\d.]+)', svg)
+    width = f' style="--width:{float(box[1]):.0f}"' if box else ""
+    return svg.replace("<svg", f'<svg role="img" aria-label="{alt}" preserveAspectRatio="xMinYMid"{width}', 1)
 
 
 def _details(cell: Cell) -> str:
@@ -108,12 +148,22 @@ def _between(interval: Interval | None, cell: Cell) -> str:
         return cell.interval_text
     if cell.quantity == "distortion":
         return "–".join(f"{end:.3f}".removeprefix("0") for end in interval)
-    return replace(cell, interval=interval).interval_text.replace(" to ", "–")
+    text = replace(cell, interval=interval).interval_text
+    return text if "−" in text else text.replace(" to ", "–")  # a dash beside a minus sign cannot be read
 
 
 def _anchor(name: str) -> str:
     """A name as an identifier."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
+
+
+def _figure_anchor(figure: Figure) -> str:
+    """A table may have the same key."""
+    return f"figure-{_anchor(figure.key)}"
+
+
+def _run_anchor(name: str) -> str:
+    return f"run-{_anchor(name)}"
 
 
 def _config(config: Mapping) -> str:

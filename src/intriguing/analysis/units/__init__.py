@@ -66,13 +66,14 @@ def section(material: Material) -> Made:
     agreements = [one for label, rows in features.items() for one in across_seeds(label, rows, seed=material.seed)]
     networks = [network for network, _ in chosen]
     names, sample = [network.name for network in networks], looks.sample(networks)
+    runs = {label: [n.name for n in networks if n.label == label] for label in measured}
     made_tables = [
-        tables.comparison_table(comparisons, names, sample, key="units_tests"),
+        tables.comparison_table(comparisons, runs, sample, key="units_tests"),
         *tables.score_tables(measured, controls, networks, settings, sample),
-        tables.chance_table(measured, names, settings, sample),
-        tables.ablation_table(measured, names, settings, sample),
+        tables.chance_table(measured, runs, settings, sample),
+        tables.ablation_table(measured, runs, settings, sample),
         tables.agreement_table(agreements, networks, sample),
-        tables.comparison_table(control, names, sample, key="units_control"),
+        tables.comparison_table(control, runs, sample, key="units_control"),
     ]
     made_figures = [
         *sheets,

@@ -32,12 +32,18 @@ TITLES = {
 }
 Measured = Mapping[str, Sequence[Sequence[LayerScores]]]
 """By label: of each network, its layers."""
+Runs = Mapping[str, Sequence[str]]
+"""By label: names of the networks' runs."""
 
 
 def short_layer(layer: str) -> str:
     """ "network.relu2" as "relu2", "network.4" as "layer 4"."""
     name = layer.removeprefix("network.").removeprefix("model.") or layer
     return f"layer {name}" if name.isdecimal() else name
+
+
+def _all(runs: Runs) -> tuple[str, ...]:
+    return tuple(name for names in runs.values() for name in names)
 
 
 def stem(label: str) -> str:
@@ -97,7 +103,7 @@ def _silent(results: Sequence[Sequence[LayerScores]]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str], sample: str, *, key: str) -> Table | None:
+def comparison_table(comparisons: Sequence[Comparison], runs: Runs, sample: str, *, key: str) -> Table | None:
     """Units against random bases: means, effect size, p and q."""
     if not comparisons:
         return None
@@ -111,8 +117,9 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str], sa
             "p": (one.p, None),
             "q": (one.q, None),
         }
+        own = tuple(runs[one.label])
         for column, (value, interval) in values.items():
-            cells[row, column] = Cell(quantity=column, value=value, interval=interval, n=one.num)
+            cells[row, column] = Cell(quantity=column, value=value, interval=interval, n=one.num, runs=own)
     control = key == "units_control"
     return Table(
         key=key,
@@ -128,11 +135,11 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str], sa
         method=f"p: two-sided, the units' mean among those of {comparisons[0].bases} random orthonormal bases of as "
         "many rows; q: corrected for all rows of this table (Benjamini and Hochberg); effect size with its 95 % normal "
         "interval",
-        runs=tuple(names),
+        runs=_all(runs),
     )
 
 
-def chance_table(measured: Measured, names: Sequence[str], settings: UnitSettings, sample: str) -> Table | None:
+def chance_table(measured: Measured, runs: Runs, settings: UnitSettings, sample: str) -> Table | None:
     """How many single rows are more than random image sets."""
     cells: dict[tuple[str, str], Cell] = {}
     for label, results in measured.items():
@@ -151,7 +158,9 @@ def chance_table(measured: Measured, names: Sequence[str], settings: UnitSetting
                     low, high = wilson_interval(k, n)
                     row, column = f"{label} · {short_layer(layer)} · {basis}", TITLES[score]
                     interval = Interval(100 * low, 100 * high)
-                    cells[row, column] = Cell(quantity="share", value=100 * k / n, interval=interval, n=n)
+                    cells[row, column] = Cell(
+                        quantity="share", value=100 * k / n, interval=interval, n=n, runs=tuple(runs[label])
+                    )
     if not cells:
         return None
     return Table(
@@ -166,11 +175,11 @@ def chance_table(measured: Measured, names: Sequence[str], settings: UnitSetting
         sample=sample,
         method=f"One-sided permutation test against {settings.sets:,} random sets of {settings.columns} images, "
         "corrected over the rows of a cell (Benjamini and Hochberg, 5 %); 95 % Wilson interval",
-        runs=tuple(names),
+        runs=_all(runs),
     )
 
 
-def ablation_table(measured: Measured, names: Sequence[str], settings: UnitSettings, sample: str) -> Table | None:
+def ablation_table(measured: Measured, runs: Runs, settings: UnitSettings, sample: str) -> Table | None:
     """How much accuracy falls without a unit, and without a random direction of equal variance."""
     cells: dict[tuple[str, str], Cell] = {}
     for label, results in measured.items():
@@ -181,16 +190,16 @@ def ablation_table(measured: Measured, names: Sequence[str], settings: UnitSetti
             groups = torch.cat([torch.full((len(loss.unit),), i) for i, loss in enumerate(losses)])
             unit = 100 * torch.cat([loss.unit for loss in losses])
             random = 100 * torch.cat([loss.random for loss in losses])
-            row = f"{label} · {short_layer(layer)}"
+            row, own = f"{label} · {short_layer(layer)}", tuple(runs[label])
             columns = {"unit": unit, "random direction": random, "difference": unit - random}
             for column, values in columns.items():
                 interval = bootstrap_interval(values, groups=groups)
                 cells[row, column] = Cell(
-                    quantity="points", value=float(values.mean()), interval=interval, n=len(values)
+                    quantity="points", value=float(values.mean()), interval=interval, n=len(values), runs=own
                 )
             worst = [float(values.max()) for values in (unit, random)]
             for column, value in zip(("worst unit", "worst direction"), worst, strict=True):
-                cells[row, column] = Cell(quantity="points", value=value, interval=None, n=len(unit))
+                cells[row, column] = Cell(quantity="points", value=value, interval=None, n=len(unit), runs=own)
     if not cells:
         return None
     return Table(
@@ -203,7 +212,7 @@ def ablation_table(measured: Measured, names: Sequence[str], settings: UnitSetti
         cells=cells,
         sample=f"{sample}; accuracy on up to {settings.ablation_limit:,} of them",
         method="95 % percentile bootstrap over directions, within each seed; the difference is paired",
-        runs=tuple(names),
+        runs=_all(runs),
     )
 
 
@@ -214,6 +223,7 @@ def agreement_table(agreements: Sequence[Agreement], networks: Sequence[Network]
     cells: dict[tuple[str, str], Cell] = {}
     for one in agreements:
         row = f"{one.label} · {short_layer(one.layer)}"
+        same = [n for n in networks if n.label == one.label]
         columns = {
             "linear CKA": one.cka,
             "Procrustes": one.procrustes,
@@ -221,16 +231,19 @@ def agreement_table(agreements: Sequence[Agreement], networks: Sequence[Network]
             "after a rotation": one.turned,
         }
         for column, (mean, low, high) in columns.items():
-            cells[row, column] = Cell(quantity="agreement", value=mean, interval=Interval(low, high), n=one.pairs)
-        errors = [
-            100 * n.errors["test"][0] / n.errors["test"][1]
-            for n in networks
-            if n.label == one.label and "test" in n.errors
-        ]
+            interval = Interval(low, high)
+            cells[row, column] = Cell(
+                quantity="agreement", value=mean, interval=interval, n=one.pairs, runs=tuple(n.name for n in same)
+            )
+        errors = [100 * n.errors["test"][0] / n.errors["test"][1] for n in same if "test" in n.errors]
         if errors:
             interval = Interval(min(errors), max(errors))
             cells[row, "test error %"] = Cell(
-                quantity="percent", value=sum(errors) / len(errors), interval=interval, n=len(errors)
+                quantity="percent",
+                value=sum(errors) / len(errors),
+                interval=interval,
+                n=len(errors),
+                runs=tuple(n.name for n in same),
             )
     return Table(
         key="units_seeds",

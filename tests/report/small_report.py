@@ -1,0 +1,94 @@
+"""A real report of tiny random networks: every table, figure and optional section, made by the analysis itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from intriguing import report
+from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Network, analyze
+from intriguing.metrics import distortion
+
+NUM, SIDE, CLASSES = 60, 4, 10
+GENERATOR = torch.Generator().manual_seed(0)
+LABELS = torch.arange(NUM) % CLASSES
+IMAGES = (0.4 * torch.rand(NUM, 1, SIDE, SIDE, generator=GENERATOR)).index_put(
+    (torch.arange(NUM), torch.tensor(0), LABELS // SIDE, LABELS % SIDE), torch.tensor(1.0)
+)
+POOLS = {"back_feeding": {"layers": None, "attack": "gradient", "num_steps": 1}}
+
+
+def network(label: str, *, split: str = "full", seed: int = 0, decay: float = 1e-5, **config: Any) -> Network:
+    torch.manual_seed(seed + len(label))
+    module = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 12), nn.Sigmoid(), nn.Linear(12, CLASSES)).eval()
+    name = f"{label}_{split}_seed{seed}{'_pools' if 'callbacks' in config else ''}".lower()
+    return Network(
+        label=label,
+        name=name,
+        module=module,
+        errors={"train": (7, 100), "full": (7, 100), "p1": (1, 50), "p2": (2, 50), "test": (2 + seed, 60)},
+        config={
+            "data": {"name": "mnist"},
+            "split": {"name": split, "seed": 0},
+            "seed": seed,
+            "weight_decay": {"value": [decay]},
+            **config,
+        },
+        folder=f"runs/train/{name}",
+        command=f"python train.py network={label} seed={seed}",
+        facts={"commit": "0123abc", "seconds": 1.5},
+        curves={"curve/test_error": [0.3, 0.2, 0.1]},
+    )
+
+
+def crafted(source: Network | None, subset: str, *, amplify: float | None = None) -> CraftedSet:
+    noise = torch.rand(IMAGES.shape, generator=GENERATOR) - 0.5
+    adv_inputs = (IMAGES + (amplify or 0.3) * noise).clamp(0, 1)
+    metadata = {
+        "source": source and {"name": source.name, "label": source.label, "split": source.split, "seed": source.seed},
+        "data": {"name": "mnist", "subset": subset},
+        "attack": {"name": "lbfgs", "targets": "random"} if source else {"name": "gaussian", "stddev": 0.1},
+        "amplify": amplify,
+        "clip": False,
+        "seed": 0,
+    }
+    value: Any = SimpleNamespace(
+        inputs=IMAGES,
+        adv_inputs=adv_inputs,
+        labels=LABELS,
+        targets=(LABELS + 1) % CLASSES if source else torch.full_like(LABELS, -1),
+        success=torch.ones(NUM, dtype=torch.bool),
+        distortion=distortion(IMAGES, adv_inputs),
+        metadata=metadata,
+    )
+    name = f"{source.name if source else 'gaussian'}_lbfgs_{subset}{amplify or ''}"
+    return CraftedSet(name=name, load=lambda: value, command=f"python attack.py subset={subset}")
+
+
+def small_report(folder: Path) -> Path:
+    """Writes it; returns the page."""
+    networks = [
+        network("FC10(1e-4)", decay=1e-4),
+        network("FC10(1)", decay=1.0),  # not attacked: its distortion is a missing cell
+        network("FC200-200-10"),
+        network("FC100-100-10", split="p1"),
+        network("FC100-100-10'", split="p2", callbacks=POOLS),
+    ]
+    sets = [crafted(networks[0], "train"), crafted(networks[2], "train"), crafted(networks[3], "test")]
+    sets += [crafted(networks[3], "test", amplify=0.8), crafted(None, "train"), crafted(None, "test")]
+    quick = {"columns": 4, "rows": 3, "bases": ["pca"], "sweeps": 2, "sets": 99, "ablated": 2, "rotations": 19}
+    quick |= {"networks": ["FC200-200-10"], "whitened": False}
+    result = analyze(
+        networks,
+        sets,
+        title="A small report",
+        provenance={"commit": "0123abc", "command": "python analyze.py networks='runs/train/*'"},
+        sections=(*SECTIONS, *EXTRA),
+        settings={"units": quick, "stability": {"alexnet": "none", "limit": 20, "pairs": False}},
+        images=lambda network, subset: (IMAGES, LABELS),
+    )
+    return report.write(result, folder)[-1]
