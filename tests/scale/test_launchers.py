@@ -68,6 +68,19 @@ def test_submitit_on_this_machine(tmp_path: Path, launcher: str) -> None:
     assert len(list(tmp_path.glob("runs/sweeps/*/.submitit/*/*_0_result.pkl"))) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_failing_job_is_named_and_the_others_finish(tmp_path: Path, launcher: str) -> None:
+    """20 s of CPU each."""
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher", reason="needs the extra")
+    done = _sweep(tmp_path, launcher, "seed=-1,0")
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, last.startswith("error: 1 of 2 jobs failed: seed=-1: seed must be")) == (1, True), last
+    assert "Traceback" not in done.stderr
+    (folder,) = (tmp_path / "runs" / "train").iterdir()
+    assert "_seed0_" in folder.name and (folder / "model.ckpt").is_file()
+
+
 @pytest.fixture
 def slurm(tmp_path: Path) -> str:
     """A folder for PATH with what submitit calls."""

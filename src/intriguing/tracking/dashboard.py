@@ -36,7 +36,7 @@ BY_LAYER = {  # of the pools: title, the key's beginning
     "Examples replaced": "pool/replaced_",
 }
 TABLES = ("table1", "table2", "table3", "table4", "lambda")
-FIGURES = ("figure7", "distortions", "lambda")
+FIGURES = ("distortions", "lambda")
 
 
 def workspace(entity: str, project: str = "intriguing", name: str = "Intriguing properties") -> "Workspace":
