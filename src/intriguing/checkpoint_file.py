@@ -29,9 +29,9 @@ CHUNK = 1 << 20
 MAX_PICKLE = 1 << 23  # the part of a checkpoint that is not tensors; ours are below 100 kB
 MAX_VALUES = 1_000_000
 MAX_DEPTH = 100
-NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "torch Size"}
+NAMES = {"collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "torch.Size"}
 STORAGES = {
-    f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Byte", "Bool")
+    f"torch.{kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Byte", "Bool")
 }
 PLAIN = (str, bytes, int, float, bool, type(None))
 
@@ -39,6 +39,11 @@ PLAIN = (str, bytes, int, float, bool, type(None))
 def write(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     """Write a checkpoint into a new file, open for writing and reading, and seal it."""
     torch.save(checkpoint, file)
+    seal(file)
+
+
+def seal(file: BinaryIO) -> None:
+    """Give a zip archive without a comment, open for writing and reading, the comment with its sha256."""
     file.seek(-2, 2)
     file.write(struct.pack("<H", SEAL) + PREFIX)
     file.seek(0)
@@ -123,8 +128,7 @@ def _check_archive(file: BinaryIO, path: Path) -> None:
         raise UserError(f"{path} is truncated, damaged or no checkpoint at all: {shown(str(error), 200)}") from error
     if odd := sorted(wanted - NAMES - STORAGES):
         raise UserError(
-            f"{path} asks for {shown(odd[0].replace(' ', '.'))}, which no checkpoint needs; nothing of it was run. "
-            "Do not use this file"
+            f"{path} asks for {shown(odd[0])}, which no checkpoint needs; nothing of it was run. Do not use this file"
         )
 
 
@@ -133,9 +137,9 @@ def _names(pickled: bytes) -> set[str]:
     names = set()
     for operation, argument, _ in pickletools.genops(pickled):
         if operation.name in ("GLOBAL", "INST"):
-            names.add(str(argument))
+            names.add(str(argument).replace(" ", "."))
         elif operation.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-            names.add(f"something by {operation.name}")
+            names.add(f"a name by {operation.name}")
     return names
 
 

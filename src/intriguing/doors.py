@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from intriguing.errors import UserError
 
@@ -44,15 +45,10 @@ def run(door: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on where it stopped")
         sys.exit(INTERRUPTED)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if full:
-            raise
-        _say(one_line(error))
-        sys.exit(1)
     except Exception as error:
         if full:
             raise
-        _say(f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)")
+        _say(_told(error))
         sys.exit(1)
     finally:
         os.environ.pop(_FULL, None)
@@ -70,13 +66,13 @@ def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], None]:
     def body(cfg: DictConfig) -> None:
         try:
             job(cfg)
-        except UserError as error:
+        except Exception as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                _say(f"job {HydraConfig.get().job.num} ({' '.join(task_overrides())}): {one_line(error)}")
+                _say(f"job {HydraConfig.get().job.num} ({' '.join(task_overrides())}): {_told(error)}")
                 raise
             if os.environ.get(_FULL) == "1":
                 raise
-            _say(one_line(error))
+            _say(_told(error))
             raise SystemExit(1) from error
 
     return body
@@ -100,6 +96,14 @@ def _check_options() -> None:
 def _say(message: str) -> None:
     visible = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
     print(f"error: {visible if len(visible) <= LONGEST else visible[:LONGEST] + '...'}", file=sys.stderr)
+
+
+def _told(error: BaseException) -> str:
+    """What is printed of an error: its message; with its kind, if it is none that was foreseen."""
+    foreseen = isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError)
+    return (
+        one_line(error) if foreseen else f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
+    )
 
 
 def one_line(error: BaseException) -> str:
