@@ -166,7 +166,10 @@ def _archive(data: bytes, extra: Callable[[zipfile.ZipFile], object] = lambda ar
     return forged_archive(data, extra, Path("model.ckpt"))
 
 
-SHARED = b"\x80\x02]q\0" + b"".join(b"](h%ch%ce" % (n, n) + b"q%c" % (n + 1) for n in range(60))  # 2^60 values
+INSIDE = b"\x80\x02}X\1\0\0\0a"  # {"a": what follows}, closed by "s."
+DOUBLED: list[Any] = []
+for _ in range(60):  # 2^60 lists to one who follows every reference
+    DOUBLED = [DOUBLED, DOUBLED]
 HOSTILE = {
     "a command": _archive(pickle.dumps(Payload(), 2)),
     "a command in a list": _archive(pickle.dumps({"state_dict": [Payload()]}, 2)),
@@ -187,8 +190,8 @@ HOSTILE = {
     "a negative stride": _archive(tensor_of([5], [-1], 1), four_bytes),
     "a zip bomb": _archive(tensor_of([4], [1], 4), bomb),
     "a key twice": _archive(b"\x80\x02}.", twice),
-    "a deep nest": _archive(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."),
-    "a list that grows by doubling": _archive(SHARED + b"."),
+    "a deep nest": _archive(INSIDE + b"]" * 100_000 + b"a" * 99_999 + b"s."),
+    "a list that grows by doubling": _archive(pickle.dumps({"a": DOUBLED}, 2)),
     "a bytearray of 10^12": _archive(b"\x80\x02c__builtin__\nbytearray\n\x8a\x06\0\x10\xa5\xd4\xe8\0\x85R."),
 }
 
