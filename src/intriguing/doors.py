@@ -38,7 +38,8 @@ def run(door: Callable[[], Any]) -> None:
     With ``HYDRA_FULL_ERROR=1`` every error is raised as it is. Ctrl-C ends with status 130, SIGTERM with 143, a sweep
     of which a job failed with 1.
     """
-    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # a further process of a distributed run finds in its environment what this one has put there below
+    full = os.environ.get(_FULL, os.environ.get("HYDRA_FULL_ERROR")) == "1"
     os.environ[_FULL] = str(int(full))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print over many lines
     sweep.forget()

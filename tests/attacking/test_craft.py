@@ -104,7 +104,7 @@ def test_an_interrupted_attack_goes_on_and_gives_the_same_set(
     assert not (folder / "shards").exists()
 
 
-@pytest.mark.parametrize("place", [0.02, 0.3, 0.9, None])
+@pytest.mark.parametrize("place", [0.5, None])
 def test_a_damaged_shard_is_named_and_made_again(
     composed: Callable[..., dict], trained: Path, caplog: pytest.LogCaptureFixture, place: float | None
 ) -> None:
