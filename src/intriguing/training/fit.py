@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import sys
 import time
 import warnings
@@ -26,6 +27,7 @@ from intriguing.errors import Stopped, UserError
 from intriguing.finite import check_logits
 from intriguing.image_folder import FolderSubset
 from intriguing.models import REGISTRY, Classifier
+from intriguing.signals import reclaim
 from intriguing.training.csv_metrics import CsvMetrics
 from intriguing.training.job import TrainingJob
 
@@ -141,6 +143,7 @@ def _train(
     if not debugging:
         callbacks += _checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss")
         callbacks.append(_StayStopped())
+    callbacks.append(_OwnSignals())
     if model.trains_in_parts and options.get("strategy") == "ddp":
         options["strategy"] = "ddp_find_unused_parameters_true"  # other networks would pay for a search and be warned
     last, resumed_step = resumed
@@ -164,7 +167,8 @@ def _train(
             default_root_dir=folder,
         )
         if job.trainer["max_epochs"]:
-            trainer.fit(model, datamodule=data, ckpt_path=last)
+            with _stopping_together(trainer):
+                trainer.fit(model, datamodule=data, ckpt_path=last)
         trainer.test(model, datamodule=data, verbose=show_bar)
         if not job.trainer["max_epochs"]:
             trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt", weights_only=True)
@@ -191,6 +195,27 @@ def _checkpoints(folder: Path, monitor: str) -> list[Callback]:
     common: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True, "save_top_k": 1}
     best = ModelCheckpoint(folder / "checkpoints", filename="best", monitor=monitor, **common)
     return [best, ModelCheckpoint(folder / "checkpoints", filename="last", **common)]
+
+
+@contextmanager
+def _stopping_together(trainer: lightning.Trainer) -> Iterator[None]:
+    """A fit that is stopped tells the further processes that it has started."""
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt):
+        if trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGTERM)
+        raise
+
+
+class _OwnSignals(Callback):
+    """SIGTERM is ours, not Lightning's, see ``reclaim``."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        reclaim()
+
+    def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        reclaim()
 
 
 class _StayStopped(Callback):
