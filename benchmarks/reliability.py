@@ -54,12 +54,11 @@ SMALL = "model.settings.widths=[20,20]"
 STUDY = (
     *("study=quickstart", "logger=csv", "study.limit=32", "sections=[table1,transfer,distortions]"),
     "study.train.all=['data=digits','trainer.max_epochs=2']",
-    *(
-        f"~study.train.networks.{name}"
-        for name in ("ae400_10", "fc200_200_10", "fc123_456_10_p1", "fc10_1", "fc10_1e-4")
-    ),
+    "study.attack=[{networks:['*'],overrides:['attack=lbfgs','subset=test']}]",
+    *(f"~study.train.networks.{name}" for name in ("ae400_10", "fc200_200_10", "fc100_100_10", "fc123_456_10_p1")),
+    *(f"~study.train.networks.{name}" for name in ("fc100_100_10_p2", "fc10_1", "fc10_1e-4")),
 )
-LOST, PATIENCE = 10.0, 600.0  # seconds until no process may be left, until a command must have ended
+LOST, PATIENCE = 60.0, 600.0  # seconds until no process may be left (one may be importing), a command must have ended
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Stage:
 
 
 STAGES = {
-    "train": Stage("train.py", ("network=fc100_100_10", "trainer.max_epochs=8", "test_curve=true", *DIGITS), 20),
+    "train": Stage("train.py", ("network=fc100_100_10", "trainer.max_epochs=5", "test_curve=true", *DIGITS), 20),
     "train, W&B": Stage("train.py", ("network=fc10_1", "data=digits", "trainer.max_epochs=4"), 8),
     "back-feeding": Stage(
         "train.py", ("model=fc100_100_10", SMALL, "callbacks=back_feeding", "trainer.max_epochs=3", *DIGITS), 10
@@ -91,9 +90,9 @@ STAGES = {
     ),
     "attack": Stage("attack.py", ("checkpoints={inputs}/train/*", "limit=96", "shard=16", "logger=csv"), 16),
     "analyze": Stage(
-        "analyze.py", ("networks={inputs}/train/*", "sets={inputs}/attack/*", "name=tables", "logger=csv"), 10
+        "analyze.py", ("networks={inputs}/train/*", "sets={inputs}/attack/*", "name=page", "logger=csv"), 10
     ),
-    "study": Stage("analyze.py", (*STUDY, "study.results={runs}/results", "processes=1"), 9),
+    "study": Stage("analyze.py", (*STUDY, "study.results={runs}/results", "processes=1"), 8),
     "study, two processes": Stage("analyze.py", (*STUDY, "study.results={runs}/results", "processes=2"), 3, cold=True),
 }
 INPUTS = [
@@ -116,7 +115,7 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="reliability-") as scratch:
         bench = Bench(Path(scratch), CsvLog(out))
-        bench.prepare()
+        bench.prepare(arguments.stages)
         if arguments.renames:
             bench.kill_at_renames(arguments.stages)
         else:
@@ -133,16 +132,17 @@ class Bench:
         self.scratch, self.inputs, self.log = scratch, scratch / "inputs", log
         self.expected: dict[str, tuple[dict[str, str], float]] = {}
 
-    def prepare(self) -> None:
+    def prepare(self, stages: list[str]) -> None:
         """Make the networks and sets that attack and analyze start from."""
         load_arrays("digits")
         assert threading.active_count() == 1, "a fork takes one thread with it"
+        if not any("{inputs}" in argument for name in stages for argument in STAGES[name].arguments):
+            return
         for door, *own in INPUTS:
             must_end_well(Run(door, self.fill(own, self.inputs), self.scratch, cold=False))
 
     def fill(self, arguments: Any, runs: Path) -> list[str]:
-        named = [one.format(inputs=self.inputs, runs=runs) for one in arguments]
-        return [*named, f"runs={runs}"]
+        return [*(named(one, str(self.inputs), str(runs)) for one in arguments), f"runs={runs}"]
 
     def undisturbed(self, name: str) -> tuple[dict[str, str], float]:
         """The fingerprints of what a stage's command gives, and its seconds."""
@@ -186,7 +186,7 @@ class Bench:
         found = state(runs, run.left_over())
         must_end_well(Run(stage.door, arguments, self.scratch, cold=stage.cold))
         same = fingerprints(runs) == expected and not found.startswith("BROKEN") and not litter(runs)
-        command = " ".join(["python", stage.door, *stage.arguments]).format(inputs="inputs", runs="runs")
+        command = named(" ".join(["python", stage.door, *stage.arguments]), "inputs", "runs")
         values = (number, name, command, seed, round(took, 3), round(seconds, 3), found)
         self.log.append(dict(zip(COLUMNS, values, strict=True)) | {"same result": "yes" if same else "NO"})
         print(f"{number}: {name}, killed after {took:.2f} s of {seconds:.2f}: {found}; same result: {same}", flush=True)
@@ -244,7 +244,8 @@ def fork(action: Callable[[], None], said: Path) -> None:
     try:
         os.setsid()
         output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1), os.dup2(output, 2)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
         action()
         status = 0
     except SystemExit as end:
@@ -252,7 +253,8 @@ def fork(action: Callable[[], None], said: Path) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush(), sys.stderr.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
 
@@ -272,6 +274,10 @@ def run_door(door: str, arguments: list[str], rename: int) -> None:
     os.replace = replace
     sys.argv = [str(ROOT / door), *arguments]
     runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def named(argument: str, inputs: str, runs: str) -> str:
+    return argument.replace("{inputs}", inputs).replace("{runs}", runs)
 
 
 def must_end_well(run: Run) -> None:
@@ -348,7 +354,8 @@ def fingerprints(runs: Path) -> dict[str, str]:
     found = {}
     for file in sorted(runs.rglob("*")):
         name = str(file.relative_to(runs))
-        if file.name in ("model.ckpt", "set.safetensors") or (file.parent.name in ("tables", "figures")):
+        made = file.name in ("model.ckpt", "set.safetensors") or file.parent.name in ("tables", "figures")
+        if made and file.is_file():
             found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
         elif file.name == "metrics.csv" and "train" in file.parts:
             rows = CsvLog(file).rows()

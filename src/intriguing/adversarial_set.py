@@ -110,7 +110,7 @@ class AdversarialSet:
             UserError: missing, empty, truncated, changed, of another kind or of another version of the project.
         """
         entry, tensors = sealed.load(path, KEY, _check_format, what="adversarial set")
-        metadata = entry.get("metadata")
+        metadata: Any = entry.get("metadata")
         if set(tensors) != set(DTYPES):
             odd = ", ".join(sorted(set(tensors) ^ set(DTYPES)))
             raise UserError(f"{path} is no adversarial set: its tensors differ in {shown(odd)}")

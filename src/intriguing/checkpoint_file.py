@@ -9,6 +9,7 @@ came out of it. So no file makes this process run anything, or allocate more tha
 from __future__ import annotations
 
 import hashlib
+import pickle
 import pickletools
 import struct
 import warnings
@@ -29,21 +30,26 @@ CHUNK = 1 << 20
 MAX_PICKLE = 1 << 23  # the part of a checkpoint that is not tensors; ours are below 100 kB
 MAX_VALUES = 1_000_000
 MAX_DEPTH = 100
-NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "torch Size"}
+NAMES = {"collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "torch.Size"}
+# what the state of a callback may hold besides, and cannot do harm
+NAMES |= {"__builtin__.set", "_codecs.encode", "torch.device", "torch.float32", "torch.float64", "torch.int64"}
 STORAGES = {
-    f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Byte", "Bool")
+    f"torch.{kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Byte", "Bool")
 }
-PLAIN = (str, bytes, int, float, bool, type(None))
+PLAIN = (str, bytes, int, float, bool, type(None), torch.device, torch.dtype)
 
 
 def write(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     """Write a checkpoint into a new file, open for writing and reading, and seal it."""
     torch.save(checkpoint, file)
+    seal(file)
+
+
+def seal(file: BinaryIO) -> None:
+    """Give a zip archive without a comment, open for writing and reading, the comment with its sha256."""
     file.seek(-2, 2)
     file.write(struct.pack("<H", SEAL) + PREFIX)
-    file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    file.write(digest.encode())
+    file.write(_digest(file, file.tell()))
 
 
 def read(path: Path) -> tuple[dict[str, Any], bool]:
@@ -79,15 +85,18 @@ def _check_digest(file: BinaryIO, path: Path) -> bool:
         comment = file.read()
     if not comment.startswith(PREFIX):
         return _beside(path)
-    file.seek(0)
-    digest, left = hashlib.sha256(), size - 64
-    while left:
-        chunk = file.read(min(CHUNK, left))
-        digest.update(chunk)
-        left -= len(chunk)
-    if digest.hexdigest().encode() != comment[len(PREFIX) :]:
+    if _digest(file, size - 64) != comment[len(PREFIX) :]:
         raise UserError(f"{path} was changed or damaged since it was written (sha256 differs); train the network again")
     return True
+
+
+def _digest(file: BinaryIO, length: int) -> bytes:
+    """sha256 of the first bytes of a file, as 64 hexadecimal digits; the file is left behind them."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    for start in range(0, length, CHUNK):
+        digest.update(file.read(min(CHUNK, length - start)))
+    return digest.hexdigest().encode()
 
 
 def _beside(path: Path) -> bool:
@@ -123,8 +132,7 @@ def _check_archive(file: BinaryIO, path: Path) -> None:
         raise UserError(f"{path} is truncated, damaged or no checkpoint at all: {shown(str(error), 200)}") from error
     if odd := sorted(wanted - NAMES - STORAGES):
         raise UserError(
-            f"{path} asks for {shown(odd[0].replace(' ', '.'))}, which no checkpoint needs; nothing of it was run. "
-            "Do not use this file"
+            f"{path} asks for {shown(odd[0])}, which no checkpoint needs; nothing of it was run. Do not use this file"
         )
 
 
@@ -133,9 +141,9 @@ def _names(pickled: bytes) -> set[str]:
     names = set()
     for operation, argument, _ in pickletools.genops(pickled):
         if operation.name in ("GLOBAL", "INST"):
-            names.add(str(argument))
+            names.add(str(argument).replace(" ", "."))
         elif operation.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-            names.add(f"something by {operation.name}")
+            names.add(f"a name by {operation.name}")
     return names
 
 
@@ -144,6 +152,8 @@ def _load(file: BinaryIO, path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a file's oddities; what matters is checked here
             content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} is not a checkpoint that loads safely (weights_only=True refused it)") from error
     except Exception as error:  # whatever a file that was built by hand brings torch to
         why = shown(" ".join(str(error).split()) or type(error).__name__, 200)
         raise UserError(f"{path} is damaged or no checkpoint at all: {why}") from error
@@ -162,7 +172,7 @@ def _check_sizes(content: Any, path: Path) -> None:
                 raise UserError(
                     f"{path} is no checkpoint: a tensor of shape {shown(tuple(value.shape))} is not all there"
                 )
-        elif isinstance(value, dict | list | tuple):
+        elif isinstance(value, dict | list | tuple | set):
             count += len(value)
             if count > MAX_VALUES or depth > MAX_DEPTH:
                 raise UserError(f"{path} is no checkpoint: it is nested deeper, or has more values, than any has")

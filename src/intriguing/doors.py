@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from intriguing import sweep
 from intriguing.errors import Stopped, UserError
@@ -108,7 +109,8 @@ def _say(message: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+    """What is printed of an error: its message; with its kind, if it is none that was foreseen."""
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError):
         return one_line(error)
     return f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
 

@@ -15,7 +15,7 @@ import torch
 
 from intriguing import __version__, report, tracking
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Progress, Subsets, analyze
+from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Progress, Subsets, analyze, check_set
 from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.checks import choice, flag, whole
 from intriguing.data import ImageData, Subset
@@ -176,14 +176,20 @@ def report_on(
     """
     torch.set_num_threads(job.threads)
     start = time.perf_counter()
+    networks, sets = [], [_crafted(record) for record in job.sets]
+    if tracking.standing(Path(job.runs), "analyze", job.name, job.identity) != "finished":
+        # all of them once, so that what cannot be used is said before anything is measured or written
+        networks = [_network(record) for record in job.networks]
+        for one in sets:
+            check_set(one, networks)
     with tracking.open_job(job, "analyze", label=job.title) as run:
         if run.finished:
             tracking.read_run(run.folder).verify_all()
         else:
             with measuring() as progress:
                 result = analyze(
-                    [_network(record) for record in job.networks],
-                    [_crafted(record) for record in job.sets],
+                    networks,
+                    sets,
                     title=job.title,
                     seed=job.seed,
                     batch_size=job.batch_size,

@@ -135,10 +135,7 @@ def measure(
     examples = crafted.load()
     metadata = examples.metadata
     source = metadata.get("source")
-    set_seed = int((source or metadata).get("seed", 0) or 0)
-    victims = [n for n in networks if n.seed == set_seed] or (list(networks) if source is None else [])
-    for victim in victims:
-        _check_fit(crafted, examples, victim)
+    victims, set_seed = _victims(examples, networks)
     keep = examples.success.bool().nonzero().flatten()
     outcomes = _outcomes(
         examples,
@@ -171,6 +168,24 @@ def measure(
         examples=_pick(examples, keep),
         run=crafted.run(f"{run_label} ({subset} images)"),
     )
+
+
+def _victims(examples: ExampleSet, networks: Sequence[Network]) -> tuple[list[Network], int]:
+    """The networks that are shown a set, and its seed."""
+    source = examples.metadata.get("source")
+    seed = int((source or examples.metadata).get("seed", 0) or 0)
+    return [n for n in networks if n.seed == seed] or (list(networks) if source is None else []), seed
+
+
+def check_set(crafted: CraftedSet, networks: Sequence[Network]) -> None:
+    """Load a set once and see that its victims can answer for it.
+
+    Raises:
+        UserError: a set that cannot be used, or images or labels that are not the victims'.
+    """
+    examples = crafted.load()
+    for victim in _victims(examples, networks)[0]:
+        _check_fit(crafted, examples, victim)
 
 
 def _check_fit(crafted: CraftedSet, examples: ExampleSet, victim: Network) -> None:

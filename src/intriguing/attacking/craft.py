@@ -19,13 +19,16 @@ from intriguing.adversarial_set import AdversarialSet
 from intriguing.attacking.job import AttackJob
 from intriguing.attacking.shards import Progress, count_shards, fill, make_fabric, merge, pick_images, processes
 from intriguing.attacks import amplify
+from intriguing.checkpoints import load_model
 from intriguing.data import Subset
-from intriguing.errors import Stopped
+from intriguing.errors import Stopped, UserError
+from intriguing.finite import check_logits
 from intriguing.metrics import distortion
 from intriguing.signals import end_children
 
 log = logging.getLogger(__name__)
 SET = "set.safetensors"
+_TRIED = 100  # images that a network has to answer for before the attack begins
 
 
 def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
@@ -57,6 +60,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
         if fabric.global_rank > 0:
             return folder if base else _help(job, fabric, folder)
     images = pick_images(job)
+    _check_network(job, images)
     with tracking.open_job(job, "attack", label=job.label) as run:
         if run.finished:
             return run.folder
@@ -69,6 +73,16 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
         run.finish(result, [SET, "metrics.csv"])
         shutil.rmtree(shards, ignore_errors=True)
     return run.folder
+
+
+def _check_network(job: AttackJob, images: Subset) -> None:
+    """Raises UserError, before anything is written, where the network cannot be built or cannot answer."""
+    if job.checkpoint is not None:
+        model, some = load_model(job.checkpoint), images.images[:_TRIED]
+        if tuple(some.shape[1:]) != model.input_shape:
+            raise UserError(f"{job.checkpoint} wants images of shape {model.input_shape}, got {tuple(some.shape[1:])}")
+        with torch.no_grad():
+            check_logits(model, some, model(some))
 
 
 def _help(job: AttackJob, fabric: Fabric, folder: Path) -> Path:

@@ -176,13 +176,15 @@ def _check_settings(name: str, settings: dict[str, Any]) -> None:
         what = f"attack.settings.{key}"
         if key not in known:
             raise UserError(f"{what} is no setting of attack={name}; it has {', '.join(known)}")
-        if not (value is None and known[key] is None):
+        if isinstance(known[key], float):
             number(what, value, 0)
-        if isinstance(known[key], int) or (known[key] is None and value is not None):
+        elif not (value is None and known[key] is None):
             whole(what, value, 0)
-    sure = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))  # the attack's own checks, on an image it has nothing to do for
-    sure[1].weight.data.zero_()
-    sure[1].bias.data = torch.tensor([1.0, 0.0])
+    # the attack's own checks, on an image for which it has nothing to do
+    layer = nn.Linear(1, 2)
+    layer.weight.data.zero_()
+    layer.bias.data = torch.tensor([1.0, 0.0])
+    sure = nn.Sequential(nn.Flatten(), layer)
     answer = torch.tensor([1 if name == "nearest" else 0])
     try:
         ATTACKS[name](sure, torch.zeros(1, 1, 1, 1), answer, **settings)
