@@ -27,6 +27,9 @@ def sbatch(script: str) -> None:
             own = {"SLURM_ARRAY_JOB_ID": JOB, "SLURM_ARRAY_TASK_ID": f"{task}", "SLURM_JOB_ID": f"{int(JOB) + task}"}
             own |= {"SLURM_JOB_NAME": options["job-name"], "SLURM_NTASKS": options["ntasks-per-node"]}
             subprocess.run(["bash", script], env={**os.environ, **own}, check=False)
+            if (again := Path(sys.argv[0]).with_name(f"{JOB}_{task}")).is_file():
+                again.unlink()
+                subprocess.run(["bash", script], env={**os.environ, **own}, check=False)
 
 
 def srun(*arguments: str) -> None:
@@ -48,10 +51,9 @@ def sacct(*_: str) -> None:
     print("JobID|State|NodeList")
 
 
-def scontrol(*arguments: str) -> None:
-    """Note what was asked for, beside this script."""
-    with open(Path(sys.argv[0]).parent / "scontrol.log", "a") as file:
-        print(*arguments, file=file)
+def scontrol(_: str, job: str) -> None:
+    """Requeue: note beside this script that the task is to run again when it has ended."""
+    Path(sys.argv[0]).with_name(job).touch()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,14 +27,21 @@ class Probe(Callback):
 """
 
 
-def _sweep(tmp_path: Path, launcher: str, *overrides: str, path: str = "") -> subprocess.CompletedProcess:
+def _start(tmp_path: Path, launcher: str, *overrides: str, path: str = "") -> subprocess.Popen:
     """`train.py -m` as typed, W&B offline."""
     (tmp_path / "probe.py").write_text(PROBE)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "OMP", "MKL"))}
     kept |= {"WANDB_MODE": "offline", "PATH": f"{path}{os.environ['PATH']}"}
     kept["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
     command = [sys.executable, str(ROOT / "train.py"), "-m", f"hydra/launcher={launcher}", *SMALL, *overrides]
-    return subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=600)
+    return subprocess.Popen(command, cwd=tmp_path, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _sweep(tmp_path: Path, launcher: str, *overrides: str, path: str = "") -> tuple[int, str]:
+    """The same, waited for: status and standard error."""
+    process = _start(tmp_path, launcher, *overrides, path=path)
+    _, err = process.communicate(timeout=900)
+    return process.returncode, err
 
 
 def _check_three(tmp_path: Path) -> None:
@@ -52,7 +62,7 @@ def test_joblib(tmp_path: Path) -> None:
     """Two workers for three jobs: one of them trains two networks. 15 s of CPU."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra joblib")
     done = _sweep(tmp_path, "joblib", "seed=0,1,2", "hydra.launcher.n_jobs=2")
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done == (0, "")
     _check_three(tmp_path)
     assert len({json.loads(file.read_text())["pid"] for file in tmp_path.glob("runs/train/*/probe.json")}) == 2
 
@@ -63,7 +73,7 @@ def test_submitit_on_this_machine(tmp_path: Path, launcher: str) -> None:
     """25 s of CPU: three processes that import everything."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra submitit")
     done = _sweep(tmp_path, launcher, "seed=0,1,2")
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done == (0, "")
     _check_three(tmp_path)
     assert len(list(tmp_path.glob("runs/sweeps/*/.submitit/*/*_0_result.pkl"))) == 3
 
@@ -73,10 +83,10 @@ def test_submitit_on_this_machine(tmp_path: Path, launcher: str) -> None:
 def test_a_failing_job_is_named_and_the_others_finish(tmp_path: Path, launcher: str) -> None:
     """20 s of CPU each."""
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher", reason="needs the extra")
-    done = _sweep(tmp_path, launcher, "seed=-1,0")
-    last = done.stderr.splitlines()[-1]
-    assert (done.returncode, last.startswith("error: 1 of 2 jobs failed: seed=-1: seed must be")) == (1, True), last
-    assert "Traceback" not in done.stderr
+    status, err = _sweep(tmp_path, launcher, "seed=-1,0")
+    last = err.splitlines()[-1]
+    assert (status, last.startswith("error: 1 of 2 jobs failed: seed=-1: seed must be")) == (1, True), last
+    assert "Traceback" not in err
     (folder,) = (tmp_path / "runs" / "train").iterdir()
     assert "_seed0_" in folder.name and (folder / "model.ckpt").is_file()
 
@@ -99,10 +109,29 @@ def test_slurm(tmp_path: Path, slurm: str, launcher: str) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra submitit")
     asked = ["partition=cpu", "timeout_min=30", "gpus_per_node=1", "mem_gb=4", "array_parallelism=2"]
     done = _sweep(tmp_path, launcher, "seed=0,1,2", *(f"hydra.launcher.{one}" for one in asked), path=slurm)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done == (0, "")
     _check_three(tmp_path)
     (submission,) = tmp_path.glob("runs/sweeps/*/.submitit/*/*submission*.sh")
     text = submission.read_text()
     for line in ("partition=cpu", "time=30", "gpus-per-node=1", "mem=4GB", "array=0-2%2", "job-name=train"):
         assert f"#SBATCH --{line}\n" in text
     assert ("#SBATCH --cpus-per-task=1\n" in text) == (launcher == "slurm")
+
+
+@pytest.mark.slow
+def test_what_runs_out_of_time_goes_on(tmp_path: Path, slurm: str) -> None:
+    """Slurm's warning comes in the middle of a training: the job asks to come again, and resumes. 25 s of CPU."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra submitit")
+    sweep = _start(tmp_path, "slurm", "seed=0,1", "trainer.max_epochs=200", path=slurm)
+    deadline = time.monotonic() + 600
+    while not (saved := list(tmp_path.glob("runs/train/*_seed0_*/checkpoints/last.ckpt"))):
+        assert sweep.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    folder = saved[0].parents[1]
+    first = json.loads((folder / "probe.json").read_text())["pid"]
+    os.kill(first, signal.SIGUSR2)
+    assert (sweep.communicate(timeout=900)[1], sweep.returncode) == ("", 0)
+    assert json.loads((folder / "probe.json").read_text())["pid"] != first
+    losses = [row["epoch"] for row in csv.DictReader((folder / "metrics.csv").open()) if row["train/loss"]]
+    assert losses == [str(epoch) for epoch in range(200)]
+    assert "this job is preempted" in "".join(log.read_text() for log in tmp_path.rglob("*_0_log.out"))

@@ -44,6 +44,7 @@ def make_fabric(job: AttackJob) -> Fabric:
         UserError: an accelerator that is not there.
     """
     strategy = _strategy(job)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it would announce each process, twice
     try:
         return Fabric(accelerator=job.accelerator, devices=job.devices, num_nodes=job.num_nodes, strategy=strategy)
     except (RuntimeError, ValueError) as error:

@@ -54,7 +54,7 @@ def start_job(job: Job, stage: str, *, record: bool = True) -> WandbRun:
     return start_wandb(
         folder=Path(job.runs) / stage / job.name,
         name=job.name,
-        group=job.study,
+        group=job.logger.get("group") or job.study,
         job_type=stage,
         config=job.identity,
         tags=job.tags,
