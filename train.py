@@ -19,7 +19,9 @@ def main(cfg: DictConfig) -> None:
     )  # torch and lightning take seconds: --help must not wait for them
 
     job = doors.training_job(config, doors.name_extras(overrides), doors.command("train.py", overrides))
-    folder = training.fit(job)
+    live = bool(job.trainer["enable_progress_bar"]) and doors.is_alone() and tracking.is_first_process()
+    with console.training(job.name, sweep=doors.sweep_place(), live=live) as tell:
+        folder = training.fit(job, progress=tell)
     if tracking.is_first_process():
         print(console.run_line(folder))
 

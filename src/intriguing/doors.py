@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import math
 import os
 import signal
 import sys
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -26,6 +30,7 @@ from intriguing.errors import UserError
 
 INTERRUPTED = 130
 _FULL = "INTRIGUING_FULL_ERROR"
+_SWEEP = "INTRIGUING_SWEEP"  # how many jobs the sweep that started this process has
 
 
 def run(door: Callable[[], Any]) -> None:
@@ -78,6 +83,30 @@ def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], None]:
             raise SystemExit(1) from error
 
     return body
+
+
+class SweepSize(Callback):
+    """A Hydra callback that counts the jobs of a grid before they start: Hydra tells a job its number alone."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        os.environ.pop(_SWEEP, None)
+        if config.hydra.sweeper._target_.endswith(".BasicSweeper"):
+            parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+            overrides = [o for o in parser.parse_overrides(list(config.hydra.overrides.task)) if o.is_sweep_override()]
+            os.environ[_SWEEP] = str(math.prod(sum(1 for _ in one.sweep_string_iterator()) for one in overrides))
+
+
+def is_alone() -> bool:
+    """Whether no other job of this job's sweep runs at the same time."""
+    config = HydraConfig.get()
+    return config.mode != RunMode.MULTIRUN or config.launcher["_target_"].endswith(".BasicLauncher")
+
+
+def sweep_place() -> tuple[int, int] | None:
+    """This job's number, from 0, and how many its sweep has; None outside a sweep, or where that is not known."""
+    config = HydraConfig.get()
+    total = os.environ.get(_SWEEP)
+    return None if config.mode != RunMode.MULTIRUN or total is None else (int(config.job.num), int(total))
 
 
 def _terminate(signum: int, frame: Any) -> None:

@@ -46,6 +46,7 @@ def run(
     processes: int,
     advance: Callable[[str, list[Path]], None],
     perform: Callable[[Step], list[Path]],
+    working: Callable[[list[str]], None] = lambda keys: None,
 ) -> list[Path]:
     """Run all steps, each when those it needs are finished.
 
@@ -55,6 +56,7 @@ def run(
         advance: called with the key and the run folders of each step that finished.
         perform: runs one step, skipping what is finished, and returns its run folders; a function that can be sent to
             another process.
+        working: called with the keys of the steps that run, whenever these change.
 
     Returns:
         The run folders, in the order of the steps.
@@ -65,9 +67,9 @@ def run(
     done: dict[str, list[Path]] = {}
     failed: dict[str, str] = {}
     if processes == 1:
-        _run_here(steps, done, failed, advance, perform)
+        _run_here(steps, done, failed, advance, perform, working)
     else:
-        _run_side_by_side(steps, processes, done, failed, advance, perform)
+        _run_side_by_side(steps, processes, done, failed, advance, perform, working)
     if failed:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in failed.items())
         raise UserError(f"{len(failed)} of {len(steps)} steps failed ({reasons}); the same command goes on")
@@ -80,10 +82,12 @@ def _run_here(
     failed: dict[str, str],
     advance: Callable[[str, list[Path]], None],
     perform: Callable[[Step], list[Path]],
+    working: Callable[[list[str]], None],
 ) -> None:
     left = list(steps)
     while step := _next(left, done, failed):
         left.remove(step)
+        working([step.key])
         try:
             done[step.key] = perform(step)
             advance(step.key, done[step.key])
@@ -98,6 +102,7 @@ def _run_side_by_side(
     failed: dict[str, str],
     advance: Callable[[str, list[Path]], None],
     perform: Callable[[Step], list[Path]],
+    working: Callable[[list[str]], None],
 ) -> None:
     # The server imports torch and lightning once (seconds), before any thread exists, and forks the workers from there.
     context = multiprocessing.get_context("forkserver")
@@ -108,7 +113,9 @@ def _run_side_by_side(
         while left or running:
             while len(running) < processes and (step := _next(left, done, failed)):
                 left.remove(step)
+                working([*(one.key for one in running.values()), step.key])  # submitting first imports torch: seconds
                 running[pool.submit(perform, step)] = step
+            working([step.key for step in running.values()])
             if not running:  # what is left needs a step that failed
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:

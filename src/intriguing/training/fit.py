@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from intriguing import tracking
@@ -26,13 +25,18 @@ from intriguing.image_folder import FolderSubset
 from intriguing.models import REGISTRY, Classifier
 from intriguing.training.csv_metrics import CsvMetrics
 from intriguing.training.job import TrainingJob
+from intriguing.training.telling import Progress, Telling
 
 log = logging.getLogger(__name__)
 _PIXELS = 10_000 * 784  # counted at once: ten thousand of MNIST, fewer photographs
 
 
-def fit(job: TrainingJob) -> Path:
+def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
     """Train the network of a job, or skip it when its folder is finished, or go on where it stopped.
+
+    Args:
+        job: what to train, and how.
+        progress: told now and then: epochs done, epochs in all, the loss in words.
 
     Returns:
         The run folder, with ``model.ckpt``, ``checkpoints/``, ``metrics.csv`` and ``run.json``.
@@ -54,10 +58,10 @@ def fit(job: TrainingJob) -> Path:
             callback.check(model)
     with tracking.open_job(job, "train", label=job.label, writer=tracking.is_first_process()) as run:
         if not tracking.is_first_process():  # a further process of a distributed fit: the first one writes
-            _train(job, model, data, folder, None)
+            _train(job, model, data, folder, None, progress)
         elif not run.finished:
             with tracking.start_job(job, "train", record=not job.debug) as wandb_run:
-                _train(job, model, data, folder, wandb_run)
+                _train(job, model, data, folder, wandb_run, progress)
                 result, artifacts = _conclude(job, data, folder, wandb_run)
             result["seconds"] = round(time.perf_counter() - start, 3)
             run.finish(result, artifacts)
@@ -90,17 +94,20 @@ def _conclude(
 
 
 def _train(
-    job: TrainingJob, model: Classifier, data: ImageData, folder: Path, wandb_run: tracking.WandbRun | None
+    job: TrainingJob,
+    model: Classifier,
+    data: ImageData,
+    folder: Path,
+    wandb_run: tracking.WandbRun | None,
+    progress: Progress | None,
 ) -> None:
-    options = dict(job.trainer)
-    bar = options.pop("enable_progress_bar", "auto")
-    show_bar = sys.stderr.isatty() if bar == "auto" else bool(bar)
+    options: dict[str, Any] = {**job.trainer, "enable_progress_bar": False}  # the caller shows what it is told
     debugging = bool(options.get("fast_dev_run"))
     callbacks: list[Callback] = list(job.callbacks)
     if job.test_curve:
         callbacks.append(ErrorCurve())
-    if show_bar:
-        callbacks.append(TQDMProgressBar(refresh_rate=100))
+    if progress is not None:
+        callbacks.append(Telling(progress))
     if not debugging:
         callbacks += _checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss")
     last, resumed_step = _resume_from(job, folder)
@@ -115,13 +122,12 @@ def _train(
             logger=loggers or False,
             plugins=[AtomicCheckpointIO()],
             enable_checkpointing=not debugging,
-            enable_progress_bar=show_bar,
             use_distributed_sampler=False,  # BatchIndices gives each process its share of every batch
             default_root_dir=folder,
         )
         if job.trainer["max_epochs"]:
             trainer.fit(model, datamodule=data, ckpt_path=last)
-        trainer.test(model, datamodule=data, verbose=show_bar)
+        trainer.test(model, datamodule=data, verbose=False)
         if not job.trainer["max_epochs"]:
             trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt", weights_only=True)
 
