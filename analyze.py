@@ -14,12 +14,15 @@ def main(cfg: DictConfig) -> None:
     config = doors.plain(cfg)
     command = doors.command("analyze.py", doors.task_overrides())
 
-    from intriguing import console, reporting, study  # torch takes seconds: --help must not wait for it
+    from intriguing import console, reporting, study, tracking  # torch takes seconds: --help must not wait for it
 
     job = reporting.ReportJob.from_config(config, command=command)
     if config["study"]:
         steps = doors.study_steps(config["study"], job.runs, logger=job.logger, threads=config["threads"])
-        with console.progress(f"study {config['study']['name']}", len(steps)) as advance:
+        with (
+            tracking.keep_others_out(job.runs, "analyze", job.name),
+            console.progress(f"study {config['study']['name']}", len(steps)) as advance,
+        ):
             folders = study.run(
                 steps,
                 processes=config["processes"] or os.cpu_count() or 1,

@@ -8,11 +8,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+
+if TYPE_CHECKING:
+    from intriguing.training import TrainingJob
 
 ROOT = Path(__file__).parent.parent
 os.environ["WANDB_MODE"] = "disabled"
@@ -64,3 +68,28 @@ def mnist_root() -> str:
     if not root or not (Path(root) / "MNIST" / "raw").is_dir():
         pytest.skip("MNIST is not here: set INTRIGUING_DATA to the folder that holds MNIST/raw")
     return root
+
+
+@pytest.fixture
+def fit_up_to(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, TrainingJob], None]:
+    """A fit that breaks off where an epoch starts."""
+    from intriguing.models import Classifier
+    from intriguing.training import fit
+
+    class Stop(Exception):
+        pass
+
+    def broken_off(epoch: int, job: TrainingJob) -> None:
+        original = Classifier.on_train_epoch_start
+
+        def stop(self: Classifier) -> None:
+            if self.current_epoch == epoch:
+                raise Stop
+            original(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Classifier, "on_train_epoch_start", stop)
+            with pytest.raises(Stop):
+                fit(job)
+
+    return broken_off

@@ -145,7 +145,7 @@ def test_wrong_values(wrong, words):
         ("metadata", None, "metadata: expected a dict"),
         ("metadata", {**METADATA, "seed": torch.tensor(1)}, "plain JSON"),
         ("metadata", {**METADATA, "seed": float("nan")}, "plain JSON"),
-        ("metadata", {**METADATA, "clip": None}, "expected clip as a bool"),
+        ("metadata", {**METADATA, "clip": None}, "expected clip as .*bool"),
         ("metadata", {**METADATA, "source": "fc"}, "expected source as a mapping or None"),
     ],
 )
@@ -230,9 +230,13 @@ def resealed(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (rb"\"format\":1", rb"\"format\":2", r"another version of the project \(0.1.0, format 2\)"),
+        (
+            rb"\"format\":1",
+            rb"\"format\":2",
+            r"in format 2 \(version 0.1.0 of the project\); this version, 0.1.0, reads format 1",
+        ),
         (rb"\"metadata\":{", rb"\"metadota\":{", "metadata: expected a dict"),
-        (rb"\"clip\":true", rb"\"clip\":null", "expected clip as a bool"),
+        (rb"\"clip\":true", rb"\"clip\":null", "expected clip as .*bool"),
         (b'"c":{', b'"d":{', "its tensors differ in c, d"),
         (b'"F32","shape":[2,1,3,2]', b'"I32","shape":[2,1,3,2]', "expected torch.float32, got torch.int32"),
         (b'"data_offsets":[0,', b'"data_offsets":[9,', "damaged or no adversarial set"),
@@ -247,7 +251,7 @@ def test_a_forged_file_is_one_line_too(tmp_path, whole, old, new, words):
 
 FULL_THEN_KILLED = """
 import os, resource, signal, sys
-from intriguing import adversarial_set
+from intriguing import adversarial_set, sealed
 from intriguing.errors import UserError
 path = sys.argv[1]
 made = adversarial_set.AdversarialSet.load(path)
@@ -260,7 +264,7 @@ except UserError as error:
 resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
 def die(old, new):
     os.kill(os.getpid(), signal.SIGKILL)
-adversarial_set.os.replace = die
+sealed.os.replace = die
 made.save(path)
 """
 

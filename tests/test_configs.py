@@ -21,6 +21,8 @@ def _options(group: str) -> list[str]:
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in KINDS for option in _options(group)])
 def test_every_option_makes_a_job(composed: Callable[..., dict], group: str, option: str) -> None:
+    if option.startswith("optuna"):
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra optuna")
     needed = ["data.folder=photographs"] if option == "image_folder" else []
     config = composed("train", f"{group}={option}", *needed)
     job = TrainingJob.from_config(config)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import Task, TaskID
 
-from intriguing import console, doors
+from intriguing import console, sweep
 from intriguing.console import Bars, Left
 
 ESCAPE = "\x1b"
@@ -106,11 +106,14 @@ def test_the_jobs_of_a_sweep_are_counted_before_it_begins(
 ) -> None:
     monkeypatch.delenv("INTRIGUING_SWEEP", raising=False)
     sweeper = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}
-    config = OmegaConf.create({"hydra": {"sweeper": sweeper, "overrides": {"task": overrides}}})
+    config = OmegaConf.create(
+        {"hydra": {"sweep": {"dir": "nowhere"}, "sweeper": sweeper, "overrides": {"task": overrides}}}
+    )
     with initialize_config_dir(root, version_base="1.3"):
-        doors.SweepSize().on_multirun_start(config)
+        sweep.Watch().on_multirun_start(config)
     assert os.environ["INTRIGUING_SWEEP"] == str(jobs)
     monkeypatch.delenv("INTRIGUING_SWEEP")
+    sweep.forget()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The three doors as a user meets them: one clear line for every mistake, sweeps, skipping, the whole line."""
+"""The three doors as a user meets them: sweeps, skipping, the whole line (mistakes: tests/test_malformed.py)."""
 
 from __future__ import annotations
 
@@ -12,67 +12,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TRAIN = ("data=digits", "logger=csv", "trainer.max_epochs=2")
-
-MISTAKES = [
-    ("train.py", ["network=fc7"], "network/fc7"),
-    ("train.py", ["model=fc7"], "model/fc7"),
-    ("train.py", ["data=imagenet"], "data/imagenet"),
-    ("train.py", ["split=p3"], "split/p3"),
-    ("train.py", ["lambda=3"], "lambda"),
-    ("train.py", ["weight_decay.value=-1"], "weight_decay.value must be a finite number of at least 0, got -1"),
-    ("train.py", ["weight_decay.value=much"], "weight_decay.value must be a finite number of at least 0, got 'much'"),
-    ("train.py", ["weight_decay.value=[1,2]"], "wants one number or a list of 3"),
-    ("train.py", ["weight_decay.normaliser=0"], "weight_decay.normaliser"),
-    ("train.py", ["trainer.max_epochs=-3"], "trainer.max_epochs must be a whole number of at least 0, got -3"),
-    ("train.py", ["trainer.max_epochs=2.5"], "trainer.max_epochs"),
-    ("train.py", ["seed=-1"], "seed"),
-    ("train.py", ["keep=first"], "unknown keep"),
-    ("train.py", ["data.batch_size=0"], "data.batch_size"),
-    ("train.py", ["data.validation=100000"], "data.validation"),
-    ("train.py", ["model.settings.widths=[0,3]"], "model.widths"),
-    ("train.py", ["+model.settings.depth=3"], "depth"),
-    ("train.py", ["name=a/b"], "cannot be a folder"),
-    ("train.py", ["data=mnist", "data.root=nowhere", "data.download=false"], "MNIST is not there"),
-    ("attack.py", ["attack=fgsm7"], "attack/fgsm7"),
-    ("attack.py", [], "checkpoints has no value"),
-    ("attack.py", ["checkpoints=none/*"], "matches no checkpoint"),
-    ("analyze.py", [], "nothing to analyse"),
-    ("analyze.py", ["study=thesis"], "study/thesis"),
-    ("analyze.py", ["study=quickstart", "study.limit=some"], "study.limit must be a whole number"),
-    ("analyze.py", ["networks=none/*"], "nothing matches"),
-    ("analyze.py", ["networks=none/*", "sections=[tables]"], "tables"),
-]
-
-
-@pytest.mark.parametrize(("script", "arguments", "words"), MISTAKES, ids=lambda value: str(value)[:40])
-def test_a_mistake_gets_one_line_and_leaves_nothing(
-    door: Callable[..., tuple], tmp_path: Path, script: str, arguments: list[str], words: str
-) -> None:
-    data = [] if script != "train.py" or any(a.startswith("data=") for a in arguments) else ["data=digits"]
-    status, _, err = door(script, *data, "logger=csv", *arguments)
-    assert status == 1
-    assert err.startswith("error: ") and err.count("\n") == 1, err
-    assert words in err and "Traceback" not in err
-    assert not list(tmp_path.iterdir()), "something was written"
-
-
-@pytest.mark.parametrize("kind", ["empty", "truncated", "foreign", "text"])
-def test_a_checkpoint_that_is_none_is_named(door: Callable[..., tuple], tmp_path: Path, kind: str) -> None:
-    import torch
-
-    file = tmp_path / "model.ckpt"
-    if kind == "empty":
-        file.write_bytes(b"")
-    elif kind == "text":
-        file.write_text("not a network")
-    else:
-        torch.save({"state_dict": {"w": torch.zeros(100)}}, file)
-        if kind == "truncated":
-            file.write_bytes(file.read_bytes()[:-300])
-    status, _, err = door("attack.py", f"checkpoints={file}", "logger=csv")
-    assert status == 1 and err.startswith("error: ") and err.count("\n") == 1
-    assert str(file) in err
-    assert not (tmp_path / "runs").exists()
 
 
 def test_the_whole_line_by_hand(door: Callable[..., tuple], tmp_path: Path) -> None:
@@ -145,3 +84,9 @@ def test_a_small_study_runs_skips_and_remembers(
     status, _, err = door("analyze.py", *small)
     assert status == 0, err
     assert stamps == {file: file.stat().st_mtime_ns for file in stamps}
+
+
+def test_several_processes_in_a_sweep_are_refused(door: Callable[..., tuple], tmp_path: Path) -> None:
+    status, _, err = door("train.py", "-m", "model=fc10", "seed=0,1", "trainer=ddp", "trainer.accelerator=cpu", *TRAIN)
+    assert status == 1 and "trainer.devices=2 in a sweep needs hydra/launcher=slurm" in err
+    assert not (tmp_path / "runs" / "train").exists()

@@ -1,34 +1,26 @@
 """The only contract between crafting and analysing: a set of adversarial images, in memory and as one file.
 
-On disk it is a safetensors file, which cannot execute anything when read. Its header carries the metadata and a sha256
-over the whole file (with that digest itself written as zeros), so a byte that changed anywhere is found at load.
+On disk it is a safetensors file, which cannot execute anything when read, sealed with a sha256 over every byte of it
+(`intriguing.sealed`), so a byte that changed anywhere is found at load.
 """
 
-import contextlib
-import hashlib
 import json
 import math
-import os
-import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from intriguing.errors import UserError
+from intriguing import __version__, sealed
+from intriguing.errors import UserError, shown
+from intriguing.sealed import MAX_HEADER
 
 FORMAT = 1  # raised when a file of before can no longer be read
 KEY = "adversarial_set"  # the header's one metadata entry: one entry has one order, so equal sets are equal files
-MAX_HEADER = 1 << 20  # metadata is a few kB
 ROWS = 4096  # rows looked at together: temporaries stay small for any N
-CHUNK = 1 << 20
-UNSEALED = "0" * 64
 
 DTYPES = {
     "inputs": torch.float32,
@@ -42,6 +34,8 @@ DTYPES = {
     "num_forwards": torch.int64,
     "num_backwards": torch.int64,
 }
+KINDS = {"amplify": int | float | None, "clip": bool, "seed": int | None, "study": str | None, "version": str}
+SOURCE = {"name": str, "label": str, "split": str, "seed": int}
 METADATA = ("source", "data", "attack", "amplify", "clip", "seed", "study", "version")
 
 
@@ -106,21 +100,7 @@ class AdversarialSet:
         Raises:
             UserError: the folder is missing or not writable, or the disk is full.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            try:
-                save_file(_separate(self._tensors()), temporary, metadata={KEY: _header(self.metadata, UNSEALED)})
-                _seal(temporary)
-                os.replace(temporary, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
-                raise
-            _sync(path.parent)
-        except (OSError, SafetensorError) as error:
-            why = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise UserError(f"cannot write {path}: {why}; give a folder that can be written, with space") from error
+        sealed.save(self._tensors(), path, KEY, {"format": FORMAT, "metadata": self.metadata})
 
     @classmethod
     def load(cls, path: Path | str) -> "AdversarialSet":
@@ -129,20 +109,11 @@ class AdversarialSet:
         Raises:
             UserError: missing, empty, truncated, changed, of another kind or of another version of the project.
         """
-        path = Path(path)
-        try:
-            metadata = _verified_metadata(path)
-            tensors = {name: value.clone() for name, value in load_file(path).items()}  # off the file's pages
-        except FileNotFoundError as error:
-            raise UserError(f"{path} does not exist; expected an adversarial set that attack.py wrote") from error
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or type(error).__name__}") from error
-        except (SafetensorError, KeyError, AttributeError, ValueError, RuntimeError) as error:
-            what = " ".join(str(error).split())[:200]
-            raise UserError(f"{path} is damaged or no adversarial set ({what}); run attack.py again") from error
+        entry, tensors = sealed.load(path, KEY, _check_format, what="adversarial set")
+        metadata: Any = entry.get("metadata")
         if set(tensors) != set(DTYPES):
             odd = ", ".join(sorted(set(tensors) ^ set(DTYPES)))
-            raise UserError(f"{path} is no adversarial set: its tensors differ in {odd}")
+            raise UserError(f"{path} is no adversarial set: its tensors differ in {shown(odd)}")
         try:
             return cls(**tensors, metadata=metadata)
         except (TypeError, ValueError) as error:
@@ -150,6 +121,16 @@ class AdversarialSet:
 
     def _tensors(self) -> dict[str, Tensor]:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "metadata"}
+
+
+def _check_format(entry: dict[str, Any], path: Path) -> None:
+    if (written := entry.get("format")) != FORMAT:
+        metadata = entry.get("metadata")
+        by = metadata.get("version") if isinstance(metadata, dict) else None
+        raise UserError(
+            f"{path} was written in format {shown(written)} (version {shown(by)} of the project); this version, "
+            f"{__version__}, reads format {FORMAT}: run attack.py again, or read it with the version that wrote it"
+        )
 
 
 def _plain_metadata(metadata: Any) -> dict[str, Any]:
@@ -169,10 +150,14 @@ def _plain_metadata(metadata: Any) -> dict[str, Any]:
     for key in ("data", "attack"):
         if not isinstance(plain[key], dict) or not isinstance(plain[key].get("name"), str):
             raise ValueError(f"metadata: expected {key} as a mapping with a name, got {plain[key]!r}")
-    if not isinstance(plain["clip"], bool):
-        raise TypeError(f"metadata: expected clip as a bool, got {plain['clip']!r}")
-    if plain["source"] is not None and not isinstance(plain["source"], dict):
-        raise TypeError(f"metadata: expected source as a mapping or None, got {plain['source']!r}")
+    source = plain["source"]
+    if source is not None and not isinstance(source, dict):
+        raise TypeError(f"metadata: expected source as a mapping or None, got {shown(source)}")
+    kinds = [(plain, key, kind) for key, kind in KINDS.items()]
+    kinds += [(source, key, kind) for key, kind in SOURCE.items() if source and key in source]
+    for mapping, key, kind in kinds:
+        if not isinstance(mapping[key], kind):
+            raise TypeError(f"metadata: expected {key} as {kind}, got {shown(mapping[key])}")
     return plain
 
 
@@ -239,106 +224,3 @@ def _check_range(name: str, images: Tensor, *, boxed: bool) -> None:
 
 def _blocks(length: int) -> Iterator[slice]:
     return (slice(start, min(start + ROWS, length)) for start in range(0, length, ROWS))
-
-
-def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without shared memory (safetensors refuses it): inputs may be adv_inputs where nothing was found."""
-    seen: set[int] = set()
-    separate = {}
-    for name, value in tensors.items():
-        memory = value.untyped_storage().data_ptr()
-        separate[name] = value.clone() if memory in seen else value
-        seen.add(memory)
-    return separate
-
-
-def _header(metadata: dict[str, Any], digest: str) -> str:
-    # the digest comes last, so that it is found from the end whatever the metadata holds
-    body = json.dumps({"format": FORMAT, "metadata": metadata}, sort_keys=True, separators=(",", ":"))
-    return f'{body[:-1]},"sha256":"{digest}"}}'
-
-
-def _seal(path: Path) -> None:
-    """Put the file's digest in the place that its header keeps for it, and the file on the disk."""
-    with open(path, "r+b") as file:
-        _, place = _find_digest(_read_header(file, path), path)
-        file.seek(0)
-        sealed = _digest(file, place)
-        file.seek(place)
-        file.write(sealed.encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _verified_metadata(path: Path) -> Any:
-    """The metadata of a file of which every byte is as it was written. Reads the header and streams the rest."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file; expected an adversarial set (set.safetensors)")
-    with open(path, "rb") as file:
-        header = _read_header(file, path)
-        entry = _entry(header, path)
-        digest, place = _find_digest(header, path)
-        file.seek(0)
-        if _digest(file, place) != digest:
-            raise UserError(f"{path} was changed or damaged since it was written (sha256 differs); run attack.py again")
-    return entry.get("metadata")
-
-
-def _read_header(file: Any, path: Path) -> bytes:
-    """The header's JSON bytes: at 8, after a little-endian length (the safetensors format)."""
-    size = os.fstat(file.fileno()).st_size
-    start = file.read(8)
-    if len(start) < 8:
-        what = "is empty" if size == 0 else f"has only {size} bytes"
-        raise UserError(f"{path} {what}: no adversarial set; run attack.py again")
-    (length,) = struct.unpack("<Q", start)
-    if length > size - 8:
-        raise UserError(f"{path} is truncated or no adversarial set: its header asks for more than its {size} bytes")
-    if length > MAX_HEADER:
-        raise UserError(f"{path} is no adversarial set: expected a header of at most {MAX_HEADER} bytes, got {length}")
-    return file.read(length)
-
-
-def _entry(header: bytes, path: Path) -> dict[str, Any]:
-    try:
-        entry = json.loads(json.loads(header)["__metadata__"][KEY])
-        version = entry["format"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"{path} is no adversarial set of this project, or damaged; expected one of attack.py"
-        ) from error
-    if version != FORMAT:
-        by = entry["metadata"].get("version") if isinstance(entry.get("metadata"), dict) else None
-        raise UserError(
-            f"{path} was written by another version of the project ({by}, format {version}); "
-            f"this one reads format {FORMAT}: run attack.py again"
-        )
-    return entry
-
-
-def _find_digest(header: bytes, path: Path) -> tuple[str, int]:
-    """(digest, its offset in the file): the last one in the header."""
-    found = list(re.finditer(rb'\\"sha256\\":\\"([0-9a-f]{64})\\"\}"', header))
-    if not found:
-        raise UserError(f"{path} carries no sha256: damaged, or no adversarial set of this project")
-    return found[-1].group(1).decode(), 8 + found[-1].start(1)
-
-
-def _digest(file: Any, place: int) -> str:
-    """sha256 of the file from its start, with the 64 bytes at `place` as zeros."""
-    digest = hashlib.sha256(file.read(place))
-    file.read(len(UNSEALED))
-    digest.update(UNSEALED.encode())
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Make the rename survive a power cut, where the file system lets us ask for it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

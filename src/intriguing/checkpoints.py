@@ -1,28 +1,42 @@
 """The only place that opens checkpoints.
 
-A checkpoint is data: it is read with ``weights_only=True``, the network is looked up by name in the project's own
-registry, and the digest of the weights is compared, because torch loads a flipped byte without a word.
+A checkpoint is data: every byte is checked before it is read (`intriguing.checkpoint_file`), the network is looked up
+by name in the project's own registry, and built only once its sizes are known to be those of the stored weights.
 """
 
 from __future__ import annotations
 
 import glob
-import os
-import pickle
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
-from intriguing import __version__
-from intriguing.errors import UserError
-from intriguing.models import REGISTRY, Classifier, weights_sha256
-from intriguing.tracking import natural_key
+from intriguing import __version__, checkpoint_file
+from intriguing.errors import UserError, shown
+from intriguing.models import CHECKPOINT_FORMAT, REGISTRY, Classifier
+from intriguing.tracking import natural_key, replacing
+from intriguing.tracking.artifact import PREFIX, fetch_checkpoint
 
-HEADER = {"version", "model", "weights_sha256", "data", "seed"}  # what every checkpoint of the project says of itself
+HEADER = {"version", "model", "data", "seed"}  # what every checkpoint of the project says of itself
+# what a checkpoint may say about its images (`data.ImageData.description`)
+DATA = {
+    "name": str,
+    "split": str,
+    "split_seed": int,
+    "validation": int,
+    "only": int | None,
+    "folder": str,
+    "size": int,
+    "resize": int | None,
+}
+MAX_SIDE = 1 << 12  # pixels of an image's side
+MAX_SETTINGS = 10_000  # values among a network's settings, for example widths
+MAX_PIXELS = 1 << 26
 
 
 def load_model(path: str | Path) -> Classifier:
@@ -35,33 +49,46 @@ def load_model(path: str | Path) -> Classifier:
         The LightningModule; ``.label`` names it, ``.hparams`` holds its settings.
 
     Raises:
-        UserError: no file, an empty, truncated, damaged or foreign one, or one from another version of the project.
+        UserError: no file, an empty, truncated, changed or foreign one, or one from another version of the project.
     """
     checkpoint = read_checkpoint(path)
-    header = checkpoint["intriguing"]
-    network = REGISTRY[header["model"]]
+    header, settings = checkpoint["intriguing"], checkpoint["hyper_parameters"]
+    network, weights = REGISTRY[header["model"]], checkpoint["state_dict"]
     try:
-        model = network(**checkpoint["hyper_parameters"])
-        model.load_state_dict(checkpoint["state_dict"])
-    except (TypeError, ValueError, RuntimeError, KeyError) as error:
+        with torch.device("meta"):  # sizes without memory, in case the settings are not those of the weights
+            sizes = network(**settings | {"spectral_penalty": 0.0}).state_dict()
+        for name, value in sizes.items():
+            if name not in weights or weights[name].shape != value.shape:
+                found = tuple(weights[name].shape) if name in weights else "nothing"
+                raise ValueError(f"{name} should have shape {tuple(value.shape)}, the file has {found}")
+        model = network(**settings)
+        model.load_state_dict(weights)
+    except (TypeError, ValueError, RuntimeError, KeyError, OverflowError, AttributeError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{path} does not fit {header['model']} of version {__version__} (it was written by version "
-            f"{header['version']}): {_first_line(error)}"
+            f"{shown(header['version'])}): {shown(why, 200)}"
         ) from error
     return model.eval()
 
 
-def find_checkpoints(patterns: str | Sequence[str]) -> list[Path]:
+def find_checkpoints(patterns: str | Sequence[str], *, runs: str = "runs", wandb_mode: str | None = None) -> list[Path]:
     """The checkpoints that patterns name, in natural order, each once.
 
     Args:
-        patterns: a file, a run folder (its ``model.ckpt``), a glob of either, or a list of them.
+        patterns: a file, a run folder (its ``model.ckpt``), a glob of either, ``wandb:entity/project/artifact:alias``,
+            or a list of them.
+        runs: the folder of all runs, which keeps what is fetched from W&B.
+        wandb_mode: ``offline`` or ``disabled``: nothing is fetched; None: as WANDB_MODE says.
 
     Raises:
-        UserError: a pattern that matches nothing.
+        UserError: a pattern that matches nothing, or an artifact that cannot be had.
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else list(patterns):
+        if str(pattern).startswith(PREFIX):
+            found[fetch_checkpoint(str(pattern), runs, mode=wandb_mode)] = None
+            continue
         text = str(Path(str(pattern)).expanduser())
         matches = [text] if Path(text).exists() else glob.glob(text, recursive=True)
         files = [path / "model.ckpt" if path.is_dir() else path for path in map(Path, matches)]
@@ -84,42 +111,102 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}; train.py writes runs/train/<name>/model.ckpt")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty, not a checkpoint; train the network again")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} is not a checkpoint that loads safely (weights_only=True refused it)") from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, BadZipFile) as error:
-        raise UserError(f"{path} is truncated, damaged or no checkpoint at all: {_first_line(error)}") from error
-    header = checkpoint.get("intriguing") if isinstance(checkpoint, dict) else None
+    checkpoint, sealed = checkpoint_file.read(path)
+    header = checkpoint.get("intriguing")
     if not isinstance(header, dict) or not header.keys() >= HEADER:
         raise UserError(f"{path} is a foreign checkpoint: it was not written by train.py of this project")
-    if header["model"] not in REGISTRY:
-        raise UserError(f"{path} holds the unknown network '{header['model']}'; known: {', '.join(sorted(REGISTRY))}")
-    state_dict = checkpoint.get("state_dict")
-    if not isinstance(state_dict, dict) or weights_sha256(state_dict) != header["weights_sha256"]:
-        raise UserError(f"{path} is damaged: its weights do not have the sha256 that was stored with them")
+    written = header.get("format", 1)
+    if written != (CHECKPOINT_FORMAT if sealed else 1):
+        raise UserError(
+            f"{path} was written in format {shown(written)} (version {shown(header['version'])} of the project); "
+            f"this version, {__version__}, reads format {CHECKPOINT_FORMAT}: train the network again, or read it with "
+            "the version that wrote it"
+        )
+    if not isinstance(header["model"], str) or header["model"] not in REGISTRY:
+        known = ", ".join(sorted(REGISTRY))
+        raise UserError(f"{path} holds the unknown network {shown(repr(header['model']))}; known: {known}")
+    for wrong in (_wrong_data(header), _wrong_settings(checkpoint), _wrong_weights(checkpoint)):
+        if wrong:
+            raise UserError(f"{path} is no checkpoint that train.py wrote: {wrong}")
     return checkpoint
 
 
+def _wrong_data(header: Mapping[str, Any]) -> str | None:
+    """What is wrong with what is said about the images, if anything."""
+    data, seed = header["data"], header["seed"]
+    if not isinstance(data, dict | None) or not isinstance(seed, int | None):
+        return "its data and seed must be a mapping and a whole number"
+    for key, value in (data or {}).items():
+        if key not in DATA or not isinstance(value, DATA[key]):
+            return f"its data has {shown(key)}={shown(value)}"
+        if key in ("size", "resize") and not 1 <= (value or 1) <= MAX_SIDE:
+            return f"its data has {key}={shown(value)}, more than {MAX_SIDE} pixels or fewer than 1"
+    return None
+
+
+def _wrong_settings(checkpoint: Mapping[str, Any]) -> str | None:
+    settings = checkpoint.get("hyper_parameters")
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+        return "it has no settings of a network"
+    left: list[Any] = [settings]
+    count = 0
+    while left:
+        value = left.pop()
+        if isinstance(value, dict | list | tuple):
+            count += len(value)
+            if count > MAX_SETTINGS:
+                return f"its network has more than {MAX_SETTINGS} settings"
+            left += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, Tensor) or (isinstance(value, float) and not math.isfinite(value)):
+            return "a setting of its network is neither a finite number nor a text nor a list"
+    if settings.get("weights") is not None:
+        return f"its settings ask for the weights {shown(settings['weights'])}, where a checkpoint holds its own"
+    shape = settings.get("input_shape", [1])
+    sides = isinstance(shape, list | tuple) and all(isinstance(side, int) and side >= 1 for side in shape)
+    if not sides or math.prod(shape) > MAX_PIXELS:
+        return f"its images have the shape {shown(shape)}"
+    return None if isinstance(settings.get("label"), str) else "its network has no label"
+
+
+def _wrong_weights(checkpoint: Mapping[str, Any]) -> str | None:
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, dict):
+        return "it has no weights"
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            return f"{shown(name)} among its weights is no tensor"
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            return f"its weights {shown(name)} are not all finite"
+    return None
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there: after a kill the old file or the new one is there."""
+    """Writes a checkpoint beside its place and moves it there: after a kill the old file or the new one is there.
+
+    Reads with every check of ``read_checkpoint``, and removes nothing but checkpoints of its own run.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w+b") as file:
+                try:
+                    checkpoint_file.write(checkpoint, file)
+                except RuntimeError as error:  # torch's own words for what the file could not take
+                    raise error.__context__ or error from None
 
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(path)
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    def remove_checkpoint(self, path: Any) -> None:
+        # Which file was the best one so far is read from a checkpoint, so it may be any path.
+        path = Path(path)
+        if path.suffix == ".ckpt" and path.resolve().is_relative_to(self.folder.resolve()):
+            path.unlink(missing_ok=True)

@@ -190,7 +190,7 @@ def run_line(folder: Path) -> str:
     result = record.result
     if record.stage == "train" and "errors" in result:
         shares = {name: 100 * k / n for name, (k, n) in result["errors"].items()}
-        words = ", ".join(f"{name} error {shares[name]:.2f} %" for name in ("train", "test") if name in shares)
+        words = ", ".join(f"{name} error {shares[name]:.2f} %" for name in ("train", "val", "test") if name in shares)
         return f"train   {record.name}: {words}"
     if record.stage == "attack" and "num" in result:
         mean = result["mean_distortion"]

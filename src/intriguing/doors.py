@@ -7,55 +7,56 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import math
 import os
-import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; no public name has it
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
-from intriguing.checks import whole
-from intriguing.errors import UserError
+from intriguing import sweep
+from intriguing.errors import Stopped, UserError
+from intriguing.signals import listening
 
-INTERRUPTED = 130
+LONGEST = 2000  # characters of a line that is printed
 _FULL = "INTRIGUING_FULL_ERROR"
-_SWEEP = "INTRIGUING_SWEEP"  # how many jobs the sweep that started this process has
 
 
 def run(door: Callable[[], Any]) -> None:
     """Run a ``@hydra.main`` function; a user's mistake becomes one line and status 1, not a traceback.
 
-    With ``HYDRA_FULL_ERROR=1`` every error is raised as it is. Ctrl-C ends with status 130, SIGTERM with 143.
+    With ``HYDRA_FULL_ERROR=1`` every error is raised as it is. Ctrl-C ends with status 130, SIGTERM with 143, a sweep
+    of which a job failed with 1.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ[_FULL] = str(int(full))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print over many lines
-    signal.signal(signal.SIGTERM, _terminate)
+    sweep.forget()
     try:
-        door()
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on where it stopped")
-        sys.exit(INTERRUPTED)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if full:
-            raise
-        _say(one_line(error))
-        sys.exit(1)
+        with listening():
+            _check_options()
+            door()
+        if failures := sweep.failures():
+            _say(failures)
+            sys.exit(1)
+    except Stopped as stop:
+        saved = "; ".join(part for part in (sweep.standing(), stop.saved or "what was finished is saved") if part)
+        print(f"stopped by {stop.by}: {saved}; the same command goes on there", file=sys.stderr)
+        sys.exit(stop.code)
     except Exception as error:
         if full:
             raise
-        _say(f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)")
+        _say("; ".join(part for part in (_reason(error), sweep.failures()) if part))
         sys.exit(1)
     finally:
         os.environ.pop(_FULL, None)
@@ -63,58 +64,55 @@ def run(door: Callable[[], Any]) -> None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
-def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], None]:
-    """Wrap the body of a door: a user's mistake in a single run ends it here, before Hydra adds lines of its own.
+def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Wrap the body of a door: an error in a single run ends it here, before Hydra adds lines of its own.
 
-    In a sweep the error goes on to Hydra, so that the other jobs still run.
+    In a sweep it is named and recorded, and the other jobs still run, whichever process the launcher put this one in.
     """
 
     @functools.wraps(job)
-    def body(cfg: DictConfig) -> None:
-        try:
-            job(cfg)
-        except UserError as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                _say(f"job {HydraConfig.get().job.num} ({' '.join(task_overrides())}): {one_line(error)}")
-                raise
-            if os.environ.get(_FULL) == "1":
-                raise
-            _say(one_line(error))
-            raise SystemExit(1) from error
+    def body(cfg: DictConfig) -> Any:
+        full, sweeping = os.environ.get(_FULL) == "1", HydraConfig.get().mode == RunMode.MULTIRUN
+        with listening():  # also where a launcher runs this in a process of its own
+            try:
+                with sweep.recording(_reason) if sweeping else nullcontext():
+                    return job(cfg)
+            except Exception as error:
+                if full and not sweeping:
+                    raise
+                if full:
+                    traceback.print_exc()
+                _say(sweep.job_name() + _reason(error))
+                if not sweeping:
+                    raise SystemExit(1) from error
+                if sweep.wants_exceptions():
+                    raise
+                return None
 
     return body
 
 
-class SweepSize(Callback):
-    """A Hydra callback that counts the jobs of a grid before they start: Hydra tells a job its number alone."""
+def _check_options() -> None:
+    """Raises UserError for an option that Hydra does not have, where argparse would print its usage over many lines."""
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        os.environ.pop(_SWEEP, None)
-        if config.hydra.sweeper._target_.endswith(".BasicSweeper"):
-            parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-            overrides = [o for o in parser.parse_overrides(list(config.hydra.overrides.task)) if o.is_sweep_override()]
-            os.environ[_SWEEP] = str(math.prod(sum(1 for _ in one.sweep_string_iterator()) for one in overrides))
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; settings are given as name=value, --help lists the options")
 
-
-def is_alone() -> bool:
-    """Whether no other job of this job's sweep runs at the same time."""
-    config = HydraConfig.get()
-    return config.mode != RunMode.MULTIRUN or config.launcher["_target_"].endswith(".BasicLauncher")
-
-
-def sweep_place() -> tuple[int, int] | None:
-    """This job's number, from 0, and how many its sweep has; None outside a sweep, or where that is not known."""
-    config = HydraConfig.get()
-    total = os.environ.get(_SWEEP)
-    return None if config.mode != RunMode.MULTIRUN or total is None else (int(config.job.num), int(total))
-
-
-def _terminate(signum: int, frame: Any) -> None:
-    raise SystemExit(128 + signum)
+    parser = get_args_parser()
+    parser.error = refuse
+    parser.parse_args()
 
 
 def _say(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    visible = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
+    print(f"error: {visible if len(visible) <= LONGEST else visible[:LONGEST] + '...'}", file=sys.stderr)
+
+
+def _reason(error: BaseException) -> str:
+    """What is printed of an error: its message; with its kind, if it is none that was foreseen."""
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError):
+        return one_line(error)
+    return f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
 
 
 def one_line(error: BaseException) -> str:
@@ -158,9 +156,10 @@ _NOT_IN_NAME = (
     "resume", "data.root", "data.download", "data.folder", "data.workers", "debug", "trainer", "checkpoints", "attack",
     "attack.targets",
     "attack.amplify", "attack.stddev", "subset", "limit", "shard", "trainer.accelerator", "trainer.devices",
-    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve", "spectral_penalty.value",
+    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve", "spectral_penalty",
+    "spectral_penalty.kind", "spectral_penalty.value",
 )  # fmt: skip
-_GROUPS_BY_VALUE = ("callbacks", "weight_decay", "spectral_penalty", "experiment")
+_GROUPS_BY_VALUE = ("callbacks", "weight_decay", "experiment")
 
 
 def name_extras(overrides: Sequence[str]) -> list[str]:
@@ -191,11 +190,10 @@ def study_steps(study: dict[str, Any], runs: str, *, logger: dict[str, Any], thr
     Raises:
         UserError, HydraException: an override that is wrong, a network that no step trains.
     """
-    from intriguing.study import Step
+    from intriguing.study import Step, check_study
     from intriguing.training import TrainingJob
 
-    if study["limit"] is not None:  # said now, not after the networks were trained
-        whole("study.limit", study["limit"], 1)
+    check_study(study)  # said now, not after the networks were trained
     common = [f"runs={runs}", f"threads={threads}", *study["overrides"]]
     steps: list[Step] = []
     for seed in study["seeds"]:
@@ -253,6 +251,7 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
 
     from intriguing.training import TrainingJob
 
+    _check_sweep(config)
     try:
         callbacks = [instantiate(one, _convert_="all") for one in (config["callbacks"] or {}).values()]
     except HydraException as error:
@@ -260,6 +259,29 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
             raise error.__cause__ from None
         raise UserError(f"callbacks: {one_line(error)}") from error
     return TrainingJob.from_config(config, extras=extras, command=command, callbacks=callbacks)
+
+
+def objective(folder: Path) -> float | None:
+    """What a sweeper minimises: the share of wrong answers on the images set apart; None where there are none."""
+    from intriguing.tracking import read_run
+
+    wrong, images = read_run(folder).result.get("errors", {}).get("val", (0, 0))
+    return wrong / images if images else None
+
+
+def _check_sweep(config: dict[str, Any]) -> None:
+    """What a job cannot be as a part of a sweep."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    if "BasicSweeper" not in HydraConfig.get().sweeper["_target_"] and not config["data"]["validation"]:
+        raise UserError("a sweeper that chooses needs images set apart to choose by: data.validation=10000 or the like")
+    # Lightning starts further processes by the command line, and that of a sweep is not the one of its job.
+    trainer, started = config["trainer"], {"SLURM_NTASKS", "LOCAL_RANK"} & set(os.environ)  # by srun or torchrun
+    if not started and (trainer["devices"] not in (1, "1", "auto") or trainer["num_nodes"] != 1):
+        raise UserError(
+            f"trainer.devices={trainer['devices']} in a sweep needs hydra/launcher=slurm with "
+            f"hydra.launcher.tasks_per_node={trainer['devices']}; elsewhere run the jobs one by one, without -m"
+        )
 
 
 def _compose(door: str, overrides: list[str], study: dict[str, Any], logger: dict[str, Any]) -> dict[str, Any]:

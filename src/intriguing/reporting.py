@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,11 +15,11 @@ import torch
 
 from intriguing import __version__, report, tracking
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Progress, Subsets, analyze
+from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Progress, Subsets, analyze, check_set
 from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.checks import choice, flag, whole
 from intriguing.data import ImageData, Subset
-from intriguing.errors import UserError
+from intriguing.errors import UserError, shown
 from intriguing.image_folder import FolderSubset
 from intriguing.results import AnalysisResult
 from intriguing.tracking import RunRecord
@@ -178,12 +176,20 @@ def report_on(
     """
     torch.set_num_threads(job.threads)
     start = time.perf_counter()
+    networks, sets = [], [_crafted(record) for record in job.sets]
+    if tracking.standing(Path(job.runs), "analyze", job.name, job.identity) != "finished":
+        # all of them once, so that what cannot be used is said before anything is measured or written
+        networks = [_network(record) for record in job.networks]
+        for one in sets:
+            check_set(one, networks)
     with tracking.open_job(job, "analyze", label=job.title) as run:
-        if not run.finished:
+        if run.finished:
+            tracking.read_run(run.folder).verify_all()
+        else:
             with measuring() as progress:
                 result = analyze(
-                    [_network(record) for record in job.networks],
-                    [_crafted(record) for record in job.sets],
+                    networks,
+                    sets,
                     title=job.title,
                     seed=job.seed,
                     batch_size=job.batch_size,
@@ -209,25 +215,40 @@ def report_on(
 def _network(record: RunRecord) -> Network:
     if "errors" not in record.result:
         raise UserError(f"{record.folder} is a debug run without counted errors; train it without debug=")
+    errors = record.result["errors"]
+    if not isinstance(errors, dict) or not all(_is_count(count) for count in errors.values()):
+        raise UserError(f"{record.folder / 'run.json'} is no record of a run: its errors are not wrong and all images")
     return Network(
         label=record.label,
         name=record.name,
         module=load_model(record.verify("model.ckpt")),
-        errors=record.result["errors"],
+        errors=errors,
         config=record.config,
         folder=str(record.folder),
         command=str(record.info.get("command", "")),
         facts=_facts(record),
-        curves=_curves(record.folder / "metrics.csv"),
+        curves=_curves(record),
     )
 
 
-def _curves(file: Path) -> dict[str, list[float]]:
+def _is_count(value: Any) -> bool:
+    """[k, n] of k wrong among n images."""
+    whole_numbers = isinstance(value, list) and len(value) == 2 and all(type(one) is int for one in value)
+    return whole_numbers and 0 <= value[0] <= value[1] > 0
+
+
+def _curves(record: RunRecord) -> dict[str, list[float]]:
     """The columns of a run's metrics that have a value after every epoch."""
-    rows = list(csv.DictReader(file.read_text().splitlines())) if file.is_file() else []
+    file = record.folder / "metrics.csv"
+    if file.name in record.artifacts:
+        record.verify(file.name)
+    rows = tracking.CsvLog(file).rows()
     epochs = [row for row in rows if row.get("train/loss")]
     columns = [key for key in (epochs[0] if epochs else {}) if all(row.get(key) for row in epochs)]
-    return {key: [float(row[key]) for row in epochs] for key in columns}
+    try:
+        return {key: [float(row[key]) for row in epochs] for key in columns}
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({shown(str(error))}); remove it, and its curves are left out") from error
 
 
 def _crafted(record: RunRecord) -> CraftedSet:
@@ -263,18 +284,19 @@ def _record(job: ReportJob, folder: Path, result: AnalysisResult) -> None:
             ]
             run.log_table(f"analyze/{table.key}", [table.row_header, *table.columns], rows)
         for figure in result.figures:
-            run.log_images(f"analyze/{figure.key}", [folder / "figures" / f"{figure.key}.png"], [figure.title])
+            run.log_images(f"analyze/figures/{figure.key}", [folder / "figures" / f"{figure.key}.png"], [figure.title])
 
 
 def _copy_small(folder: Path, target: Path, job: ReportJob) -> None:
     """Copy the small tables and pictures for the reader of the repository, with what made them."""
-    for kind in ("tables", "figures"):
-        shutil.rmtree(target / kind, ignore_errors=True)
-        for file in sorted((folder / kind).glob("*.*")):
-            if file.stat().st_size <= SMALL:
-                (target / kind).mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, target / kind / file.name)
-    shutil.copyfile(folder / "report.md", target / "report.md")
+    files = [one for kind in ("tables", "figures") for one in sorted((folder / kind).glob("*.*"))]
+    small = [one.relative_to(folder) for one in files if one.stat().st_size <= SMALL]
+    for file in (*small, Path("report.md")):
+        tracking.make_folder((target / file).parent)
+        tracking.write_atomic(target / file, (folder / file).read_bytes())
+    for old in (*(target / "tables").glob("*"), *(target / "figures").glob("*")):
+        if old.relative_to(target) not in small:  # of an earlier copy, or half-written when one was killed
+            old.unlink()
     info = json.loads((folder / "run.json").read_text())
     kept = ("command", "commit", "dirty", "versions", "python", "platform", "cpus", "started", "seconds")
     made = {key: info.get(key) for key in kept}

@@ -1,22 +1,38 @@
 """A study: the networks, the attacks and the analyses of one result; runs whatever is missing.
 
 Steps that need nothing of each other run side by side, one process a core; an attack starts when its network is there.
-A step that fails is named and does not take the others down.
+A step that fails, or whose process is killed, is named and does not take the others down.
 """
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from intriguing.errors import UserError
+from intriguing.checks import whole
+from intriguing.errors import Stopped, UserError
+from intriguing.signals import die_with_parent, listening
 
-log = logging.getLogger(__name__)
+PRELOAD = ["intriguing.training", "intriguing.attacking"]
+PATIENCE = 30  # seconds that a process has to save what it does; schedulers grant about as much
+
+
+STUDY: dict[str, Any] = {  # what a study must say, and what kind of value that is
+    "name": str,
+    "title": str,
+    "seeds": list,
+    "limit": object,
+    "results": str | None,
+    "overrides": list,
+    "train": dict,
+    "attack": list,
+}
 
 
 @dataclass(frozen=True)
@@ -63,13 +79,18 @@ def run(
 
     Raises:
         UserError: steps that failed, each with its reason, after all others have finished.
+        Stopped: by SIGTERM or Ctrl-C, when the running steps have stopped too and saved what they could.
     """
     done: dict[str, list[Path]] = {}
     failed: dict[str, str] = {}
-    if processes == 1:
-        _run_here(steps, done, failed, advance, perform, working)
-    else:
-        _run_side_by_side(steps, processes, done, failed, advance, perform, working)
+    try:
+        if processes == 1:
+            _run_here(steps, done, failed, advance, perform, working)
+        else:
+            _run_side_by_side(steps, processes, done, failed, advance, perform, working)
+    except (Stopped, KeyboardInterrupt) as stop:
+        stop.add_note(f"{len(done)} of {len(steps)} steps are finished")
+        raise
     if failed:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in failed.items())
         raise UserError(f"{len(failed)} of {len(steps)} steps failed ({reasons}); the same command goes on")
@@ -104,33 +125,100 @@ def _run_side_by_side(
     perform: Callable[[Step], list[Path]],
     working: Callable[[list[str]], None],
 ) -> None:
-    # The server imports torch and lightning once (seconds), before any thread exists, and forks the workers from there.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["intriguing.training", "intriguing.attacking"])
-    left, running = list(steps), dict[Future, Step]()
-    pool = ProcessPoolExecutor(processes, mp_context=context)
+    # Not a pool of the standard library: that one is broken as a whole when one of its processes is killed, and its
+    # processes live on for ever when this one is.
+    left, idle, busy = list(steps), list[_Worker](), dict[Connection, tuple[_Worker, Step]]()
     try:
-        while left or running:
-            while len(running) < processes and (step := _next(left, done, failed)):
+        while left or busy:
+            while len(busy) < processes and (step := _next(left, done, failed)):
                 left.remove(step)
-                working([*(one.key for one in running.values()), step.key])  # submitting first imports torch: seconds
-                running[pool.submit(perform, step)] = step
-            working([step.key for step in running.values()])
-            if not running:  # what is left needs a step that failed
+                working([*(one.key for _, one in busy.values()), step.key])  # the first worker imports torch: seconds
+                worker = next((one for one in idle if one.process.is_alive()), None)
+                idle = [one for one in idle if one is not worker]
+                worker = worker or _Worker(perform)
+                worker.line.send(step)
+                busy[worker.line] = worker, step
+            working([one.key for _, one in busy.values()])
+            if not busy:  # what is left needs a step that failed
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                step = running.pop(future)
-                try:
-                    done[step.key] = future.result()
-                    advance(step.key, done[step.key])
-                except Exception as error:
-                    failed[step.key] = _reason(error)
-    except BaseException:
-        for process in multiprocessing.active_children():
-            process.terminate()
+            for line in wait(list(busy)):
+                worker, step = busy.pop(cast(Connection, line))
+                outcome, value = worker.answer()
+                if outcome in ("done", "failed"):
+                    idle.append(worker)
+                if outcome == "done":
+                    done[step.key] = value
+                    advance(step.key, value)
+                else:
+                    failed[step.key] = value or f"its process {outcome}"
+    except (Stopped, KeyboardInterrupt) as stop:
+        for worker, _ in busy.values():
+            worker.process.terminate()
+        for worker, step in busy.values():
+            outcome, value = worker.stop()
+            stop.add_note(value if outcome == "stopped" and value else f"{step.key} was stopped")
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        for worker in [*idle, *(worker for worker, _ in busy.values())]:
+            worker.end()
+
+
+class _Worker:
+    """A process that runs one step after the other. It ends with this one, however this one ends."""
+
+    def __init__(self, perform: Callable[[Step], list[Path]]) -> None:
+        # The server imports torch and lightning once (seconds), before any thread exists, and forks the workers there.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
+        self.line, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(perform, theirs), daemon=False)
+        self.process.start()
+        theirs.close()  # so that its end is the end of the line
+
+    def stop(self) -> tuple[str, Any]:
+        """Tell it to stop, and what it answers."""
+        for _ in range(PATIENCE):
+            self.process.terminate()  # more than once: a signal that comes just before a long sleep does not end it
+            with suppress(OSError):
+                if self.line.poll(1):
+                    return self.answer()
+        return "gone", "its process does not answer"
+
+    def answer(self) -> tuple[str, Any]:
+        """("done", folders), ("failed", why), ("stopped", what is saved), or ("gone", how) of a process that died."""
+        try:
+            return self.line.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+            memory = " (was the memory full?)" if -code == signal.SIGKILL else ""
+            return "gone", f"its process {how}{memory}"
+
+    def end(self) -> None:
+        self.line.close()
+        self.process.join(5)
+        self.process.kill()
+        self.process.join()
+
+
+def _work(perform: Callable[[Step], list[Path]], line: Connection) -> None:
+    """In a worker: run the steps that come until there are no more."""
+    with listening():
+        die_with_parent()
+        while True:
+            try:
+                step = line.recv()
+            except EOFError:
+                return
+            try:
+                answer = "done", perform(step)
+            except Stopped as stop:
+                line.send(("stopped", stop.saved))
+                return
+            except Exception as error:
+                answer = "failed", _reason(error)
+            line.send(answer)
 
 
 def _next(left: list[Step], done: dict[str, list[Path]], failed: dict[str, str]) -> Step | None:
@@ -147,3 +235,38 @@ def _next(left: list[Step], done: dict[str, list[Path]], failed: dict[str, str])
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split()) or "no message"
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+
+
+def check_study(study: dict[str, Any]) -> None:
+    """Check a study's config, before anything of it is run.
+
+    Raises:
+        UserError: a key that nothing reads, or a value of another kind.
+    """
+    if unknown := sorted(set(study) - set(STUDY) - {"sections", "settings"}):
+        raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}, sections, settings")
+    for key, kinds in STUDY.items():
+        if not isinstance(study.get(key), kinds):
+            raise UserError(f"study.{key} must be a {_words(kinds)}, got {study.get(key)!r}")
+    if study["limit"] is not None:
+        whole("study.limit", study["limit"], 1)
+    if not study["seeds"] or not study["train"].get("networks"):
+        raise UserError("study.seeds and study.train.networks must name at least one seed and one network")
+    for seed in study["seeds"]:
+        whole("study.seeds", seed, 0)
+    lists = {f"study.train.networks.{name}": own for name, own in study["train"]["networks"].items()}
+    lists |= {"study.overrides": study["overrides"], "study.train.all": study["train"].get("all")}
+    for number, entry in enumerate(study["attack"]):
+        if not isinstance(entry, dict) or set(entry) != {"networks", "overrides"}:
+            raise UserError(f"study.attack[{number}] must be {{networks: [...], overrides: [...]}}, got {entry!r}")
+        lists[f"study.attack[{number}].overrides"] = entry["overrides"]
+        if entry["networks"] is not None:
+            lists[f"study.attack[{number}].networks"] = entry["networks"]
+    for name, texts in lists.items():
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise UserError(f"{name} must be a list of texts, got {texts!r}")
+
+
+def _words(kinds: Any) -> str:
+    names = {str: "text", dict: "mapping", list: "list", int: "whole number", type(None): "null"}
+    return " or ".join(names[kind] for kind in (kinds.__args__ if hasattr(kinds, "__args__") else (kinds,)))

@@ -23,7 +23,7 @@ def network(label: str, *, seed: int = 0, strength: float = 0.0, scale: float = 
     with torch.no_grad():
         module[3].weight.mul_(scale)
         module[3].bias.sub_(module(IMAGES).mean(0))
-    penalty = {"spectral_penalty": {"value": strength}} if strength else {}
+    penalty = {"spectral_penalty": {"kind": "log_product", "value": strength}} if strength else {}
     return Network(
         label=label,
         name=f"{label}_seed{seed}".replace(" ", "_"),
@@ -83,7 +83,10 @@ def test_bounds_enclose_and_seeds_are_pooled(result) -> None:
 
 def test_no_certificate_is_broken_and_the_fall_is_said(result) -> None:
     assert any("0 of" in line and "exceed the adversarial distance" in line for line in result.summary)
-    assert any("A with a penalty of 0.1" in line and "4.0 times" in line for line in result.summary)
+    assert any(
+        "A with a penalty of 0.1" in line and "4.0 times" in line and "distance found grows" in line
+        for line in result.summary
+    )
     assert {figure.key for figure in result.figures} == {"amplification", "certificates", "penalty"}
 
 

@@ -106,6 +106,30 @@ def test_an_interrupted_attack_goes_on_and_gives_the_same_set(
     assert not (folder / "shards").exists()
 
 
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.9, None])
+def test_a_damaged_shard_is_named_and_made_again(
+    composed: Callable[..., dict], trained: Path, caplog: pytest.LogCaptureFixture, place: float | None
+) -> None:
+    def stop(done: int, total: int, success: int) -> None:
+        if done > 16:
+            raise KeyboardInterrupt
+
+    whole, part = (_jobs(composed, trained, "shard=16", f"runs={trained}/{n}{place}")[0] for n in ("sound", "hurt"))
+    expected = (craft(whole) / "set.safetensors").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        craft(part, progress=stop)
+    first, second = sorted((Path(part.runs) / "attack" / part.name / "shards").iterdir())
+    content = bytearray(first.read_bytes())
+    if place is None:
+        content = content[:-9]
+    else:
+        content[int(place * len(content))] ^= 2
+    first.write_bytes(content)
+    assert (craft(part) / "set.safetensors").read_bytes() == expected
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert str(first) in said and str(second) not in said and said.endswith("this shard is made again")
+
+
 def test_two_processes_make_the_set_of_one(composed: Callable[..., dict], trained: Path) -> None:
     settings = ("shard=10", "attack=adam_l1", "attack.settings.num_steps=20")
     one, two = (
@@ -204,7 +228,5 @@ def test_wrong_settings_are_named(
 
 
 def test_a_setting_the_attack_does_not_take_is_named(composed: Callable[..., dict], trained: Path) -> None:
-    job = _jobs(composed, trained, "+attack.settings.max_iterations=3")[0]
     with pytest.raises(UserError, match="max_iterations"):
-        craft(job)
-    assert not (Path(job.runs) / "attack" / job.name / "set.safetensors").exists()
+        _jobs(composed, trained, "+attack.settings.max_iterations=3")

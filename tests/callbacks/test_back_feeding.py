@@ -13,12 +13,7 @@ import torch
 from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.doors import training_job
 from intriguing.errors import UserError
-from intriguing.models import Classifier
 from intriguing.training import fit
-
-
-class Stop(Exception):
-    pass
 
 
 def job(composed: Callable[..., dict], *overrides: str):
@@ -68,20 +63,10 @@ def test_the_network_is_another_than_without_it(composed):
 
 
 @pytest.mark.parametrize("extra", ["callbacks.back_feeding.turns=together", "callbacks.back_feeding.attack=noise"])
-def test_a_resumed_run_equals_an_uninterrupted_one(composed, monkeypatch, extra):
+def test_a_resumed_run_equals_an_uninterrupted_one(composed, fit_up_to, extra):
     overrides = (extra, "callbacks.back_feeding.size=50", "callbacks.back_feeding.refresh=0.2")
     whole = fit(job(composed, "name=whole", *overrides))
-    original = Classifier.on_train_epoch_start
-
-    def stop(self: Classifier) -> None:
-        if self.current_epoch == 2:
-            raise Stop
-        original(self)
-
-    monkeypatch.setattr(Classifier, "on_train_epoch_start", stop)
-    with pytest.raises(Stop):
-        fit(job(composed, "name=stopped", *overrides))
-    monkeypatch.setattr(Classifier, "on_train_epoch_start", original)
+    fit_up_to(2, job(composed, "name=stopped", *overrides))
     resumed = fit(job(composed, "name=stopped", *overrides))
     assert same(whole, resumed)
     drop = "pool/renewal_seconds"  # a time, not a result
@@ -136,20 +121,10 @@ def test_lbfgs_wants_values_between_nought_and_one(composed):
         fit(job(composed, "experiment=wide_relu", "callbacks.back_feeding.attack=lbfgs"))
 
 
-def test_dropout_leaves_out_while_training_and_resumes_exactly(composed, monkeypatch):
+def test_dropout_leaves_out_while_training_and_resumes_exactly(composed, fit_up_to):
     base = ("data=digits", "trainer.max_epochs=3", "+model.settings.dropout=[0.2,0.5]")
     whole = fit(training_job(composed("train", *base, "name=whole"), (), ""))
-    original = Classifier.on_train_epoch_start
-
-    def stop(self: Classifier) -> None:
-        if self.current_epoch == 2:
-            raise Stop
-        original(self)
-
-    monkeypatch.setattr(Classifier, "on_train_epoch_start", stop)
-    with pytest.raises(Stop):
-        fit(training_job(composed("train", *base, "name=stopped"), (), ""))
-    monkeypatch.setattr(Classifier, "on_train_epoch_start", original)
+    fit_up_to(2, training_job(composed("train", *base, "name=stopped"), (), ""))
     assert same(whole, fit(training_job(composed("train", *base, "name=stopped"), (), "")))
     model = load_model(whole / "model.ckpt")
     images = torch.rand(3, *model.input_shape)

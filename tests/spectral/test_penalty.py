@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from intriguing.models import Classifier, ConvNet, FullyConnected, TorchvisionModel
-from intriguing.spectral import LogProductPenalty
+from intriguing.spectral import LipschitzMargin, LogProductPenalty, lipschitz_bounds, with_margin
 
 
 @pytest.mark.parametrize("mode", ["zeros", "circular"])
@@ -51,15 +54,47 @@ def test_a_classifier_without_it_has_no_state_of_it_and_with_it_adds_strength_ti
     torch.manual_seed(0)
     penalised = FullyConnected(spectral_penalty=0.5, **settings)
     assert {key for key in penalised.state_dict() if key not in plain.state_dict()} == {
-        "log_product.vector_0",
-        "log_product.vector_1",
+        "layer_norms.vector_0",
+        "layer_norms.vector_1",
     }
     batch = [torch.rand(6, 1, 4, 4), torch.arange(6) % 3]
     difference = penalised.training_step(batch, 0) - plain.training_step(batch, 0)
-    penalised.log_product.load_state_dict(FullyConnected(spectral_penalty=0.5, **settings).log_product.state_dict())
-    torch.testing.assert_close(difference, 0.5 * penalised.log_product())
+    penalised.layer_norms.load_state_dict(FullyConnected(spectral_penalty=0.5, **settings).layer_norms.state_dict())
+    torch.testing.assert_close(difference, 0.5 * penalised.layer_norms())
     with pytest.raises(ValueError, match="spectral_penalty"):
         FullyConnected(spectral_penalty=-1.0, **settings)
+
+
+def test_a_margin_is_that_of_the_product_bound() -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(1, 3, 3, padding=1, padding_mode="circular")
+    model = nn.Sequential(convolution, nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Flatten(), nn.Linear(27, 5), nn.Sigmoid())
+    model = model.append(nn.Linear(5, 4)).double()
+    margin = LipschitzMargin(model, (1, 6, 6)).double()
+    for _ in range(500):
+        margin()
+    product = math.prod(layer.bound for layer in lipschitz_bounds(model, (1, 6, 6)))
+    assert margin().item() == pytest.approx(math.sqrt(2) * product, rel=1e-6)
+    raised = with_margin(torch.zeros(2, 4), torch.tensor([1, 3]), torch.tensor(2.0))
+    assert raised.tolist() == [[2.0, 0.0, 2.0, 2.0], [2.0, 2.0, 2.0, 0.0]]
+    with pytest.raises(ValueError, match="follow one another"):
+        LipschitzMargin(torchvision.models.resnet18(num_classes=3), (3, 32, 32))
+
+
+def test_training_on_a_margin_is_training_on_the_worst_case_of_the_bound() -> None:
+    """One linear layer: within a radius r the logits' differences can fall by exactly sqrt(2) r |W| at most."""
+    settings = {"label": "net", "input_shape": [1, 2, 2], "num_classes": 3, "widths": [], "weight_decay": [0.0]}
+    model = FullyConnected(spectral_penalty=0.3, spectral_penalty_kind="margin", **settings)
+    assert model.layer_norms is not None
+    for _ in range(200):
+        model.layer_norms()
+    batch = [torch.rand(6, 1, 2, 2), torch.arange(6) % 3]
+    logits, norm = model(batch[0]), torch.linalg.matrix_norm(model.network[-1].weight, 2)
+    logits = logits + 0.3 * math.sqrt(2) * norm * (1 - torch.eye(3)[batch[1]])
+    torch.testing.assert_close(model.training_step(batch, 0), F.cross_entropy(logits, batch[1]))
+    torch.testing.assert_close(model.criterion(model(batch[0]), batch[1]), F.cross_entropy(logits, batch[1]))
+    with pytest.raises(ValueError, match="spectral_penalty_kind"):
+        FullyConnected(spectral_penalty_kind="hinge", **settings)
 
 
 NETWORKS: list[tuple[type[Classifier], dict[str, Any], list[int]]] = [
@@ -75,5 +110,5 @@ def test_every_network_of_the_project_takes_it(network: type[Classifier], settin
     loss = model.training_step([torch.rand(2, *shape), torch.tensor([0, 1])], 0)
     loss.backward()
     assert all(parameter.grad is not None for parameter in model.network.parameters())
-    buffers = [name for name in model.state_dict() if name.startswith("log_product.")]
+    buffers = [name for name in model.state_dict() if name.startswith("layer_norms.")]
     assert len(buffers) == sum(isinstance(m, torch.nn.Linear | torch.nn.Conv2d) for m in model.network.modules())

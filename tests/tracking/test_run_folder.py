@@ -113,9 +113,11 @@ def test_states_after_errors_and_resume(tmp_path):
         pass  # left without finish
     assert read_run(run.folder).state == "interrupted"
     with start(tmp_path) as run:
-        run.finish({"k": float("inf")})
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            run.finish({"k": float("inf")})
+        run.finish({"k": 1e300})
     after = read_run(run.folder)
-    assert (after.state, after.result, after.info["started"]) == ("finished", {"k": float("inf")}, began)
+    assert (after.state, after.result, after.info["started"]) == ("finished", {"k": 1e300}, began)
     assert "error" not in after.info
 
 

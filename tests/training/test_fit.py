@@ -15,11 +15,7 @@ from intriguing.errors import UserError
 from intriguing.training import TrainingJob, fit
 
 SMALL = ("data=digits", "model.settings.widths=[8,6]", "trainer.max_epochs=4")
-NETWORKS = ("network=fc100_100_10_p2", "network=ae400_10", "spectral_penalty.value=0.05")
-
-
-class Stop(Exception):
-    pass
+NETWORKS = ("network=fc100_100_10_p2", "network=ae400_10", "spectral_penalty.value=0.05", "spectral_penalty=margin")
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -46,26 +42,14 @@ def test_a_seeded_run_repeats_exactly_and_another_seed_does_not(composed: Callab
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    composed: Callable[..., dict], network: str, monkeypatch: pytest.MonkeyPatch
+    composed: Callable[..., dict], network: str, fit_up_to: Callable[[int, TrainingJob], None]
 ) -> None:
     told: list[tuple[float, int, str]] = []
     whole = fit(_job(composed, network, "name=whole"), progress=lambda *news: told.append(news))
     assert told[0][:2] == (0, 4) and told[-1][:2] == (4, 4) and told[-1][2].startswith("loss ")
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
     job = _job(composed, network, "name=stopped")
-    from intriguing.models import Classifier
-
-    original = Classifier.on_train_epoch_start
-
-    def stop(self: Classifier) -> None:
-        if self.current_epoch == 3:
-            raise Stop
-        original(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "on_train_epoch_start", stop)
-        with pytest.raises(Stop):
-            fit(job)
+    fit_up_to(3, job)
     folder = Path(job.runs) / "train" / "stopped"
     assert json.loads((folder / "run.json").read_text())["state"] == "failed"
     assert not (folder / "model.ckpt").exists()

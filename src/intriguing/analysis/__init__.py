@@ -11,7 +11,7 @@ from intriguing.analysis.cells import display_labels
 from intriguing.analysis.curves import lambda_curves, lambda_table
 from intriguing.analysis.errors import error_table
 from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
-from intriguing.analysis.measure import MeasuredSet, Progress, measure
+from intriguing.analysis.measure import MeasuredSet, Progress, check_set, measure
 from intriguing.analysis.sections import EXTRA, Images, Made, Material, Subsets
 from intriguing.analysis.summary import comparable, summarize
 from intriguing.analysis.transfer import transfer_tables
@@ -30,6 +30,7 @@ __all__ = [
     "Progress",
     "Subsets",
     "analyze",
+    "check_set",
     "measure",
 ]
 

@@ -210,7 +210,7 @@ def _summary(arms: Mapping[str, Arm]) -> tuple[str, ...]:
 
 
 def _colours(index: int) -> dict[str, Any]:
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index // len(COLOURS)) % len(MARKERS)]}
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def _curves_figure(arms: Sequence[Arm]) -> Figure | None:

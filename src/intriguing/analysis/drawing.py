@@ -16,9 +16,9 @@ from intriguing.results import Figure
 
 # Okabe and Ito's palette: told apart with any kind of colour vision.
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#aa5c92", "#56b4e9"
-COLOURS: Sequence[str] = (BLUE, ORANGE, GREEN, PURPLE, SKY)
-MARKERS: Sequence[str] = ("o", "s", "^", "D", "v")
 INK, FAINT, GREY = "#1b1f24", "#c9ced6", "#7a828c"
+COLOURS: Sequence[str] = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#e69f00", "#8a5a2b", INK)
+MARKERS: Sequence[str] = ("o", "s", "^", "D", "v")
 DPI = 110
 
 _STYLE: dict[Any, Any] = {

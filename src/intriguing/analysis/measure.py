@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
+from intriguing.errors import UserError
+from intriguing.finite import check_logits
 from intriguing.metrics import PairedCounts, equal_norm_gaussian, paired_counts, wrong
 from intriguing.results import RunRecord
 
@@ -133,8 +135,7 @@ def measure(
     examples = crafted.load()
     metadata = examples.metadata
     source = metadata.get("source")
-    set_seed = int((source or metadata).get("seed", 0) or 0)
-    victims = [n for n in networks if n.seed == set_seed] or (list(networks) if source is None else [])
+    victims, set_seed = _victims(examples, networks)
     keep = examples.success.bool().nonzero().flatten()
     outcomes = _outcomes(
         examples,
@@ -169,15 +170,47 @@ def measure(
     )
 
 
+def _victims(examples: ExampleSet, networks: Sequence[Network]) -> tuple[list[Network], int]:
+    """The networks that are shown a set, and its seed."""
+    source = examples.metadata.get("source")
+    seed = int((source or examples.metadata).get("seed", 0) or 0)
+    return [n for n in networks if n.seed == seed] or (list(networks) if source is None else []), seed
+
+
+def check_set(crafted: CraftedSet, networks: Sequence[Network]) -> None:
+    """Load a set once and see that its victims can answer for it.
+
+    Raises:
+        UserError: a set that cannot be used, or images or labels that are not the victims'.
+    """
+    examples = crafted.load()
+    for victim in _victims(examples, networks)[0]:
+        _check_fit(crafted, examples, victim)
+
+
+def _check_fit(crafted: CraftedSet, examples: ExampleSet, victim: Network) -> None:
+    """Raises UserError where a network of the project cannot answer for these images."""
+    shape, num_classes = getattr(victim.module, "input_shape", None), getattr(victim.module, "num_classes", None)
+    if shape is not None and tuple(examples.inputs.shape[1:]) != tuple(shape):
+        raise UserError(
+            f"{crafted.folder}: its images have shape {tuple(examples.inputs.shape[1:])}, but those of {victim.name} "
+            f"have {tuple(shape)}; analyse runs of one data set together"
+        )
+    if num_classes is not None and len(examples.labels) and int(examples.labels.max()) >= num_classes:
+        most = int(examples.labels.max())
+        raise UserError(f"{crafted.folder}: its labels reach {most}, but {victim.name} has {num_classes} classes")
+
+
 def predict_wrong(module: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int) -> Tensor:
     """(N,) bool on the CPU: which images a network gets wrong, in batches of `batch_size` on the network's device."""
     parameter = next(module.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     with torch.inference_mode():
-        errors = [
-            wrong(module(batch.to(device)), batch_labels.to(device)).cpu()
-            for batch, batch_labels in zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
-        ]
+        errors = []
+        for batch, batch_labels in zip(inputs.split(batch_size), labels.split(batch_size), strict=True):
+            logits = module(batch := batch.to(device))
+            check_logits(module, batch, logits)
+            errors.append(wrong(logits, batch_labels.to(device)).cpu())
     return torch.cat(errors) if errors else torch.zeros(0, dtype=torch.bool)
 
 

@@ -70,9 +70,14 @@ class Measured:
         return strength(self.network)
 
     @property
+    def kind(self) -> str:
+        """Of that penalty; empty without one."""
+        return str(self.network.config.get("spectral_penalty", {}).get("kind", "")) if self.strength else ""
+
+    @property
     def family(self) -> str:
-        """Its label without the penalty's strength."""
-        return self.network.label.split(" penalty ")[0]
+        """Its label without the penalty."""
+        return self.network.label.rsplit(" ", 2)[0] if self.strength else self.network.label
 
 
 def strength(network: Network) -> float:
@@ -285,7 +290,7 @@ def _groups(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
     for one in measured:
         splits.setdefault(one.network.label, set()).add(one.network.split)
     groups: dict[str, list[Measured]] = {}
-    for one in sorted(measured, key=lambda m: (m.family, m.strength, m.network.seed)):
+    for one in sorted(measured, key=lambda m: (m.family, m.kind, m.strength, m.network.seed)):
         label, split = one.network.label, one.network.split
         groups.setdefault(label if len(splits[label]) == 1 else f"{label} {split}", []).append(one)
     return groups
@@ -381,10 +386,15 @@ def _words(measured: Sequence[Measured], groups: dict[str, list[Measured]]) -> l
             if members[0].strength:
                 fall = _average(plain[0], lambda m: m.constant) / _average(members, lambda m: m.constant)
                 errors = [_error(plain[0]), _error(members)]
-                sentences.append(
-                    f"{family} with a penalty of {members[0].strength:g}: the certified constant falls {fall:.1f} "
-                    f"times, the test error is {errors[1]:.2f} % (without {errors[0]:.2f} %)."
+                name = "penalty" if members[0].kind != "margin" else "margin"
+                line = (
+                    f"{family} with a {name} of {members[0].strength:g}: the certified constant falls {fall:.1f} "
+                    f"times, the test error is {errors[1]:.2f} % (without {errors[0]:.2f} %)"
                 )
+                if all(len(m.distances) for m in (*plain[0], *members)):
+                    near = [_average(one, lambda m: float(m.distances.mean())) for one in (plain[0], members)]
+                    line += f", the distance found grows {near[1] / near[0]:.2f} times"
+                sentences.append(line + ".")
     return sentences
 
 

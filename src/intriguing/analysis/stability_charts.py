@@ -73,13 +73,21 @@ def certificate_figure(measured: Sequence[Measured]) -> Figure | None:
     )
 
 
+PENALTIES = {
+    "log_product": "strength of log(1 + product)",
+    "margin": "radius of the margin (L2)",
+}
+
+
 def penalty_figure(groups: Sequence[Sequence[Measured]], radius: float) -> Figure | None:
-    """Bound, test error, distance and certified share along the penalty's strength; None without a sweep."""
-    families: dict[str, list[Sequence[Measured]]] = {}
+    """Bound, test error, distance and certified share along a penalty's strength, a row a penalty; None without one."""
+    sweeps: dict[tuple[str, str], list[Sequence[Measured]]] = {}
     for members in groups:
-        families.setdefault(members[0].family, []).append(members)
-    sweeps = {name: sorted(g, key=lambda ms: ms[0].strength) for name, g in families.items()}
-    sweeps = {name: g for name, g in sweeps.items() if len({ms[0].strength for ms in g}) > 1}
+        first = members[0]
+        kinds = [first.kind] if first.kind else {m[0].kind for m in groups if m[0].kind and m[0].family == first.family}
+        for kind in kinds:  # a network without a penalty is the start of every sweep
+            sweeps.setdefault((kind, first.family), []).append(members)
+    sweeps = {key: sorted(one, key=lambda ms: ms[0].strength) for key, one in sorted(sweeps.items()) if len(one) > 1}
     if not sweeps:
         return None
     panels: list[tuple[str, Callable[[Measured], float]]] = [
@@ -88,21 +96,25 @@ def penalty_figure(groups: Sequence[Sequence[Measured]], radius: float) -> Figur
         ("mean distance found (L2)", lambda m: float(m.distances.mean()) if len(m.distances) else np.nan),
         (f"certified at {radius:g}, %", lambda m: 100 * float((m.radii >= radius).double().mean())),
     ]
+    kinds = sorted({kind for kind, _ in sweeps})
     with style():
-        figure = canvas(10.4, 3.2)
-        for axes, (label, value) in zip(figure.subplots(1, 4), panels, strict=True):
-            for colour, (name, sweep) in zip((BLUE, ORANGE, GREY), sweeps.items(), strict=False):
-                _sweep(axes, sweep, value, colour, name)
-            axes.set(xlabel="strength of the penalty", ylabel=label)
-            axes.set_ylim(bottom=0)
-            axes.grid(axis="y", color=FAINT)
-        if len(sweeps) > 1:
-            figure.axes[0].legend()
+        figure = canvas(10.4, 3.2 * len(kinds))
+        for row, kind in zip(figure.subplots(len(kinds), 4, squeeze=False, sharey="col"), kinds, strict=True):
+            families = [(name, sweep) for (one, name), sweep in sweeps.items() if one == kind]
+            for axes, (label, value) in zip(row, panels, strict=True):
+                for colour, (name, sweep) in zip((BLUE, ORANGE, GREY), families, strict=False):
+                    _sweep(axes, sweep, value, colour, name)
+                axes.set(xlabel=PENALTIES.get(kind, kind), ylabel=label)
+                axes.set_ylim(bottom=0)
+                axes.grid(axis="y", color=FAINT)
+            if len(families) > 1:
+                row[0].legend()
     return chart(
         figure,
         key="penalty",
         title="The penalty on the bounds",
-        caption="What the penalty log(1 + product of the layers' norms) does, by strength: mean and range over seeds.",
+        caption="What a penalty on the layers' norms does, by strength: mean and range over seeds. The logarithm of "
+        "the product is added to the loss; a margin trains on the worst case that the product allows within a radius.",
         alt="Line charts of the certified constant, the test error, the adversarial distance and the certified share.",
         runs=tuple(dict.fromkeys(run for g in sweeps.values() for ms in g for m in ms for run in m.runs)),
     )

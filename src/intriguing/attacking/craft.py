@@ -17,13 +17,18 @@ from torch import Tensor
 from intriguing import __version__, tracking
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.attacking.job import AttackJob
-from intriguing.attacking.shards import Progress, fill, make_fabric, merge, pick_images, processes
+from intriguing.attacking.shards import Progress, count_shards, fill, make_fabric, merge, pick_images, processes
 from intriguing.attacks import amplify
+from intriguing.checkpoints import load_model
 from intriguing.data import Subset
+from intriguing.errors import Stopped, UserError
+from intriguing.finite import check_logits
 from intriguing.metrics import distortion
+from intriguing.signals import end_children
 
 log = logging.getLogger(__name__)
 SET = "set.safetensors"
+_TRIED = 100  # images that a network has to answer for before the attack begins
 
 
 def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
@@ -41,17 +46,21 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
     """
     torch.set_num_threads(job.threads)
     runs, start = Path(job.runs), time.perf_counter()
+    folder = runs / "attack" / job.name
     if tracking.standing(runs, "attack", job.name, job.identity) == "finished":
-        log.info("%s is finished: skipped", runs / "attack" / job.name)
-        return runs / "attack" / job.name
+        tracking.read_run(folder).verify_all()
+        log.info("%s is finished: skipped", folder)
+        shutil.rmtree(folder / "shards", ignore_errors=True)  # of one that was killed when all but this was done
+        return folder
     # Amplifying is a function of the plain set, which is worth having of its own: make that one first.
     base = craft(_plain(job), progress=progress) if job.attack.get("amplify") else None
     fabric = make_fabric(job)
     if job.num_nodes > 1:
         fabric.launch()  # srun or torchrun has started the processes; here they meet
         if fabric.global_rank > 0:
-            return runs / "attack" / job.name if base else _help(job, fabric, runs / "attack" / job.name)
+            return folder if base else _help(job, fabric, folder)
     images = pick_images(job)
+    _check_network(job, images)
     with tracking.open_job(job, "attack", label=job.label) as run:
         if run.finished:
             return run.folder
@@ -61,9 +70,19 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
         seconds = round(time.perf_counter() - start, 3)
         result = _summary(made, seconds)
         _record(job, run.folder, made, result)
-        run.finish(result, [SET])
+        run.finish(result, [SET, "metrics.csv"])
         shutil.rmtree(shards, ignore_errors=True)
     return run.folder
+
+
+def _check_network(job: AttackJob, images: Subset) -> None:
+    """Raises UserError, before anything is written, where the network cannot be built or cannot answer."""
+    if job.checkpoint is not None:
+        model, some = load_model(job.checkpoint), images.images[:_TRIED]
+        if tuple(some.shape[1:]) != model.input_shape:
+            raise UserError(f"{job.checkpoint} wants images of shape {model.input_shape}, got {tuple(some.shape[1:])}")
+        with torch.no_grad():
+            check_logits(model, some, model(some))
 
 
 def _help(job: AttackJob, fabric: Fabric, folder: Path) -> Path:
@@ -85,14 +104,19 @@ def _in_shards(
     job: AttackJob, fabric: Fabric, images: Subset, folder: Path, progress: Progress | None
 ) -> AdversarialSet:
     """Fill the folder with shards, in as many processes as were asked for, and merge them by image."""
-    if job.num_nodes > 1:
-        fabric.barrier()
-        fill(fabric, job, folder, progress)
-        fabric.barrier()
-    elif processes(job) == 1:
-        fill(fabric, job, folder, progress)
-    else:  # they share nothing but the folder
-        fabric.launch(functools.partial(fill, job=job, folder=folder, progress=None))
+    try:
+        if job.num_nodes > 1:
+            fabric.barrier()
+            fill(fabric, job, folder, progress)
+            fabric.barrier()
+        elif processes(job) == 1:
+            fill(fabric, job, folder, progress)
+        else:  # they share nothing but the folder
+            fabric.launch(functools.partial(fill, job=job, folder=folder, progress=None))
+    except (Stopped, KeyboardInterrupt) as stop:
+        end_children()
+        stop.add_note(f"{folder.parent}: {count_shards(job, len(images), folder)} shards are saved")
+        raise
     merged = merge(job, len(images), folder)
     return _as_set(job, images, merged, clip=job.attack.get("clip", True))
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import nn
 
 from intriguing.attacks import AttackResult, adam_l1, lbfgs, nearest
 from intriguing.attacks.targets import RULES
@@ -15,6 +19,7 @@ from intriguing.data import DATA_NAMES, SUBSETS
 from intriguing.errors import UserError
 from intriguing.tracking import file_sha256, slug
 
+_GIVEN = ("model", "inputs", "labels", "targets", "generator")  # what is not a setting
 ATTACKS: dict[str, Callable[..., AttackResult]] = {"lbfgs": lbfgs, "adam_l1": adam_l1, "nearest": nearest}
 
 
@@ -67,7 +72,8 @@ class AttackJob:
         if attack["name"] != "gaussian":
             if not config["checkpoints"]:
                 raise UserError("checkpoints has no value; give checkpoints='runs/train/*/model.ckpt' or the like")
-            sources = list(find_checkpoints(config["checkpoints"]))
+            wandb_mode = config["logger"]["mode"]
+            sources = list(find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode))
         elif not config["data"]["name"]:
             raise UserError("attack=gaussian needs to know the images: give data=mnist or data=digits")
         limit = None if config["limit"] is None else whole("limit", config["limit"], 1)
@@ -153,9 +159,34 @@ def _attack(config: dict[str, Any]) -> dict[str, Any]:
         stddev = number("attack.stddev", config["stddev"], 0, above=True)
         return {"name": name, "stddev": stddev, "clip": flag("attack.clip", config["clip"])}
     amplify = config["amplify"]
+    settings = dict(config["settings"] or {})
+    _check_settings(name, settings)
     return {
         "name": name,
         "targets": choice("attack.targets", config["targets"], (*RULES, "closest")),
-        "settings": dict(config["settings"] or {}),
+        "settings": settings,
         "amplify": None if amplify is None else number("attack.amplify", amplify, 0, above=True),
     }
+
+
+def _check_settings(name: str, settings: dict[str, Any]) -> None:
+    """Raises UserError for a setting the attack does not have, or of another kind or range."""
+    known = {key: one.default for key, one in inspect.signature(ATTACKS[name]).parameters.items() if key not in _GIVEN}
+    for key, value in settings.items():
+        what = f"attack.settings.{key}"
+        if key not in known:
+            raise UserError(f"{what} is no setting of attack={name}; it has {', '.join(known)}")
+        if isinstance(known[key], float):
+            number(what, value, 0)
+        elif not (value is None and known[key] is None):
+            whole(what, value, 0)
+    # the attack's own checks, on an image for which it has nothing to do
+    layer = nn.Linear(1, 2)
+    layer.weight.data.zero_()
+    layer.bias.data = torch.tensor([1.0, 0.0])
+    sure = nn.Sequential(nn.Flatten(), layer)
+    answer = torch.tensor([1 if name == "nearest" else 0])
+    try:
+        ATTACKS[name](sure, torch.zeros(1, 1, 1, 1), answer, **settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"attack={name}: attack.settings: {error}") from error

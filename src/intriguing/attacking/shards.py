@@ -6,7 +6,7 @@ processes make them, in which order, or how often the attack was interrupted.
 
 from __future__ import annotations
 
-import os
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -15,19 +15,22 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from intriguing import sealed
 from intriguing.attacking.job import ATTACKS, AttackJob
 from intriguing.attacks import choose_targets, closest, gaussian
 from intriguing.checkpoints import load_model
 from intriguing.data import ImageData, Subset
 from intriguing.errors import UserError
+from intriguing.finite import NotFiniteError, check_logits
 from intriguing.metrics import distortion
+from intriguing.tracking import make_folder
 
 Progress = Callable[[int, int, int], None]
 """Called with images done, images in all, and how many attacks succeeded so far, of this process."""
+KEY = "shard"
+log = logging.getLogger(__name__)
 
 
 def processes(job: AttackJob) -> int:
@@ -82,7 +85,7 @@ def fill(fabric: Fabric, job: AttackJob, folder: Path, progress: Progress | None
         progress: told after each shard.
     """
     torch.set_num_threads(job.threads)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     images = pick_images(job)
     model = None if job.checkpoint is None else load_model(job.checkpoint).to(fabric.device)
     targets = _targets(job, model, images)
@@ -115,21 +118,29 @@ def merge(job: AttackJob, num_images: int, folder: Path) -> dict[str, Tensor]:
     return {key: torch.cat([column[key] for column in whole]) for key in whole[0]}
 
 
+def count_shards(job: AttackJob, num_images: int, folder: Path) -> str:
+    """How many of the shards are there: "3 of 8"."""
+    files = [_file(job, folder, first) for first in range(0, num_images, job.shard)]
+    return f"{sum(file.is_file() for file in files)} of {len(files)}"
+
+
 def _file(job: AttackJob, folder: Path, first: int) -> Path:
     return folder / f"{first:08d}-{job.shard}.safetensors"
 
 
 def _load(file: Path) -> dict[str, Tensor] | None:
+    """A shard's columns; None where it is absent or damaged. It is made again then, the same bit for bit."""
+    if not file.exists():
+        return None
     try:
-        return load_file(file)
-    except (OSError, SafetensorError):  # absent, or half-written when the machine went down: made again
+        return sealed.load(file, KEY, lambda entry, path: None, what="attack's shard")[1]
+    except UserError as error:
+        log.warning("%s: this shard is made again", str(error).removesuffix("; run attack.py again"))
         return None
 
 
 def _save(columns: dict[str, Tensor], file: Path) -> None:
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    save_file({key: value.contiguous() for key, value in columns.items()}, part)
-    part.replace(file)
+    sealed.save({key: value.contiguous() for key, value in columns.items()}, file, KEY, {"format": 1})
 
 
 def _targets(job: AttackJob, model: nn.Module | None, images: Subset) -> Tensor | None:
@@ -140,6 +151,7 @@ def _targets(job: AttackJob, model: nn.Module | None, images: Subset) -> Tensor 
     device = next(model.parameters()).device
     with torch.no_grad():
         logits = torch.cat([model(batch.to(device)).cpu() for batch in images.images.split(1000)])
+    check_logits(model, images.images.to(device), logits)
     return choose_targets(rule, images.labels, logits, generator=torch.Generator().manual_seed(job.seed))
 
 
@@ -185,6 +197,8 @@ def _attack(
             result = attack(model, inputs, wanted, **settings)
         else:
             result = closest(attack, model, inputs, labels, **settings)
+    except NotFiniteError:
+        raise
     except (TypeError, ValueError) as error:
         raise UserError(f"attack={name}: {str(error).split('() ')[-1]}") from error
     if targets is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from intriguing.finite import check_logits
 from intriguing.metrics import distortion
 
 _CPU_CHUNK_BYTES = 512 * 2**20
@@ -91,11 +92,9 @@ def check_inputs(inputs: Tensor) -> None:
 
 
 def check_classes(name: str, classes: Tensor, logits: Tensor) -> None:
-    """Raises TypeError or ValueError unless `classes` are integers (N,) in 0..K-1 for finite `logits` (N, K)."""
+    """Raises TypeError or ValueError unless `classes` are integers (N,) in 0..K-1 for `logits` (N, K)."""
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise ValueError(f"expected the model to return logits of shape (N, K) with K >= 2, got {tuple(logits.shape)}")
-    if not bool(logits.isfinite().all()):
-        raise ValueError("expected finite logits, got nan or inf on the unperturbed images")
     if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.dtype == torch.bool:
         raise TypeError(f"expected {name} as an integer tensor, got {_kind(classes)}")
     if classes.shape != logits.shape[:1]:
@@ -187,7 +186,9 @@ def run_in_chunks(
     with frozen(model), evaluating(model):
         size = chunk_size or default_chunk_size(model, inputs, floats_per_pixel)
         classes = classes.to(inputs.device) if isinstance(classes, Tensor) else classes
-        check_classes(name, classes, predict(model, inputs, size))
+        logits = predict(model, inputs, size)
+        check_classes(name, classes, logits)
+        check_logits(model, inputs, logits)
         inputs, classes = inputs.detach(), classes.long()
         starts = range(0, len(inputs), size)
         return AttackResult.cat([attack(inputs[i : i + size], classes[i : i + size], i) for i in starts])

@@ -98,6 +98,7 @@ class BackFeeding(Callback):
             [self._layer_pool(one, trainer) for one in self._chosen(pl_module)],
             self.settings,
             seed=self._seed(trainer, 0),
+            criterion=pl_module.criterion,
         )
         self._first_step = round(self.start * int(trainer.estimated_stepping_batches))
         if self._loaded is not None:

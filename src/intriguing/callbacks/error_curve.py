@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from intriguing.data import ImageData
+from intriguing.finite import check_logits
 from intriguing.models import Classifier
 
 
@@ -29,7 +30,8 @@ class ErrorCurve(Callback):
         chosen, wrong = data.subset(self.subset), 0
         pl_module.eval()
         for images, labels in chosen.batches(self.batch_size):
-            answers = pl_module(images.to(pl_module.device)).argmax(dim=1).cpu()
-            wrong += int((answers != labels).sum())
+            logits = pl_module(images := images.to(pl_module.device))
+            check_logits(pl_module, images, logits)
+            wrong += int((logits.argmax(dim=1).cpu() != labels).sum())
         pl_module.train()
         pl_module.log(f"curve/{self.subset}_error", wrong / len(chosen), rank_zero_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,11 +90,19 @@ class Feed:
         pools: from below.
         settings: see `FeedSettings`.
         seed: of the noise and of lbfgs's classes.
+        criterion: the mean loss of logits (N, K) and labels (N,) that the network is trained with.
     """
 
-    def __init__(self, network: nn.Sequential, pools: Sequence[LayerPool], settings: FeedSettings, seed: int) -> None:
+    def __init__(
+        self,
+        network: nn.Sequential,
+        pools: Sequence[LayerPool],
+        settings: FeedSettings,
+        seed: int,
+        criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    ) -> None:
         self.pools, self.settings = list(pools), settings
-        self._network = network
+        self._network, self._criterion = network, criterion
         self._fed = FedNetwork(network, [one.layer for one in pools])
         self._generator = torch.Generator().manual_seed(seed)
         self._step = 0
@@ -126,10 +134,10 @@ class Feed:
         if any(one.layer.position == 0 for one in renewing) and self.settings.attack == "gradient":
             images = images.detach().requires_grad_()
         logits, outputs = self._fed(images, {name: examples for name, (examples, _) in drawn.items()})
-        clean = F.cross_entropy(logits[: len(images)], labels)
+        clean = self._criterion(logits[: len(images)], labels)
         loss, fed, first = clean, None, len(images)
         for _, truth in drawn.values():
-            part = F.cross_entropy(logits[first : first + len(truth)], truth)
+            part = self._criterion(logits[first : first + len(truth)], truth)
             first += len(truth)
             fed = part if fed is None else fed + part
         if fed is not None:

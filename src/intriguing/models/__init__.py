@@ -1,7 +1,7 @@
 """The networks. A checkpoint names its network, and only a name of this registry is ever built."""
 
 from intriguing.models.alexnet import AlexNet
-from intriguing.models.classifier import Classifier, weights_sha256
+from intriguing.models.classifier import CHECKPOINT_FORMAT, PENALTIES, Classifier
 from intriguing.models.convnet import ConvNet
 from intriguing.models.fully_connected import FullyConnected
 from intriguing.models.sparse_autoencoder import SparseAutoencoder
@@ -12,6 +12,8 @@ REGISTRY: dict[str, type[Classifier]] = {
 }
 
 __all__ = [
+    "CHECKPOINT_FORMAT",
+    "PENALTIES",
     "REGISTRY",
     "AlexNet",
     "Classifier",
@@ -19,5 +21,4 @@ __all__ = [
     "FullyConnected",
     "SparseAutoencoder",
     "TorchvisionModel",
-    "weights_sha256",
 ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import lightning
@@ -14,10 +12,13 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from intriguing import __version__
-from intriguing.spectral import LogProductPenalty
+from intriguing.finite import NotFiniteError, bad_weight, blame
+from intriguing.spectral import LipschitzMargin, LogProductPenalty, with_margin
 
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adam", "sgd")
+PENALTIES = {"log_product": LogProductPenalty, "margin": LipschitzMargin}
+CHECKPOINT_FORMAT = 2  # raised when a checkpoint of before can no longer be read
 
 
 class Feed(Protocol):
@@ -51,14 +52,18 @@ class Classifier(lightning.LightningModule):
         optimizer: ``adam`` or ``sgd`` (Nesterov momentum .9).
         learning_rate: the highest rate.
         schedule: ``cosine`` (to 0 over the fit, by step) or ``constant``.
-        spectral_penalty: strength of the penalty on the layers' operator norms, ``strength * log(1 + product of
-            norms)`` (section 4.3); 0 is none, and costs nothing.
+        spectral_penalty: how strong the penalty on the layers' operator norms is (section 4.3); 0 is none, and costs
+            nothing.
+        spectral_penalty_kind: ``log_product`` adds ``spectral_penalty * log(1 + product of norms)`` to the loss;
+            ``margin`` takes the cross-entropy of the worst case that the product bound allows within an L2 distance of
+            ``spectral_penalty`` from each image (`LipschitzMargin`).
 
     Raises:
         ValueError: a setting that is out of range.
     """
 
     name: ClassVar[str] = ""
+    trains_in_parts: ClassVar[bool] = False  # whether a step may leave parameters without a gradient
     network: nn.Sequential
     feed: Feed | None = None
 
@@ -74,6 +79,7 @@ class Classifier(lightning.LightningModule):
         learning_rate: float = 1e-3,
         schedule: str = "cosine",
         spectral_penalty: float = 0.0,
+        spectral_penalty_kind: str = "log_product",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -89,8 +95,11 @@ class Classifier(lightning.LightningModule):
             raise ValueError(f"weight_decay.value must hold finite numbers of at least 0, got {list(weight_decay)}")
         if not (math.isfinite(spectral_penalty) and spectral_penalty >= 0):
             raise ValueError(f"spectral_penalty must be a finite number of at least 0, got {spectral_penalty}")
-        self.spectral_penalty = float(spectral_penalty)
-        self.log_product: LogProductPenalty | None = None
+        if spectral_penalty_kind not in PENALTIES:
+            raise ValueError(f"unknown spectral_penalty_kind '{spectral_penalty_kind}'; known: {', '.join(PENALTIES)}")
+        self.spectral_penalty, self.spectral_penalty_kind = float(spectral_penalty), spectral_penalty_kind
+        self.layer_norms: LogProductPenalty | LipschitzMargin | None = None
+        self._margin: Tensor | None = None
         self.label, self.input_shape, self.num_classes = label, tuple(input_shape), num_classes
         self.weight_decay, self.normaliser = [float(value) for value in weight_decay], normaliser
         self.optimizer, self.learning_rate, self.schedule = optimizer, learning_rate, schedule
@@ -122,14 +131,20 @@ class Classifier(lightning.LightningModule):
     def penalise_norms(self) -> None:
         """Make the spectral penalty's state, if there is one; a subclass calls this once its network is there."""
         if self.spectral_penalty:
-            self.log_product = LogProductPenalty(self.network, self.input_shape)
+            self.layer_norms = PENALTIES[self.spectral_penalty_kind](self.network, self.input_shape)
 
-    def _step(self, batch: list[Tensor], stage: str) -> Tensor:
+    def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of training examples: cross-entropy, with the step's margin where there is one."""
+        return F.cross_entropy(logits if self._margin is None else with_margin(logits, labels, self._margin), labels)
+
+    def _step(self, batch: list[Tensor], stage: str, batch_idx: int = 0) -> Tensor:
         images, labels = batch
         logits = self(images)
-        loss = F.cross_entropy(logits, labels)
+        loss = self.criterion(logits, labels) if stage == "train" else F.cross_entropy(logits, labels)
         if stage == "train":
             self._count(loss, logits, labels)
+        elif not math.isfinite(loss.item()):
+            raise self._not_finite(stage, loss, batch, batch_idx)
         else:
             metric = self.val_accuracy if stage == "val" else self.test_accuracy
             metric.update(logits, labels)
@@ -143,22 +158,51 @@ class Classifier(lightning.LightningModule):
         return True
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss = self.objective(batch)
+        if not math.isfinite(loss.item()):
+            raise self._not_finite("train", loss, batch, batch_idx)
+        return loss
+
+    def objective(self, batch: list[Tensor]) -> Tensor:
+        """What a training step descends on, a scalar; the step's images are counted for the epoch's curves."""
+        strong = self._norm_term() if self.spectral_penalty else None
+        self._margin = strong if self.spectral_penalty_kind == "margin" else None
         if self.feed is None:
             loss = self._step(batch, "train")
         else:
             loss, own, logits = self.feed.step(batch[0], batch[1])
             self._count(own, logits, batch[1])
-        if not self.spectral_penalty:
-            return loss
-        if self.log_product is None:
+        return loss if strong is None or self._margin is not None else loss + strong
+
+    def _norm_term(self) -> Tensor:
+        if self.layer_norms is None:
             raise RuntimeError(f"{type(self).__name__} does not call penalise_norms once its network is there")
-        return loss + self.spectral_penalty * self.log_product()
+        return self.spectral_penalty * self.layer_norms()
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        self._step(batch, "val")
+        self._step(batch, "val", batch_idx)
 
     def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        self._step(batch, "test")
+        self._step(batch, "test", batch_idx)
+
+    # -- a loss that is not finite ends the run; why is looked for only then -------------------------------------------
+
+    def _not_finite(self, stage: str, loss: Tensor, batch: list[Tensor], batch_idx: int) -> NotFiniteError:
+        where = blame(self, batch[0], [lambda: self(batch[0])])
+        if where is None and self.layer_norms is not None and (layer := self.layer_norms.bad_layer()):
+            where = f"the norm of network.{layer} in the spectral penalty is not finite"
+        if where is None and stage == "train":  # more than once, because the pools of a feed may take turns
+            where = blame(self, batch[0], [lambda: self.objective(batch)] * 16)
+        where = where or "every layer gives finite numbers, and the loss made of them is not"
+        return NotFiniteError(
+            f"{stage}/loss is {loss.item()} at epoch {self.current_epoch}, batch {batch_idx} "
+            f"(step {self.global_step}): {where}; {self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        if self.global_step == 0:
+            return "no step was made yet, so look at the weights it started from, and at the data"
+        return f"lower model.settings.learning_rate (now {self.learning_rate:g})"
 
     # -- curves: plain sums in the step, one self.log an epoch (a self.log a step costs a quarter of the epoch) --------
 
@@ -175,12 +219,19 @@ class Classifier(lightning.LightningModule):
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
         loss, error = float(sums[0] / sums[2]), float(sums[1] / sums[2])
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"train/loss is {loss} at epoch {self.current_epoch}: lower model.settings.learning_rate "
-                f"(now {self.learning_rate})"
+        if weight := bad_weight(self):  # said before the checkpoint of this epoch takes the place of the last good one
+            raise NotFiniteError(
+                f"{weight} is not finite at the end of epoch {self.current_epoch} (step {self.global_step}): the last "
+                f"step went too far; {self._advice()}"
             )
-        self.log_dict({"train/loss": loss, "train/error": error, "train/penalty": float(self.penalty().detach())})
+        curves = {"train/loss": loss, "train/error": error, "train/penalty": float(self.penalty().detach())}
+        self.log_dict(curves | self.weight_sizes())
+
+    @torch.no_grad()
+    def weight_sizes(self) -> dict[str, float]:
+        """``weights/rms_<layer>``: the root mean square of each layer's weights."""
+        layers = {n: m for n, m in self.network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+        return {f"weights/rms_{name}": float(layer.weight.square().mean().sqrt()) for name, layer in layers.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the running hook some fifty times a step, each through nn.Module's search for parameters:
@@ -216,14 +267,14 @@ class Classifier(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    # -- checkpoints: every one names its network and carries a digest of its weights ----------------------------------
+    # -- checkpoints: every one says what it is; its file carries a sha256 (`intriguing.checkpoint_file`) --------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         data = getattr(self.trainer, "datamodule", None)
         checkpoint["intriguing"] = {
+            "format": CHECKPOINT_FORMAT,
             "version": __version__,
             "model": self.name,
-            "weights_sha256": weights_sha256(checkpoint["state_dict"]),
             "data": getattr(data, "description", None),
             "seed": getattr(data, "seed", None),
         }
@@ -262,13 +313,3 @@ class _Tally:
             self._count()
         assert self._sums is not None
         return self._sums
-
-
-def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and bytes of all tensors: torch loads a flipped byte without a word."""
-    digest = hashlib.sha256()
-    for key in sorted(state_dict):
-        tensor = state_dict[key].detach().cpu().contiguous()
-        digest.update(f"{key}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -34,6 +34,7 @@ class SparseAutoencoder(Classifier):
     """
 
     name: ClassVar[str] = "sparse_autoencoder"
+    trains_in_parts: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -124,9 +125,9 @@ class SparseAutoencoder(Classifier):
     def supervised(self) -> bool:
         return not self.pretraining
 
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+    def objective(self, batch: list[Tensor]) -> Tensor:
         if not self.pretraining:
-            return super().training_step(batch, batch_idx)
+            return super().objective(batch)
         loss = self.reconstruction(batch[0], self._corrupt(batch[0]))
         with torch.no_grad():
             self._count(loss, self(batch[0]), batch[1])

@@ -1,17 +1,15 @@
 """Writes a result into a folder; every file appears whole or not at all."""
 
-import contextlib
 import csv
 import io
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from intriguing.errors import UserError
 from intriguing.report.html import page
 from intriguing.report.markdown import document
 from intriguing.results import TIDY_COLUMNS, AnalysisResult, Cell, Table
+from intriguing.tracking import replacing
 
 
 def write(result: AnalysisResult, folder: Path | str) -> list[Path]:
@@ -44,7 +42,9 @@ def write(result: AnalysisResult, folder: Path | str) -> list[Path]:
     downloads = {table.key: tidy_csv([table]) for table in result.tables}
     contents[folder / "report.html"] = page(result, downloads).encode()
     for path, content in contents.items():
-        _write(path, content)
+        with replacing(path) as temporary:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
     return list(contents)
 
 
@@ -78,21 +78,3 @@ def _csv(rows: Iterable[Sequence]) -> str:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Puts the whole content under the name at once."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; give a folder that can be written, with space"
-        ) from error

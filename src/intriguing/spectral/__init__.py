@@ -5,12 +5,13 @@ from intriguing.spectral.jacobian import jacobian_norms
 from intriguing.spectral.layer_bounds import ContrastNormalization
 from intriguing.spectral.lipschitz import LayerBound, layer_outputs, lipschitz_bounds
 from intriguing.spectral.operator_norm import operator_norm
-from intriguing.spectral.penalty import LogProductPenalty
+from intriguing.spectral.penalty import LipschitzMargin, LogProductPenalty, with_margin
 
 __all__ = [
     "Certifier",
     "ContrastNormalization",
     "LayerBound",
+    "LipschitzMargin",
     "LogProductPenalty",
     "certified_radii",
     "jacobian_norms",
@@ -18,4 +19,5 @@ __all__ = [
     "lipschitz_bounds",
     "operator_norm",
     "product_bound",
+    "with_margin",
 ]

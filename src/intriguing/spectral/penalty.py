@@ -1,26 +1,26 @@
-"""The penalty that the paper suggests (section 4.3): on the upper bounds of the layers, while a network is trained."""
+"""The penalty that the paper suggests (section 4.3), on the upper bounds of the layers, in two forms."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from intriguing.spectral.lipschitz import trace
+from intriguing.spectral.lipschitz import Rules, trace
 from intriguing.spectral.operator_norm import padding_sizes
 
 
-class LogProductPenalty(nn.Module):
-    """log(1 + product of the norms of a network's Linear and Conv2d layers), differentiable.
+class LayerNorms(nn.Module):
+    """The operator norms of a network's Linear and Conv2d layers, differentiable and cheap enough for every step.
 
     Each layer keeps its leading singular vector as a buffer and moves it by one step of power iteration at each call in
     training mode, so that it follows the weights at the price of one more image in the batch. (Miyato et al. 2018,
     arXiv 1802.05957, keep such a vector in the same way, to divide by the norm.) The estimate comes from below and is
     the norm once the vector has settled. Of a convolution it is the norm of the map with its own padding, not of the
-    reshaped kernel. While the product is large the pull on a layer does not depend on how large that layer's norm is;
-    it fades where the product is below 1, so that a network is not drawn on to 0.
+    reshaped kernel.
 
     Args:
         model: the network; its layers are read, not registered here.
@@ -42,33 +42,95 @@ class LogProductPenalty(nn.Module):
             found.append(module)
         if not found:
             raise ValueError("expected a network with Linear or Conv2d layers to penalise")
+        names = {module: name for name, module in model.named_modules()}
+        self._names = tuple(names[module] for module in found)
         self._layers = tuple(found)  # nn.Module does not register what is in a tuple
 
-    def forward(self) -> Tensor:
-        """A scalar; its gradient goes to the weights."""
+    @torch.no_grad()
+    def bad_layer(self) -> str | None:
+        """The name of the first layer whose norm is not finite; None where all are."""
+        for index, (name, layer) in enumerate(zip(self._names, self._layers, strict=True)):
+            if not bool(_apply(layer, getattr(self, f"vector_{index}")).norm().isfinite()):
+                return name
+        return None
+
+    def norms(self) -> Tensor:
+        """(layers,); its gradient goes to the weights."""
         norms = []
         for index, layer in enumerate(self._layers):
             name = f"vector_{index}"
             vector: Tensor = getattr(self, name)
             image = _apply(layer, vector)
-            norms.append(image.norm())
-            if self.training:  # a new tensor: autograd still needs the old one
-                self._buffers[name] = _pulled_back(layer, vector, image.detach())
-        return F.softplus(torch.stack(norms).clamp(min=_TINY).log().sum())
+            with torch.no_grad():
+                unit = _of_length_1(image)
+                if self.training:  # a new tensor: autograd still needs the old one
+                    self._buffers[name] = _of_length_1(_pulled_back(layer, vector, unit))
+            norms.append((image * unit).sum())  # |image|, and its gradient, by one product
+        return torch.stack(norms)
+
+
+class LogProductPenalty(LayerNorms):
+    """log(1 + product of the norms of a network's Linear and Conv2d layers), see `LayerNorms`.
+
+    While the product is large the pull on a layer does not depend on how large that layer's norm is; it fades where the
+    product is below 1, so that a network is not drawn on to 0.
+    """
+
+    def forward(self) -> Tensor:
+        """A scalar; its gradient goes to the weights."""
+        return F.softplus(self.norms().clamp(min=_TINY).log().sum())
+
+
+class LipschitzMargin(LayerNorms):
+    """sqrt(2) times the product bound of a network: by how much a difference of two logits can change per unit of L2.
+
+    Added, times a radius, to every logit but the label's, it makes the cross-entropy that of the worst case within that
+    radius which the bound allows (Lipschitz-margin training, Tsuzuku et al. 2018, arXiv 1802.04034). So the bound is
+    penalised for what it costs, and not at all once every image is certified.
+
+    Raises:
+        ValueError: also for a network whose layers do not follow one another, where the product is no bound.
+    """
+
+    def __init__(self, model: nn.Module, input_shape: Sequence[int]) -> None:
+        super().__init__(model, input_shape)
+        ones: Rules = dict.fromkeys((nn.Linear, nn.Conv2d), lambda layer, shape: 1.0)
+        layers = trace(model, input_shape, rules=ones).layers
+        alone = [layer.module for layer in layers]
+        if any(not any(one is layer for one in alone) for layer in self._layers):
+            raise ValueError("expected a network whose layers follow one another, without branches, for a margin")
+        self._others = math.prod(layer.bound for layer in layers)  # of activations, pools, normalisation
+
+    def forward(self) -> Tensor:
+        """A scalar; its gradient goes to the weights."""
+        return math.sqrt(2) * self._others * self.norms().prod()
+
+
+def with_margin(logits: Tensor, labels: Tensor, margin: Tensor) -> Tensor:
+    """(N, K) logits, all but each row's label raised by the margin.
+
+    Args:
+        logits: (N, K).
+        labels: (N,) int.
+        margin: a scalar.
+    """
+    return logits + margin * (1 - F.one_hot(labels, logits.shape[1]).to(logits))
 
 
 _TINY = 1e-12
 
 
+def _of_length_1(vector: Tensor) -> Tensor:
+    return vector / torch.linalg.vector_norm(vector).clamp(min=_TINY)
+
+
 def _pulled_back(layer: nn.Module, vector: Tensor, image: Tensor) -> Tensor:
-    """The image through the layer's transpose, of length 1: a step of power iteration."""
+    """The image through the layer's transpose."""
     if isinstance(layer, nn.Linear):
-        moved = image @ layer.weight.detach()
-    else:
-        with torch.enable_grad():
-            x = vector.clone().requires_grad_()
-            (moved,) = torch.autograd.grad(_apply(layer, x), x, image)
-    return moved / moved.norm().clamp(min=_TINY)
+        return image @ layer.weight
+    with torch.enable_grad():
+        x = vector.clone().requires_grad_()
+        return torch.autograd.grad(_apply(layer, x), x, image)[0]
 
 
 def _apply(layer: nn.Module, vector: Tensor) -> Tensor:

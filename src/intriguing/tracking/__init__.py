@@ -5,8 +5,16 @@ Lightning are imported inside the functions that need them. No other package of 
 """
 
 from intriguing.tracking.csv_log import CsvLog
-from intriguing.tracking.files import file_sha256, write_atomic
-from intriguing.tracking.folder import RunFolder, open_run
+from intriguing.tracking.files import (
+    file_sha256,
+    make_folder,
+    remove_leftovers,
+    replacing,
+    strict_json,
+    sync_folder,
+    write_atomic,
+)
+from intriguing.tracking.folder import RunFolder, keep_others_out, open_run
 from intriguing.tracking.guard import Standing, standing
 from intriguing.tracking.jobs import is_first_process, open_job, start_job
 from intriguing.tracking.names import natural_key, short_number, slug
@@ -23,16 +31,22 @@ __all__ = [
     "file_sha256",
     "find_runs",
     "is_first_process",
+    "keep_others_out",
     "lightning_logger",
+    "make_folder",
     "natural_key",
     "open_job",
     "open_run",
     "provenance",
     "read_run",
+    "remove_leftovers",
+    "replacing",
     "short_number",
     "slug",
     "standing",
     "start_job",
     "start_wandb",
+    "strict_json",
+    "sync_folder",
     "write_atomic",
 ]

@@ -2,11 +2,12 @@
 
 import csv
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from intriguing.errors import UserError
+from intriguing.errors import UserError, shown
 from intriguing.tracking.files import reason, write_atomic
 
 
@@ -38,7 +39,10 @@ class CsvLog:
         whole = content[: content.rfind("\n") + 1]
         if whole != content:
             write_atomic(self.path, whole)
-        self.header = next(csv.reader(io.StringIO(whole)), [])
+        try:
+            self.header = next(csv.reader(io.StringIO(whole)), [])
+        except csv.Error as error:
+            raise self._damaged(error) from error
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one row: numbers, text or None (an empty field); 0-d tensors and arrays count as numbers.
@@ -56,20 +60,38 @@ class CsvLog:
         try:
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self.header, restval="", lineterminator="\n").writerow(values)
+                file.flush()
+                os.fsync(file.fileno())  # before the checkpoint that takes the row for written
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {reason(error)}") from error
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows as text, an empty text where a row has no value."""
+        """All rows as text, an empty text where a row has no value.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         if not self.header:
             return []
-        with open(self.path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file, restval=""))
+        try:
+            with open(self.path, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file, restval=""))
+        except csv.Error as error:
+            raise self._damaged(error) from error
+        if any(None in row for row in rows):
+            raise self._damaged("a row has more fields than the header")
+        return rows
+
+    def _damaged(self, why: object) -> UserError:
+        return UserError(f"{self.path} is damaged ({shown(str(why))}); remove it, and the run goes on without its rows")
 
     def rewind(self, key: str, value: float) -> None:
         """Drop the rows whose `key` is at least `value`: what a resumed run is about to write again."""
         rows = self.rows()
-        kept = [row for row in rows if not row.get(key) or float(row[key]) < value]
+        try:
+            kept = [row for row in rows if not row.get(key) or float(row[key]) < value]
+        except ValueError as error:
+            raise self._damaged(error) from error
         if len(kept) < len(rows):
             self._write_all(kept)
 

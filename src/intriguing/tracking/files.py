@@ -2,8 +2,12 @@
 
 import contextlib
 import hashlib
+import json
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from intriguing.errors import UserError
 
@@ -26,22 +30,22 @@ def file_sha256(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def write_atomic(path: Path | str, content: bytes | str) -> None:
-    """Write a file so that, whatever happens, its name holds the old content or the whole new one.
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yields where to write a file, so that, whatever happens, its name holds the old content or the whole new one.
 
-    The bytes go to a hidden neighbour (the same file system), are synced, and take the name in one step.
+    The bytes go to a hidden neighbour (the same file system), are synced, and take the name in one step. What a killed
+    process leaves of it is removed by `remove_leftovers`.
 
     Raises:
         UserError: the folder is missing or not writable, or the disk is full; what stood there stays.
     """
     path = Path(path)
-    data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
+            yield temporary
+            with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
@@ -55,6 +59,24 @@ def write_atomic(path: Path | str, content: bytes | str) -> None:
         ) from error
 
 
+def write_atomic(path: Path | str, content: bytes | str) -> None:
+    """Write a file, see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {reason(error)}; give a folder that can be written") from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in the folder survive a power cut, where the file system lets us ask for it."""
     with contextlib.suppress(OSError):
@@ -66,8 +88,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a killed process left in the folder (call it under the folder's lock)."""
-    for path in folder.glob(".*.tmp"):
+    """Remove the temporary files that a killed process left in the folder and below (call it under its lock)."""
+    for path in folder.rglob(".*.tmp"):
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -87,3 +109,24 @@ def inside(folder: Path, file: str) -> Path:
 def reason(error: OSError) -> str:
     """What went wrong, without the path (the message has it already)."""
     return error.strerror or type(error).__name__
+
+
+def strict_json(text: bytes | str) -> Any:
+    """The value of a JSON text in which every number is finite and no mapping has a key twice.
+
+    Raises:
+        ValueError: anything else. RecursionError: nested too deep.
+    """
+    return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found

@@ -10,13 +10,13 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from intriguing.errors import UserError
-from intriguing.tracking.files import file_sha256, inside, reason, remove_leftovers, write_atomic
+from intriguing.tracking.files import file_sha256, inside, make_folder, reason, remove_leftovers, write_atomic
 from intriguing.tracking.guard import Standing, guard, run_folder, tolerant
 from intriguing.tracking.identity import dump_config, identity_sha256, load_config, plain
 from intriguing.tracking.provenance import provenance
@@ -100,7 +100,7 @@ class RunFolder:
         """
         path = inside(self.folder, file)
         if self._lock is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
         return path
 
     def finish(self, result: Mapping[str, Any], artifacts: Sequence[str] = ()) -> None:
@@ -112,6 +112,7 @@ class RunFolder:
 
         Raises:
             TypeError: the result is not plain.
+            ValueError: a number in it is not finite, which JSON has no word for.
             UserError: an artifact is missing or outside, or run.json cannot be written.
             RuntimeError: the folder is not open for writing.
         """
@@ -150,10 +151,7 @@ class RunFolder:
             self._write(state="failed", error=line[:500])
 
     def _open(self, about: dict[str, Any]) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make {self.folder}: {reason(error)}; give a folder that can be written") from error
+        make_folder(self.folder)
         self._lock = take_lock(self.folder)
         try:
             # what was read before the lock may have changed since: the guard decides once more, now alone
@@ -187,18 +185,38 @@ class RunFolder:
     def _write(self, **changes: Any) -> None:
         seconds = round(self._seconds_before + time.monotonic() - self._began, 3)
         info = self._info | changes | {"seconds": seconds}
-        write_atomic(self.folder / RUN, json.dumps(seal(info), indent=1) + "\n")
+        write_atomic(self.folder / RUN, json.dumps(seal(info), indent=1, allow_nan=False) + "\n")
         self._info = info
 
 
-def take_lock(folder: Path) -> int:
+@contextlib.contextmanager
+def keep_others_out(root: Path | str, stage: str, name: str) -> Iterator[None]:
+    """Hold a run that does not have its folder open yet, because what it needs is made first.
+
+    Raises:
+        UserError: another process has it, or the folder of its stage cannot be written.
+    """
+    folder = run_folder(root, stage, name)
+    make_folder(folder.parent)
+    lock = take_lock(folder, folder.parent / f".{name}{LOCK}")
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def take_lock(folder: Path, file: Path | None = None) -> int:
     """An exclusive lock on the folder, held as long as the descriptor is open (so never longer than the process).
+
+    Args:
+        folder: What is locked.
+        file: The lock file, which is made; None: `.lock` in the folder.
 
     Raises:
         UserError: another process has it, or the folder cannot be written.
     """
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(file or folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {reason(error)}; give a folder that can be written") from error
     try:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from intriguing.errors import UserError
 from intriguing.tracking.files import inside, reason
 from intriguing.tracking.identity import differences, identity_sha256, load_config, plain
-from intriguing.tracking.names import slug
+from intriguing.tracking.names import is_slug
 from intriguing.tracking.records import CONFIG, RUN, STAGES, load_info
 
 ELSEWHERE = "give the run another name, or remove the folder"
@@ -34,11 +34,7 @@ def run_folder(root: Path | str, stage: str, name: str) -> Path:
     """
     if stage not in STAGES:
         raise ValueError(f"expected a stage of {', '.join(STAGES)}, got {stage!r}")
-    try:
-        safe = slug(name) == name
-    except ValueError:
-        safe = False
-    if not safe:
+    if not is_slug(name):
         raise UserError(f"run name {name!r} cannot be a folder; letters, digits and . _ + = - can, at most 100")
     return Path(root) / stage / name
 

@@ -53,6 +53,14 @@ def slug(text: str) -> str:
     return safe
 
 
+def is_slug(text: str) -> bool:
+    """Whether a text is one part of a path as it stands."""
+    try:
+        return slug(text) == text
+    except ValueError:
+        return False
+
+
 def natural_key(text: str) -> list[str | int]:
     """Sort key under which `fc10` comes before `fc100` and `seed2` before `seed10`."""
     # split with a group alternates text, digits, text, ...: equal positions always hold equal types

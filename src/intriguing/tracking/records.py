@@ -2,20 +2,24 @@
 
 import glob
 import hashlib
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from intriguing.errors import UserError
-from intriguing.tracking.files import file_sha256, inside, reason
+from intriguing.errors import UserError, shown
+from intriguing.tracking.files import file_sha256, inside, reason, strict_json
 from intriguing.tracking.identity import canonical, identity_sha256, load_config
-from intriguing.tracking.names import natural_key
+from intriguing.tracking.names import is_slug, natural_key
 
 CONFIG, RUN = "config.yaml", "run.json"
 STAGES = ("train", "attack", "analyze")
 STATES = ("running", "finished", "failed", "interrupted")
 MAX_BYTES = 1 << 24
+_TEXT, _NUMBER = str | None, int | float | None
+KINDS = {  # of what others read in a record, where it is there
+    **dict.fromkeys(("stage", "name", "label", "study", "command", "commit", "started", "identity_sha256"), _TEXT),
+    "seconds": _NUMBER,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +77,20 @@ class RunRecord:
             known = ", ".join(self.artifacts) or "none"
             raise UserError(f"{path} is not an artifact of its run; recorded: {known}")
         if file_sha256(path) != recorded:
-            raise UserError(f"{path} was changed or damaged since its run wrote it (sha256 differs); make it again")
+            raise UserError(
+                f"{path} was changed or damaged since its run wrote it (sha256 differs); remove it, and the command of "
+                "its run makes it again"
+            )
         return path
+
+    def verify_all(self) -> None:
+        """Verify every artifact.
+
+        Raises:
+            UserError: see `verify`.
+        """
+        for file in self.artifacts:
+            self.verify(file)
 
 
 def seal(info: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +111,7 @@ def load_info(path: Path) -> dict[str, Any]:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise UserError(f"{path} is larger than {MAX_BYTES} bytes: no record of a run")
-        info = json.loads(content)
+        info = strict_json(content)
         sealed = seal(info) if isinstance(info, dict) else None
     except FileNotFoundError:
         raise
@@ -107,6 +123,15 @@ def load_info(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no record of a run: expected a state of {', '.join(STATES)}")
     if not isinstance(info.setdefault("artifacts", {}), dict) or not isinstance(info.setdefault("result", {}), dict):
         raise UserError(f"{path} is no record of a run: expected mappings as artifacts and result")
+    if wrong := [key for key, kinds in KINDS.items() if not isinstance(info.get(key), kinds)]:
+        raise UserError(f"{path} is no record of a run: its {wrong[0]} is {shown(info[wrong[0]])}")
+    if info.get("stage") not in (None, *STAGES) or ("name" in info and not is_slug(info["name"])):
+        raise UserError(f"{path} is no record of a run: its stage or name is none")
+    if not isinstance(info["result"].get("seconds"), _NUMBER):
+        raise UserError(f"{path} is no record of a run: its result's seconds are {shown(info['result']['seconds'])}")
+    for name, digest in info["artifacts"].items():
+        if not isinstance(digest, str):
+            raise UserError(f"{path} is no record of a run: {shown(name)} has no sha256")
     if "checksum" in info and info["checksum"] != sealed["checksum"]:
         raise UserError(f"{path} was changed or damaged since it was written (checksum differs)")
     return info

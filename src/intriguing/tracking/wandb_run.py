@@ -96,12 +96,32 @@ def _init(home: Path, mode: str, about: dict[str, Any]) -> Any:
     return run
 
 
+def online(what: str, mode: str | None = None) -> None:
+    """Raises UserError where W&B was switched off and `what` cannot be without it."""
+    asked = mode or os.environ.get("WANDB_MODE")
+    if asked in ("offline", "disabled", "dryrun"):
+        raise UserError(f"{what}, but W&B is {asked}: set WANDB_MODE=online, with an account (wandb login)")
+
+
+@contextlib.contextmanager
+def without_lookups() -> Iterator[None]:
+    """W&B asks for a host of its own error reports even before it is used; not here."""
+    with _added({"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}):
+        yield
+
+
 @contextlib.contextmanager
 def _environment(home: Path, mode: str) -> Iterator[None]:
     """Point W&B's caches below the run folder, unless the user has pointed them elsewhere; undone afterwards."""
     wanted = {f"WANDB_{kind}_DIR": str((home / kind.lower()).absolute()) for kind in ("DATA", "CACHE", "CONFIG")}
     if mode == "offline":
         wanted["WANDB_ERROR_REPORTING"] = "false"  # W&B would look a host up even offline
+    with _added(wanted):
+        yield
+
+
+@contextlib.contextmanager
+def _added(wanted: Mapping[str, str]) -> Iterator[None]:
     added = {key: value for key, value in wanted.items() if key not in os.environ}
     os.environ.update(added)
     try:

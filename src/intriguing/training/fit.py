@@ -7,12 +7,13 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
@@ -20,7 +21,8 @@ from intriguing import tracking
 from intriguing.callbacks import BackFeeding, ErrorCurve
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 from intriguing.data import ImageArrays, ImageData, Subset
-from intriguing.errors import UserError
+from intriguing.errors import Stopped, UserError
+from intriguing.finite import check_logits
 from intriguing.image_folder import FolderSubset
 from intriguing.models import REGISTRY, Classifier
 from intriguing.training.csv_metrics import CsvMetrics
@@ -48,8 +50,11 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
     runs, start = Path(job.runs), time.perf_counter()
     folder = runs / "train" / job.name
     if tracking.standing(runs, "train", job.name, job.identity) == "finished":
+        tracking.read_run(folder).verify_all()
         log.info("%s is finished: skipped", folder)
         return folder
+    last = _resume_from(job, folder)  # a damaged checkpoint is named before anything is written
+    _check_trainer(job)
     data = ImageData(**job.data)
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = build_model(job, data)
@@ -58,14 +63,41 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
             callback.check(model)
     with tracking.open_job(job, "train", label=job.label, writer=tracking.is_first_process()) as run:
         if not tracking.is_first_process():  # a further process of a distributed fit: the first one writes
-            _train(job, model, data, folder, None, progress)
+            _train(job, model, data, folder, None, last, progress)
         elif not run.finished:
-            with tracking.start_job(job, "train", record=not job.debug) as wandb_run:
-                _train(job, model, data, folder, wandb_run, progress)
+            with (
+                _saying_what_is_saved(job, folder),
+                tracking.start_job(job, "train", record=not job.debug) as wandb_run,
+            ):
+                _train(job, model, data, folder, wandb_run, last, progress)
                 result, artifacts = _conclude(job, data, folder, wandb_run)
             result["seconds"] = round(time.perf_counter() - start, 3)
             run.finish(result, artifacts)
     return folder
+
+
+def _check_trainer(job: TrainingJob) -> None:
+    """Raises UserError for options that no Trainer takes, or a device that is not there, before anything is written."""
+    options = {key: value for key, value in job.trainer.items() if key not in ("enable_progress_bar", "profiler")}
+    try:
+        with _quiet():
+            lightning.Trainer(**options, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split('__init__() ')[-1].split())}") from error
+
+
+@contextmanager
+def _saying_what_is_saved(job: TrainingJob, folder: Path) -> Iterator[None]:
+    """What SIGTERM or Ctrl-C leaves: the last finished epoch, because only from there a fit goes on exactly."""
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt) as stop:
+        last = folder / "checkpoints" / "last.ckpt"
+        with suppress(UserError):
+            done = int(read_checkpoint(last)["epoch"]) + 1 if last.exists() else 0
+            what = f"epoch {done} of {job.trainer['max_epochs']} is saved" if done else "no epoch is finished yet"
+            stop.add_note(f"{folder}: {what}")
+        raise
 
 
 def build_model(job: TrainingJob, data: ImageData) -> Classifier:
@@ -90,7 +122,7 @@ def _conclude(
     errors = count_errors(load_model(folder / "model.ckpt"), data, only=only)
     wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
     wandb_run.summarise({f"errors/{name}": k / n for name, (k, n) in errors.items()})
-    return {"errors": errors, "epochs": job.trainer["max_epochs"]}, ["model.ckpt"]
+    return {"errors": errors, "epochs": job.trainer["max_epochs"]}, ["model.ckpt", "metrics.csv"]
 
 
 def _train(
@@ -99,6 +131,7 @@ def _train(
     data: ImageData,
     folder: Path,
     wandb_run: tracking.WandbRun | None,
+    resumed: tuple[Path | None, int],
     progress: Progress | None,
 ) -> None:
     options: dict[str, Any] = {**job.trainer, "enable_progress_bar": False}  # the caller shows what it is told
@@ -110,8 +143,15 @@ def _train(
         callbacks.append(Telling(progress))
     if not debugging:
         callbacks += _checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss")
-    last, resumed_step = _resume_from(job, folder)
-    loggers = [] if debugging or wandb_run is None else _loggers(job, folder, wandb_run, resumed_step)
+        callbacks.append(_StayStopped())
+    if model.trains_in_parts and options.get("strategy") == "ddp":
+        options["strategy"] = "ddp_find_unused_parameters_true"  # other networks would pay for a search and be warned
+    last, resumed_step = resumed
+    loggers: list[Logger] = []
+    if not debugging and wandb_run is not None:
+        metrics = CsvMetrics(folder / "metrics.csv", resumed_step=resumed_step)
+        callbacks.insert(0, metrics.before_checkpoints())
+        loggers = _loggers(job, metrics, wandb_run)
     settings: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
     if not job.data["validation"]:
         settings["limit_val_batches"] = 0
@@ -120,7 +160,7 @@ def _train(
             **settings | options,
             callbacks=callbacks,
             logger=loggers or False,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(folder)],
             enable_checkpointing=not debugging,
             use_distributed_sampler=False,  # BatchIndices gives each process its share of every batch
             default_root_dir=folder,
@@ -135,7 +175,8 @@ def _train(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what Lightning says about choices that are made on purpose here."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in (
             ".*does not have many workers.*",  # a batch is one index operation: workers would only cost
@@ -154,8 +195,16 @@ def _checkpoints(folder: Path, monitor: str) -> list[Callback]:
     return [best, ModelCheckpoint(folder / "checkpoints", filename="last", **common)]
 
 
-def _loggers(job: TrainingJob, folder: Path, wandb_run: tracking.WandbRun, resumed_step: int) -> list[Logger]:
-    loggers: list[Logger] = [CsvMetrics(folder / "metrics.csv", resumed_step=resumed_step)]
+class _StayStopped(Callback):
+    """A fit that had stopped early before it was interrupted does not go on: no checkpoint remembers that it had."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if any(one.stopped_epoch for one in trainer.early_stopping_callbacks):
+            trainer.should_stop = True
+
+
+def _loggers(job: TrainingJob, metrics: CsvMetrics, wandb_run: tracking.WandbRun) -> list[Logger]:
+    loggers: list[Logger] = [metrics]
     if logger := tracking.lightning_logger(wandb_run):
         loggers.append(logger)
     for logger in loggers:
@@ -164,18 +213,27 @@ def _loggers(job: TrainingJob, folder: Path, wandb_run: tracking.WandbRun, resum
 
 
 def _resume_from(job: TrainingJob, folder: Path) -> tuple[Path | None, int]:
-    """The checkpoint to go on from and its number of optimiser steps."""
+    """The checkpoint to go on from and its number of optimiser steps.
+
+    Raises:
+        UserError: it is damaged. It is not passed over: that would throw away what was trained without a word.
+    """
     last = folder / "checkpoints" / "last.ckpt"
     if not job.resume or not last.exists():
         return None, 0
-    return last, int(read_checkpoint(last)["global_step"])  # a damaged one is named here, by one line
+    try:
+        return last, int(read_checkpoint(last)["global_step"])
+    except (UserError, KeyError, ValueError, TypeError) as error:
+        said = str(error).removesuffix("; train the network again")
+        why = said if isinstance(error, UserError) else f"{last} does not say how far its training was"
+        raise UserError(f"{why}; resume=false trains this run from the start") from error
 
 
 def _export(source: Path, target: Path) -> None:
     """Write the finished network: the checkpoint without the optimiser's and the loop's state."""
     checkpoint = read_checkpoint(source)
     kept = ("intriguing", "state_dict", "hyper_parameters", "pytorch-lightning_version", "epoch", "global_step")
-    AtomicCheckpointIO().save_checkpoint({key: checkpoint[key] for key in kept}, target)
+    AtomicCheckpointIO(target.parent).save_checkpoint({key: checkpoint[key] for key in kept}, target)
 
 
 @torch.no_grad()
@@ -196,5 +254,7 @@ def count_errors(
 def _count(model: Classifier, subset: Subset | FolderSubset, batch_size: int) -> list[int]:
     wrong = 0
     for images, labels in subset.batches(batch_size):
-        wrong += int((model(images).argmax(1) != labels).sum())
+        logits = model(images)
+        check_logits(model, images, logits)
+        wrong += int((logits.argmax(1) != labels).sum())
     return [wrong, len(subset)]

@@ -12,9 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from intriguing.checks import choice, flag, number, whole
 from intriguing.data import DATA_NAMES, SPLIT_NAMES
 from intriguing.errors import UserError
-from intriguing.models import REGISTRY
+from intriguing.models import PENALTIES, REGISTRY
 from intriguing.tracking import short_number, slug
 
+PENALTY_WORDS = {"log_product": "penalty", "margin": "margin"}  # in labels and names, before the strength
 # Settings of the Trainer that do not change the result (on one kind of device), so not part of a run's identity.
 PRESENTATION = (
     "accelerator", "devices", "num_nodes", "strategy", "deterministic", "enable_progress_bar", "enable_model_summary",
@@ -89,11 +90,12 @@ class TrainingJob:
         decay = _weight_decay(config["weight_decay"]["value"], model["weight_decay"])
         normaliser = _normaliser(config["weight_decay"]["normaliser"], model["normaliser"])
         penalty = number("spectral_penalty.value", config["spectral_penalty"]["value"], 0)
+        kind = choice("spectral_penalty.kind", config["spectral_penalty"]["kind"], tuple(PENALTIES))
         trainer = _trainer(config)
         batch_size = model["batch_size"] if data["batch_size"] is None else data["batch_size"]
         own = _rated(dict(model["settings"]), config)
         settings = {**own, "weight_decay": decay, "normaliser": normaliser}
-        settings["label"] = _label(model, decay, split["name"], penalty)
+        settings["label"] = _label(model, decay, split["name"], kind, penalty)
         identity = {
             "data": {
                 "name": data["name"],
@@ -112,8 +114,8 @@ class TrainingJob:
             "debug": config["debug"]["mode"],
         }
         if penalty:  # a network without it is what it was before there was one
-            settings["spectral_penalty"] = penalty
-            identity["spectral_penalty"] = {"value": penalty}
+            settings |= {"spectral_penalty": penalty, "spectral_penalty_kind": kind}
+            identity["spectral_penalty"] = {"kind": kind, "value": penalty}
         return cls(
             runs=str(config["runs"]),
             name=str(config["name"]) if config["name"] else _name(identity, model, extras),
@@ -160,6 +162,11 @@ def _trainer(config: dict[str, Any]) -> dict[str, Any]:
     if trainer.get("max_epochs") is None:
         scale = number("data.epochs_scale", config["data"]["epochs_scale"], 0, above=True)
         trainer["max_epochs"] = max(1, round(whole("model.epochs", config["model"]["epochs"], 1) * scale))
+    strategy = str(trainer.get("strategy", "auto"))
+    if any(word in strategy for word in ("spawn", "fork", "notebook")):
+        raise UserError(
+            f"trainer.strategy={strategy} trains in processes that cannot write this run's records; take ddp"
+        )
     # No epoch at all: a network as it comes, with published weights or none.
     trainer["max_epochs"] = whole("trainer.max_epochs", trainer["max_epochs"], 0)
     return trainer
@@ -194,9 +201,9 @@ def _is_paper(decay: list[float], model: dict[str, Any]) -> bool:
     return not model["spell_lambda"] and decay == [float(value) for value in model["weight_decay"]]
 
 
-def _label(model: dict[str, Any], decay: list[float], split: str, penalty: float) -> str:
+def _label(model: dict[str, Any], decay: list[float], split: str, kind: str, penalty: float) -> str:
     shown = "" if _is_paper(decay, model) else f"({','.join(_lambdas(decay))})"
-    shown += f" penalty {short_number(penalty)}" if penalty else ""
+    shown += f" {PENALTY_WORDS[kind]} {short_number(penalty)}" if penalty else ""
     return f"{model['label']}{shown}" + ("'" if split == "p2" else "")
 
 
@@ -207,5 +214,7 @@ def _name(identity: dict[str, Any], model: dict[str, Any], extras: Sequence[str]
     parts += [] if data == "mnist" else [Path(folder).name if folder else data]
     parts.append(str(model["label"]).lower().replace("-", "_"))
     parts += [] if _is_paper(decay, model) else ["wd" + "-".join(_lambdas(decay))]
-    parts += [f"sp{short_number(identity['spectral_penalty']['value'])}"] if "spectral_penalty" in identity else []
+    if "spectral_penalty" in identity:
+        kind, value = identity["spectral_penalty"]["kind"], identity["spectral_penalty"]["value"]
+        parts.append(f"{PENALTY_WORDS[kind]}{short_number(value)}")
     return slug("_".join([*parts, identity["split"]["name"], f"seed{identity['seed']}", *extras]))

@@ -1,0 +1,144 @@
+"""The project's W&B workspace as code: what every stage logs, in sections, its runs grouped by study and stage.
+
+    python -m intriguing.tracking.dashboard --entity ENTITY --out workspace.json     # written and looked at offline
+    python -m intriguing.tracking.dashboard --entity ENTITY --push                   # with an account
+
+Only keys that the stages log have a panel here; W&B adds one for every other key of a run by itself.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from intriguing.errors import UserError
+from intriguing.tracking.files import write_atomic
+from intriguing.tracking.wandb_run import AXIS, online
+
+if TYPE_CHECKING:
+    from wandb_workspaces.workspaces import Workspace
+
+CURVES = {  # panels of the training section: title, metrics
+    "Loss": ["train/loss", "val/loss"],
+    "Training error": ["train/error"],
+    "Validation accuracy": ["val/acc"],
+    "Test error after every epoch (test_curve=true)": ["curve/test_error"],
+}
+POOLS = {
+    "Loss on the images and on the pools": ["pool/clean_loss", "pool/loss"],
+    "Seconds of renewal": ["pool/renewal_seconds"],
+}
+BY_LAYER = {  # of the pools: title, the key's beginning
+    "Share that still fools the network": "pool/fooled_",
+    "Distortion": "pool/distortion_",
+    "Examples replaced": "pool/replaced_",
+}
+TABLES = ("table1", "table2", "table3", "table4", "lambda")
+FIGURES = ("distortions", "lambda")
+
+
+def workspace(entity: str, project: str = "intriguing", name: str = "Intriguing properties") -> "Workspace":
+    """Build the workspace; nothing is sent.
+
+    Args:
+        entity: W&B's user or team.
+        project: its project, the one of `logger.project`.
+        name: what the workspace is called there.
+
+    Raises:
+        UserError: the package wandb-workspaces is not installed.
+    """
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B would look a host up even to build it
+    try:
+        from wandb_workspaces import workspaces as ws
+        from wandb_workspaces.reports import v2 as wr
+    except ImportError as error:
+        raise UserError(
+            f"the dashboard needs wandb-workspaces ({error}): pip install 'intriguing[dashboard]'"
+        ) from None
+
+    def lines(panels: dict[str, list[str]]) -> list[Any]:
+        return [wr.LinePlot(title=title, x=AXIS, y=list(keys)) for title, keys in panels.items()]
+
+    def bars(title: str, *keys: str) -> Any:
+        return wr.BarPlot(title=title, metrics=list(keys))
+
+    by_layer = [wr.LinePlot(title=f"{t}, by layer", x=AXIS, metric_regex=f"{k}.*") for t, k in BY_LAYER.items()]
+    weights = [
+        wr.LinePlot(title="Root mean square, by layer", x=AXIS, metric_regex="weights/rms_.*"),
+        wr.LinePlot(title="Weight decay's term", x=AXIS, y=["train/penalty"]),
+    ]
+    attack = [
+        bars("Distortion of what was found", "attack/mean_distortion", "attack/median_distortion"),
+        bars("Images attacked and fooled", "attack/num", "attack/num_success"),
+        bars("Passes an image", "attack/forwards_per_image", "attack/backwards_per_image"),
+        bars("Seconds", "attack/seconds"),
+        wr.LinePlot(title="Distortions", y=["attack/distortion"]),
+        wr.MediaBrowser(title="Originals and adversarial examples", media_keys=["attack/examples"]),
+    ]
+    analysis = [wr.WeavePanelSummaryTable(table_name=f"analyze/{key}") for key in TABLES]
+    pictures = [wr.MediaBrowser(title="Figures", media_keys=[f"analyze/figures/{key}" for key in FIGURES])]
+    sections = {
+        "Training": [*lines(CURVES), bars("Errors of the finished network", "errors/train", "errors/test")],
+        "Weights": weights,
+        "Back-feeding": [*lines(POOLS), *by_layer],
+        "Attacks": attack,
+        "Analysis": [*analysis, *pictures],
+    }
+    grouped = [ws.Metric("Group"), ws.Metric("JobType")]  # study, stage
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=name,
+        sections=[ws.Section(name=title, panels=panels, is_open=True) for title, panels in sections.items()],
+        runset_settings=ws.RunsetSettings(groupby=list(grouped)),
+        auto_generate_panels=True,
+    )
+
+
+def as_json(made: "Workspace") -> str:
+    """The view as W&B's server takes it: entity, project, displayName and the spec with sections and runs."""
+    view = made._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
+    return json.dumps(view, indent=1, sort_keys=True) + "\n"
+
+
+def push(made: "Workspace") -> str:
+    """Make the workspace in the account and return its address.
+
+    Raises:
+        UserError: W&B is switched off, or it refused.
+    """
+    online("a dashboard is pushed to W&B")
+    try:
+        return str(made.save().url)
+    except Exception as error:
+        line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(f"W&B did not take the dashboard ({line}); is there an account (wandb login)?") from error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m intriguing.tracking.dashboard", description="The W&B workspace.")
+    parser.add_argument("--entity", required=True, help="W&B user or team")
+    parser.add_argument("--project", default="intriguing")
+    parser.add_argument("--name", default="Intriguing properties", help="of the workspace")
+    parser.add_argument("--out", type=Path, help="write its JSON to this file")
+    parser.add_argument("--push", action="store_true", help="make it in the account")
+    given = parser.parse_args(arguments)
+    if not given.out and not given.push:
+        parser.error("give --out FILE, --push, or both")
+    try:
+        made = workspace(given.entity, given.project, given.name)
+        if given.out:
+            write_atomic(given.out, as_json(made))
+            print(given.out)
+        if given.push:
+            print(push(made))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

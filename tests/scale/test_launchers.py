@@ -1,0 +1,108 @@
+"""Sweeps beyond one process: joblib, submitit on this machine, and Slurm as far as it goes without a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("model=fc10", "data=digits", "trainer.max_epochs=1", "+callbacks.probe._target_=probe.Probe")
+PROBE = """
+import json, os
+from pathlib import Path
+import torch
+from lightning.pytorch.callbacks import Callback
+class Probe(Callback):
+    def on_fit_start(self, trainer, pl_module):
+        found = {"omp": os.environ["OMP_NUM_THREADS"], "torch": torch.get_num_threads(), "pid": os.getpid()}
+        Path(trainer.default_root_dir, "probe.json").write_text(json.dumps(found))
+"""
+
+
+def _sweep(tmp_path: Path, launcher: str, *overrides: str, path: str = "") -> subprocess.CompletedProcess:
+    """`train.py -m` as typed, W&B offline."""
+    (tmp_path / "probe.py").write_text(PROBE)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "OMP", "MKL"))}
+    kept |= {"WANDB_MODE": "offline", "PATH": f"{path}{os.environ['PATH']}"}
+    kept["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
+    command = [sys.executable, str(ROOT / "train.py"), "-m", f"hydra/launcher={launcher}", *SMALL, *overrides]
+    return subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=600)
+
+
+def _check_three(tmp_path: Path) -> None:
+    """Three jobs: three finished folders, three W&B runs, one thread each."""
+    folders = sorted((tmp_path / "runs" / "train").iterdir())
+    assert [folder.name.split("_")[4] for folder in folders] == ["seed0", "seed1", "seed2"]
+    assert [json.loads((folder / "run.json").read_text())["state"] for folder in folders] == ["finished"] * 3
+    wandb_runs = [[file.stem for file in folder.glob("wandb/offline-run-*/run-*.wandb")] for folder in folders]
+    assert [len(own) for own in wandb_runs] == [1, 1, 1] and len({own[0] for own in wandb_runs}) == 3
+    for folder in folders:
+        found = json.loads((folder / "probe.json").read_text())
+        assert (found["omp"], found["torch"]) == ("1", 1)
+    # nothing but the package's cache of configs lies beside the runs
+    assert {path.name for path in tmp_path.iterdir()} <= {"runs", "probe.py", "__pycache__", "bin"}
+
+
+def test_joblib(tmp_path: Path) -> None:
+    """Two workers for three jobs: one of them trains two networks. 15 s of CPU."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra joblib")
+    done = _sweep(tmp_path, "joblib", "seed=0,1,2", "hydra.launcher.n_jobs=2")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    _check_three(tmp_path)
+    assert len({json.loads(file.read_text())["pid"] for file in tmp_path.glob("runs/train/*/probe.json")}) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["local", "submitit_local"])
+def test_submitit_on_this_machine(tmp_path: Path, launcher: str) -> None:
+    """25 s of CPU: three processes that import everything."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra submitit")
+    done = _sweep(tmp_path, launcher, "seed=0,1,2")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    _check_three(tmp_path)
+    assert len(list(tmp_path.glob("runs/sweeps/*/.submitit/*/*_0_result.pkl"))) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_failing_job_is_named_and_the_others_finish(tmp_path: Path, launcher: str) -> None:
+    """20 s of CPU each."""
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher", reason="needs the extra")
+    done = _sweep(tmp_path, launcher, "seed=-1,0")
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, last.startswith("error: 1 of 2 jobs failed: seed=-1: seed must be")) == (1, True), last
+    assert "Traceback" not in done.stderr
+    (folder,) = (tmp_path / "runs" / "train").iterdir()
+    assert "_seed0_" in folder.name and (folder / "model.ckpt").is_file()
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> str:
+    """A folder for PATH with what submitit calls."""
+    (tmp_path / "bin").mkdir()
+    script = (Path(__file__).parent / "slurm.py").read_text()
+    for name in ("sbatch", "srun", "sacct", "scontrol"):
+        (tmp_path / "bin" / name).write_text(script.replace("#!/usr/bin/env python3", f"#!{sys.executable}"))
+        (tmp_path / "bin" / name).chmod(0o755)
+    return f"{tmp_path / 'bin'}{os.pathsep}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["slurm", "submitit_slurm"])
+def test_slurm(tmp_path: Path, slurm: str, launcher: str) -> None:
+    """The submission is a real one and its jobs run, only Slurm itself is a script. 25 s of CPU."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra submitit")
+    asked = ["partition=cpu", "timeout_min=30", "gpus_per_node=1", "mem_gb=4", "array_parallelism=2"]
+    done = _sweep(tmp_path, launcher, "seed=0,1,2", *(f"hydra.launcher.{one}" for one in asked), path=slurm)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    _check_three(tmp_path)
+    (submission,) = tmp_path.glob("runs/sweeps/*/.submitit/*/*submission*.sh")
+    text = submission.read_text()
+    for line in ("partition=cpu", "time=30", "gpus-per-node=1", "mem=4GB", "array=0-2%2", "job-name=train"):
+        assert f"#SBATCH --{line}\n" in text
+    assert ("#SBATCH --cpus-per-task=1\n" in text) == (launcher == "slurm")
