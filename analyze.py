@@ -27,6 +27,7 @@ def main(cfg: DictConfig) -> None:
                 steps,
                 processes=config["processes"] or os.cpu_count() or 1,
                 perform=doors.perform,
+                working=advance.running,
                 advance=lambda key, made: advance(console.run_line(made[-1])),
             )
         job = job.of(folders)

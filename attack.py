@@ -17,8 +17,10 @@ def main(cfg: DictConfig) -> None:
     jobs = attacking.AttackJob.from_config(
         config, extras=doors.name_extras(overrides), command=doors.command("attack.py", overrides)
     )
-    with console.progress("attack", len(jobs)) as advance:
+    # Processes that are forked must not inherit the thread that draws the bars.
+    with console.progress("sets", len(jobs), live=config["trainer"]["devices"] == 1) as advance:
         for job in jobs:
+            advance.running([job.name])
             folder = attacking.craft(job, progress=advance.part)
             if tracking.is_first_process():
                 advance(console.run_line(folder))

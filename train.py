@@ -14,12 +14,15 @@ def main(cfg: DictConfig) -> float | None:
 
     from intriguing import (
         console,
+        sweep,
         tracking,
         training,
     )  # torch and lightning take seconds: --help must not wait for them
 
     job = doors.training_job(config, doors.name_extras(overrides), doors.command("train.py", overrides))
-    folder = training.fit(job)
+    live = bool(job.trainer["enable_progress_bar"]) and sweep.is_alone() and tracking.is_first_process()
+    with console.training(job.name, sweep=sweep.place(), live=live) as tell:
+        folder = training.fit(job, progress=tell)
     if not tracking.is_first_process():
         return None
     print(console.run_line(folder))

@@ -73,6 +73,9 @@ def test_a_small_study_runs_skips_and_remembers(
     runs = tmp_path / "runs"
     assert len(list((runs / "train").iterdir())) == 9
     assert "Table 2" in out and "Table 4" in out
+    assert "\x1b" not in out + err and "━" not in err  # a pipe: no colours, no bars
+    assert max(map(len, out[out.index("Table 1") :].splitlines())) <= 80
+    assert [line.split()[0] for line in err.splitlines()[:25]] == [f"[{i}/25]" for i in range(1, 26)]
     info = json.loads((tmp_path / "results" / "provenance.json").read_text())
     assert len(info["runs"]) == len(list((runs / "train").iterdir())) + len(list((runs / "attack").iterdir()))
     stamps = {

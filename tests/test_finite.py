@@ -114,13 +114,14 @@ def job(composed: Callable[..., dict], *overrides: str) -> Any:
     return training_job(composed("train", "data=digits", "trainer.max_epochs=4", "name=one", *overrides), (), "")
 
 
-@pytest.mark.parametrize("network", ["fc100_100_10", "ae400_10"])
-@pytest.mark.parametrize("place", ["before the last batch", "after it"])
+@pytest.mark.parametrize(
+    ("network", "place"), [("fc100_100_10", "before the last batch"), ("ae400_10", "after the last batch")]
+)
 def test_a_run_stops_with_its_last_good_checkpoint_and_goes_on_from_it(
     composed: Callable[..., dict], monkeypatch: pytest.MonkeyPatch, network: str, place: str
 ) -> None:
     whole = fit(job(composed, f"network={network}", "name=whole"))
-    last = place == "after it"
+    last = place == "after the last batch"
 
     def break_weights(self: Any, *args: Any) -> None:
         if self.current_epoch == 2 and args[-1] == (self.trainer.num_training_batches - 1 if last else 2):

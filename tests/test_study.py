@@ -27,7 +27,12 @@ def do(step: Step) -> list[Path]:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_every_step_runs_once_after_those_it_needs(processes: int) -> None:
     seen: list[str] = []
-    folders = run(STEPS, processes=processes, advance=lambda key, made: seen.append(key), perform=do)
+    worked: list[list[str]] = []
+    folders = run(
+        STEPS, processes=processes, advance=lambda key, made: seen.append(key), perform=do, working=worked.append
+    )
+    assert {key for keys in worked for key in keys} == {"a", "b", "c", "d"}
+    assert all(len(keys) <= processes for keys in worked)
     assert folders == [Path(step.key) for step in STEPS]
     assert sorted(seen) == ["a", "b", "c", "d"]
     for step in STEPS:

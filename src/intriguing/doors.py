@@ -27,6 +27,7 @@ from yaml import YAMLError
 from intriguing import sweep
 from intriguing.errors import Stopped, UserError
 from intriguing.signals import listening
+from intriguing.tracking import is_first_process
 
 LONGEST = 2000  # characters of a line that is printed
 _FULL = "INTRIGUING_FULL_ERROR"
@@ -38,7 +39,8 @@ def run(door: Callable[[], Any]) -> None:
     With ``HYDRA_FULL_ERROR=1`` every error is raised as it is. Ctrl-C ends with status 130, SIGTERM with 143, a sweep
     of which a job failed with 1.
     """
-    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # a further process of a distributed run finds in its environment what this one has put there below
+    full = os.environ.get(_FULL, os.environ.get("HYDRA_FULL_ERROR")) == "1"
     os.environ[_FULL] = str(int(full))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print over many lines
     sweep.forget()
@@ -50,6 +52,8 @@ def run(door: Callable[[], Any]) -> None:
             _say(failures)
             sys.exit(1)
     except Stopped as stop:
+        if "lightning" in sys.modules and not is_first_process():
+            sys.exit(0)  # the first process speaks, and Lightning would kill it for another status here
         saved = "; ".join(part for part in (sweep.standing(), stop.saved or "what was finished is saved") if part)
         print(f"stopped by {stop.by}: {saved}; the same command goes on there", file=sys.stderr)
         sys.exit(stop.code)

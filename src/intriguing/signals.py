@@ -33,6 +33,9 @@ class _Listener:
         raise Stopped(self.status)
 
 
+_handlers: dict[signal.Signals, _Listener] = {}  # what ``listening`` has set
+
+
 @contextmanager
 def listening() -> Iterator[None]:
     """Within it SIGTERM and Ctrl-C raise ``Stopped``, once, even where a library made another exception of it.
@@ -44,8 +47,8 @@ def listening() -> Iterator[None]:
     before = {one: signal.getsignal(one) for one in _DEFAULTS} if main else {}
     listener = _Listener()
     mine = [one for one, handler in before.items() if handler == _DEFAULTS[one]]
-    for one in mine:
-        signal.signal(one, listener)
+    _handlers.update(dict.fromkeys(mine, listener))
+    reclaim()
     try:
         yield
     except BaseException as error:
@@ -55,6 +58,17 @@ def listening() -> Iterator[None]:
     finally:
         for one in mine:
             signal.signal(one, before[one])
+            del _handlers[one]
+
+
+def reclaim() -> None:
+    """Take the signals back that a library took within ``listening``.
+
+    Lightning's handler of SIGTERM calls a collective operation, in which processes that are in another one hang.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for one, listener in _handlers.items():
+            signal.signal(one, listener)
 
 
 def die_with_parent() -> None:

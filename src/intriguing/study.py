@@ -62,6 +62,7 @@ def run(
     processes: int,
     advance: Callable[[str, list[Path]], None],
     perform: Callable[[Step], list[Path]],
+    working: Callable[[list[str]], None] = lambda keys: None,
 ) -> list[Path]:
     """Run all steps, each when those it needs are finished.
 
@@ -71,6 +72,7 @@ def run(
         advance: called with the key and the run folders of each step that finished.
         perform: runs one step, skipping what is finished, and returns its run folders; a function that can be sent to
             another process.
+        working: called with the keys of the steps that run, whenever these change.
 
     Returns:
         The run folders, in the order of the steps.
@@ -83,9 +85,9 @@ def run(
     failed: dict[str, str] = {}
     try:
         if processes == 1:
-            _run_here(steps, done, failed, advance, perform)
+            _run_here(steps, done, failed, advance, perform, working)
         else:
-            _run_side_by_side(steps, processes, done, failed, advance, perform)
+            _run_side_by_side(steps, processes, done, failed, advance, perform, working)
     except (Stopped, KeyboardInterrupt) as stop:
         stop.add_note(f"{len(done)} of {len(steps)} steps are finished")
         raise
@@ -101,10 +103,12 @@ def _run_here(
     failed: dict[str, str],
     advance: Callable[[str, list[Path]], None],
     perform: Callable[[Step], list[Path]],
+    working: Callable[[list[str]], None],
 ) -> None:
     left = list(steps)
     while step := _next(left, done, failed):
         left.remove(step)
+        working([step.key])
         try:
             done[step.key] = perform(step)
             advance(step.key, done[step.key])
@@ -119,6 +123,7 @@ def _run_side_by_side(
     failed: dict[str, str],
     advance: Callable[[str, list[Path]], None],
     perform: Callable[[Step], list[Path]],
+    working: Callable[[list[str]], None],
 ) -> None:
     # Not a pool of the standard library: that one is broken as a whole when one of its processes is killed, and its
     # processes live on for ever when this one is.
@@ -127,11 +132,13 @@ def _run_side_by_side(
         while left or busy:
             while len(busy) < processes and (step := _next(left, done, failed)):
                 left.remove(step)
+                working([*(one.key for _, one in busy.values()), step.key])  # the first worker imports torch: seconds
                 worker = next((one for one in idle if one.process.is_alive()), None)
                 idle = [one for one in idle if one is not worker]
                 worker = worker or _Worker(perform)
                 worker.line.send(step)
                 busy[worker.line] = worker, step
+            working([one.key for _, one in busy.values()])
             if not busy:  # what is left needs a step that failed
                 break
             for line in wait(list(busy)):

@@ -6,12 +6,16 @@ Files, because a job runs where its launcher puts it: in this process, in anothe
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -20,13 +24,20 @@ from intriguing.errors import Stopped
 from intriguing.tracking import make_folder, natural_key, write_atomic
 
 _folder: list[Path] = []  # of the sweep that this process has started
+_SIZE = "INTRIGUING_SWEEP"  # how many jobs the sweep has, for its jobs: Hydra tells them their numbers alone
 
 
 class Watch(Callback):
-    """Hydra's callback that says where the sweep is recorded, see conf/base.yaml."""
+    """Hydra's callback that says where the sweep is recorded, and counts the jobs of a grid, see conf/base.yaml."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         _folder[:] = [Path(config.hydra.sweep.dir)]
+        os.environ.pop(_SIZE, None)
+        if config.hydra.sweeper._target_.endswith(".BasicSweeper"):
+            parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+            overrides = parser.parse_overrides(list(config.hydra.overrides.task))
+            grid = [one for one in overrides if one.is_sweep_override()]
+            os.environ[_SIZE] = str(math.prod(sum(1 for _ in one.sweep_string_iterator()) for one in grid))
 
 
 def forget() -> None:
@@ -62,6 +73,18 @@ def job_name() -> str:
     """How a line about this job begins; nothing in a single run."""
     job = HydraConfig.get()
     return f"job {job.job.num} ({' '.join(job.overrides.task)}): " if job.mode == RunMode.MULTIRUN else ""
+
+
+def is_alone() -> bool:
+    """Whether no other job of a sweep runs at the same time as this one."""
+    job = HydraConfig.get()
+    return job.mode != RunMode.MULTIRUN or str(job.launcher._target_).endswith(".BasicLauncher")
+
+
+def place() -> tuple[int, int] | None:
+    """This job's number, from 0, and how many its sweep has; None outside a sweep, or where that is not known."""
+    job, size = HydraConfig.get(), os.environ.get(_SIZE)
+    return None if job.mode != RunMode.MULTIRUN or size is None else (int(job.job.num), int(size))
 
 
 def wants_exceptions() -> bool:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from intriguing.models import Classifier
 from intriguing.signals import listening
 from intriguing.tracking import read_run
 
+ROOT = Path(__file__).parents[2]
 SIGNALS = [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")]
 TRAIN = ("data=digits", "logger=csv", "model=fc10", "trainer.max_epochs=4")
 
@@ -136,3 +141,23 @@ def test_handlers_of_others_stay() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_distributed_fit_stop_together(tmp_path: Path) -> None:
+    """Two real processes, of which the first one gets the signal: left to Lightning, they wait for each other."""
+    command = [sys.executable, str(ROOT / "train.py"), *TRAIN[:3], f"runs={tmp_path}", "name=two"]
+    command += ["trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=1000"]
+    last = tmp_path / "train" / "two" / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as fit:
+        end = time.monotonic() + 200
+        while not last.exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        fit.terminate()
+        try:
+            _, err = fit.communicate(timeout=120)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(fit.pid, signal.SIGKILL)
+    assert fit.returncode == 143, err
+    assert err.startswith("stopped by SIGTERM: ") and "of 1000 is saved" in err and err.count("\n") == 1, err

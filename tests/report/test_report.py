@@ -186,6 +186,18 @@ def test_console_fits_and_shows_signs(result):
     assert max(map(len, lines)) <= 80
 
 
+def test_a_table_too_wide_for_the_console_goes_on_below(result):
+    first = result.tables[0]
+    names = tuple(f"column {i:02}" for i in range(30))
+    wide = dataclasses.replace(first, columns=names, cells={("A", names[-1]): first.cells["A", "B"]})
+    console = Console(width=80, file=io.StringIO(), force_terminal=False)
+    report.show(dataclasses.replace(result, tables=(wide,)), console)
+    text = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.split().count("column") == 30 and "3.1 ✓" in text
+    assert text.count("made for") > 1
+
+
 def test_a_file_is_replaced_whole_and_nothing_is_left_behind(result, written, tmp_path):
     report.write(dataclasses.replace(result, title="again"), tmp_path)
     assert "again" in written["report.html"].read_text(encoding="utf-8")

@@ -44,7 +44,10 @@ def test_a_seeded_run_repeats_exactly_and_another_seed_does_not(composed: Callab
 def test_a_resumed_run_equals_an_uninterrupted_one(
     composed: Callable[..., dict], network: str, fit_up_to: Callable[[int, TrainingJob], None]
 ) -> None:
-    whole = fit(_job(composed, network, "name=whole"))
+    told: list[tuple[float, int, str]] = []
+    whole = fit(_job(composed, network, "name=whole"), progress=lambda *news: told.append(news))
+    assert told[0][:2] == (0, 4) and told[-1][:2] == (4, 4) and told[-1][2].startswith("loss ")
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
     job = _job(composed, network, "name=stopped")
     fit_up_to(3, job)
     folder = Path(job.runs) / "train" / "stopped"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from intriguing.analysis.drawing import COLOURS, GREY, MARKERS, canvas, png, style, svg
+from intriguing.analysis.drawing import COLOURS, GREY, MARKERS, canvas, chart, style
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
 from intriguing.analysis.sections import Made, Material
@@ -233,14 +233,12 @@ def _curves_figure(arms: Sequence[Arm]) -> Figure | None:
         axes.set(xlabel="epoch", ylabel="test error, %", ylim=(0.9 * min(last), 2.2 * float(np.median(last))))
         axes.grid(axis="y")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        drawn, markup = png(figure), svg(figure)
-    return Figure(
+    return chart(
+        figure,
         key="back_feeding_curves",
         title="Test error over training",
         caption="Test error after each epoch, the mean over seeds, with a band from the lowest to the highest seed.",
         alt=f"Line chart of the test error over epochs for {', '.join(arm.name for arm in drawn_arms)}.",
-        png=drawn,
-        svg=markup,
         runs=tuple(run for arm in drawn_arms for run in arm.runs),
     )
 
@@ -262,15 +260,13 @@ def _scatter_figure(arms: Sequence[Arm]) -> Figure | None:
         axes.set(xlabel="test error, %", ylabel=f"mean distortion that {attack} needs")
         axes.grid()
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        drawn, markup = png(figure), svg(figure)
-    return Figure(
+    return chart(
+        figure,
         key="back_feeding_robustness",
         title="Robustness against test error",
         caption=f"A point for each run: test error, and the mean per-pixel RMS distortion with which {attack} fools "
         "it. The dashed line is the 1.2 % below which the paper's network came.",
         alt="Scatter plot of the distortion needed to fool a network against its test error, one colour for each way "
         "of training.",
-        png=drawn,
-        svg=markup,
         runs=tuple(run for arm in arms for run in (*arm.runs, *arm.attacks(attack))),
     )

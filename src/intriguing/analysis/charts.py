@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from intriguing.analysis import paper
 from intriguing.analysis.cells import FULL, display_labels, pool_of, variants
 from intriguing.analysis.curves import Curve
-from intriguing.analysis.drawing import BLUE, COLOURS, FAINT, GREY, INK, MARKERS, ORANGE, canvas, png, style, svg
+from intriguing.analysis.drawing import BLUE, COLOURS, FAINT, GREY, INK, MARKERS, ORANGE, canvas, chart, style
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet, short, size_text
 from intriguing.results import Cell, Figure, Table
@@ -38,17 +38,15 @@ def agreement_figure(tables: Sequence[Table]) -> Figure | None:
             _agreement_panel(axes, title, cells)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
-        drawn, markup = png(figure), svg(figure)
     met, total = (sum(t.agreement()[i] for t in tables if t.key in paper.TABLES) for i in (0, 1))
-    return Figure(
+    return chart(
+        figure,
         key="agreement",
         title="Paper against measurement",
         caption="Every error rate the paper prints (across) against the one measured here (up), both with their 95 % "
         "intervals, on square-root axes. On the diagonal they are equal. The intervals meet in "
         f"{met} of {total} cells; a network on its own examples, 100 % by construction, is left out.",
         alt=f"Scatter plot of measured against printed error rates; the intervals meet in {met} of {total} cells.",
-        png=drawn,
-        svg=markup,
         runs=tuple(dict.fromkeys(run for _, _, runs in panels for run in runs)),
     )
 
@@ -102,17 +100,15 @@ def lambda_figure(curves: Sequence[Curve], *, comparable: bool, runs: tuple[str,
         left.legend()
         if len(curves) > 1:
             right.legend()
-        drawn, markup = png(figure), svg(figure)
     names = ", ".join(curve.name for curve in curves)
     shown = " Hollow grey circles are the paper's." if comparable else ""
-    return Figure(
+    return chart(
+        figure,
         key="lambda",
         title="Error and distortion along λ",
         caption=f"{names}: error (left) and mean distortion of adversarial examples (right) against weight decay, with "
         f"95 % intervals.{shown}",
         alt=f"Two line charts over weight decay for {names}: error rates and mean distortion.",
-        png=drawn,
-        svg=markup,
         runs=runs,
     )
 
@@ -166,15 +162,13 @@ def distortion_figure(sets: Sequence[MeasuredSet], networks: Sequence[Network], 
             printed = paper.value("table1" if key[0] == FULL else "table3", key[1], paper.DISTORTION)
             _histogram(axes, f"{key[1]}\n{key[2]} images", values[key], edges, printed if comparable else None)
         rows[-1].set_xlabel("distortion of an image (per-pixel RMS)")
-        drawn, markup = png(figure), svg(figure)
     marks = "A line marks the mean" + (", a triangle the paper's mean." if comparable else ".")
-    return Figure(
+    return chart(
+        figure,
         key="distortions",
         title="Distortion of the adversarial examples",
         caption=f"How many images need which distortion, for each network, as a share of its images. {marks}",
         alt="Histograms of the per-pixel RMS distortion, one for each network.",
-        png=drawn,
-        svg=markup,
         runs=tuple(s.name for key in keys for s in groups[key]),
     )
 

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib
@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
+
+from intriguing.results import Figure
 
 # Okabe and Ito's palette: told apart with any kind of colour vision.
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#aa5c92", "#56b4e9"
@@ -79,6 +81,33 @@ def svg(figure: Canvas) -> str:
     return re.sub(
         r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
     )
+
+
+def chart(figure: Canvas, *, key: str, title: str, caption: str, alt: str, runs: Iterable[str]) -> Figure:
+    """A drawn canvas as a figure of a report, as picture and as drawing."""
+    with style():
+        images = {"png": png(figure), "svg": svg(figure)}
+    return Figure(key=key, title=title, caption=caption, alt=alt, runs=tuple(runs), **images)
+
+
+def photograph(figure: Canvas, *, key: str, title: str, caption: str, alt: str, runs: Iterable[str]) -> Figure:
+    """A canvas of images as a figure of a report, as picture alone."""
+    with style():
+        image = png(figure)
+    return Figure(key=key, title=title, caption=caption, alt=alt, runs=tuple(runs), png=image)
+
+
+def lay_out(
+    count: int, *, most: int, width: float, height: float, margin: tuple[float, float] = (0, 0)
+) -> tuple[Canvas, list[Axes]]:
+    """A canvas and ``count`` axes on it, at most ``most`` in a line, of a size in inches each."""
+    columns = min(most, count)
+    lines = -(-count // columns)
+    figure = canvas(width * columns + margin[0], height * lines + margin[1])
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for spare in axes[count:]:
+        spare.set_visible(False)
+    return figure, axes[:count]
 
 
 def bare(axes: Axes) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from intriguing.analysis import paper
 from intriguing.analysis.cells import display_labels, variants
-from intriguing.analysis.drawing import canvas, png, show, style
+from intriguing.analysis.drawing import canvas, photograph, show, style
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.measure import BLOCK, Examples, MeasuredSet, predict_wrong, short, size_text
 from intriguing.metrics import Interval, wilson_interval
@@ -54,16 +54,15 @@ def grid_figure(one: MeasuredSet, label: str) -> Figure | None:
             )
         for i, name in enumerate(("original", "adversarial", f"difference ×{DIFFERENCE_GAIN:g}")):
             axes.text(-0.12 * width, i * height + tile_height / 2, name, ha="right", va="center", fontsize=9)
-        drawn = png(figure)
     amplified = "" if one.amplify is None else f", scaled to a distortion of {short(one.amplify)}"
-    return Figure(
+    return photograph(
+        figure,
         key="examples_" + re.sub(r"[^A-Za-z0-9_.=-]+", "_", one.name),
         title=f"Examples · {label}",
         caption=f"Above each column: the true class, the class the attack aimed at, and the distortion. The difference "
         f"is multiplied by {DIFFERENCE_GAIN:g} and shifted to mid-grey. {one.attack_name} on {one.subset} "
         f"images{amplified}; the first image of each class.",
         alt=f"Rows of images for {label}: originals, their adversarial versions, and the differences times ten.",
-        png=drawn,
         runs=(one.name, *([one.source] if one.source else [])),
     )
 
@@ -100,12 +99,12 @@ def figure_7(
             axes.set_title(f"({letter}) for {network.label}\nmean distortion {mean}")
         _pairs(panels[2], examples.inputs[:count], noisy)
         panels[2].set_title(f"(c) Gaussian noise, stddev {NOISE_STDDEV:g}\n{_percents(accuracies)}")
-        drawn = png(figure)
     measured = "; ".join(
         f"{a.label} {100 * a.accuracy:.1f} % ({100 * a.interval.low:.1f} to {100 * a.interval.high:.1f}, N = {a.n:,})"
         for a in accuracies
     )
-    return Figure(
+    return photograph(
+        figure,
         key="figure7",
         title="Figure 7 · Adversarial examples beside noise",
         caption=f"Odd columns: originals; even columns: adversarial examples for a linear network (a) and a deep one "
@@ -114,7 +113,6 @@ def figure_7(
         f"On its own adversarial examples {_own_accuracy(*linear)} and {_own_accuracy(*deep)}.",
         alt="Three panels of digits: originals beside adversarial examples of a linear network, of a deep network, "
         "and beside images under strong Gaussian noise.",
-        png=drawn,
         runs=(linear[0].name, linear[1].name, deep[0].name, deep[1].name),
     )
 

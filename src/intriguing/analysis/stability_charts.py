@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from intriguing.analysis.drawing import BLUE, FAINT, GREY, INK, ORANGE, canvas, png, style, svg
+from intriguing.analysis.drawing import BLUE, FAINT, GREY, INK, ORANGE, canvas, chart, lay_out, style
 from intriguing.results import Figure
 
 if TYPE_CHECKING:
@@ -23,9 +23,8 @@ def amplification_figure(measured: Sequence[Measured]) -> Figure | None:
     if not shown:
         return None
     with style():
-        figure = canvas(3.1 * min(3, len(shown)), 3.3 * -(-len(shown) // 3))
-        panels = figure.subplots(-(-len(shown) // 3), min(3, len(shown)), squeeze=False).flat
-        for axes, one in zip(panels, shown, strict=False):
+        figure, places = lay_out(len(shown), most=3, width=3.1, height=3.3)
+        for axes, one in zip(places, shown, strict=True):
             at = np.arange(1, len(one.layers) + 1)
             axes.plot(at, one.bounds, "--", color=GREY, label="product of the bounds")
             axes.plot(at, one.adversarial, "o-", color=ORANGE, label="adversarial")
@@ -33,20 +32,16 @@ def amplification_figure(measured: Sequence[Measured]) -> Figure | None:
             axes.set(yscale="log", title=one.network.label, xlabel="after layer")
             axes.set_xticks(at, one.layers, rotation=60, ha="right", fontsize=8)
             axes.grid(axis="y")
-        for axes in list(panels)[len(shown) :]:
-            axes.set_visible(False)
         first = figure.axes[0]
         first.set_ylabel("|φₖ(x + r) − φₖ(x)| / |r|")
         figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        drawn, markup = png(figure), svg(figure)
-    return Figure(
+    return chart(
+        figure,
         key="amplification",
         title="Amplification, layer by layer",
         caption="Mean over images of how much a perturbation of the image has grown after each layer: adversarial "
         "ones, random ones of the same norm, and the product of the bounds up to there, which no perturbation exceeds.",
         alt="Line charts of the amplification of adversarial and random perturbations by layer, one for each network.",
-        png=drawn,
-        svg=markup,
         runs=tuple(run for m in shown for run in m.runs),
     )
 
@@ -57,9 +52,8 @@ def certificate_figure(measured: Sequence[Measured]) -> Figure | None:
     if not shown:
         return None
     with style():
-        figure = canvas(3.1 * min(3, len(shown)), 3.3 * -(-len(shown) // 3))
-        panels = figure.subplots(-(-len(shown) // 3), min(3, len(shown)), squeeze=False).flat
-        for axes, one in zip(panels, shown, strict=False):
+        figure, places = lay_out(len(shown), most=3, width=3.1, height=3.3)
+        for axes, one in zip(places, shown, strict=True):
             distances, radii = one.distances.numpy(), one.radii.numpy()
             highest = float(max(distances.max(), 1e-6)) * 1.05
             axes.plot([0, highest], [0, highest], color=INK, linewidth=1)
@@ -68,17 +62,13 @@ def certificate_figure(measured: Sequence[Measured]) -> Figure | None:
             axes.set(xlim=(0, highest), ylim=(0, highest), aspect="equal", title=one.network.label)
             axes.set(xlabel="distance found (L2)", ylabel="certified radius (L2)")
             axes.text(0.04, 0.95, f"{100 * certain:.0f} % of the\ndistance", transform=axes.transAxes, va="top")
-        for axes in list(panels)[len(shown) :]:
-            axes.set_visible(False)
-        drawn, markup = png(figure), svg(figure)
-    return Figure(
+    return chart(
+        figure,
         key="certificates",
         title="Certified radius against found distance",
         caption="Each point is an image: how near an adversarial example was found (across), and up to where it is "
         "proved that there is none (up). No point may lie above the diagonal. The text compares the sums.",
         alt="Scatter plots of certified radius against found adversarial distance, one for each network.",
-        png=drawn,
-        svg=markup,
         runs=tuple(run for m in shown for run in m.runs),
     )
 
@@ -119,15 +109,13 @@ def penalty_figure(groups: Sequence[Sequence[Measured]], radius: float) -> Figur
                 axes.grid(axis="y", color=FAINT)
             if len(families) > 1:
                 row[0].legend()
-        drawn, markup = png(figure), svg(figure)
-    return Figure(
+    return chart(
+        figure,
         key="penalty",
         title="The penalty on the bounds",
         caption="What a penalty on the layers' norms does, by strength: mean and range over seeds. The logarithm of "
         "the product is added to the loss; a margin trains on the worst case that the product allows within a radius.",
         alt="Line charts of the certified constant, the test error, the adversarial distance and the certified share.",
-        png=drawn,
-        svg=markup,
         runs=tuple(dict.fromkeys(run for g in sweeps.values() for ms in g for m in ms for run in m.runs)),
     )
 

@@ -36,7 +36,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
 
     Args:
         job: what to attack, and how.
-        progress: called with (images done, images in all) after each shard.
+        progress: told after each shard: images done, images in all, attacks that succeeded.
 
     Returns:
         The run folder, with ``set.safetensors``, ``metrics.csv`` and ``run.json``.

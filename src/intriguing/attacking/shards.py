@@ -27,7 +27,8 @@ from intriguing.finite import NotFiniteError, check_logits
 from intriguing.metrics import distortion
 from intriguing.tracking import make_folder
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, int], None]
+"""Called with images done, images in all, and how many attacks succeeded so far, of this process."""
 KEY = "shard"
 log = logging.getLogger(__name__)
 
@@ -82,20 +83,25 @@ def fill(fabric: Fabric, job: AttackJob, folder: Path, progress: Progress | None
         fabric: this process's place among all; every shard belongs to one.
         job: what to attack, and how.
         folder: where the shards go; made if it is missing.
-        progress: called with (images done, images in all) after each shard.
+        progress: told after each shard.
     """
     torch.set_num_threads(job.threads)
     make_folder(folder)
     images = pick_images(job)
     model = None if job.checkpoint is None else load_model(job.checkpoint).to(fabric.device)
     targets = _targets(job, model, images)
-    for number, first in enumerate(range(0, len(images), job.shard)):
-        part = slice(first, min(first + job.shard, len(images)))
-        file = _file(job, folder, first)
-        if number % fabric.world_size == fabric.global_rank and _load(file) is None:
-            _save(_make(job, model, images, targets, part), file)
+    firsts = range(0, len(images), job.shard)[fabric.global_rank :: fabric.world_size]
+    parts = [slice(first, min(first + job.shard, len(images))) for first in firsts]
+    done, total, success = 0, sum(part.stop - part.start for part in parts), 0
+    for part in parts:
+        file = _file(job, folder, part.start)
+        columns = _load(file)
+        if columns is None:
+            columns = _make(job, model, images, targets, part)
+            _save(columns, file)
+        done, success = done + part.stop - part.start, success + int(columns["success"].sum())
         if progress is not None:
-            progress(part.stop, len(images))
+            progress(done, total, success)
 
 
 def merge(job: AttackJob, num_images: int, folder: Path) -> dict[str, Tensor]:

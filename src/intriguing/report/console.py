@@ -9,9 +9,12 @@ from rich.text import Text
 
 from intriguing.results import AnalysisResult, Cell, Table
 
+LEGEND = "measured above the paper's · ✓ the 95 % intervals meet, ≠ they do not"
+_GAP = 2  # between columns
+
 
 def show(result: AnalysisResult, console: Console | None = None) -> None:
-    """Prints the summary and the tables; each cell is the measured number above the paper's.
+    """Prints the tables and the summary; each cell is the measured number above the paper's.
 
     Args:
         result: what to show.
@@ -20,34 +23,51 @@ def show(result: AnalysisResult, console: Console | None = None) -> None:
     console = console or Console()
     for table in result.tables:
         console.print(Text(f"\n{table.title}", style="bold"))
-        console.print(grid(table, comparable=result.comparable))
-        legend = "measured above the paper's · ✓ the 95 % intervals meet, ≠ they do not"
-        about = legend if table.source else "95 % interval below"
+        for part in grids(table, width=console.width, comparable=result.comparable):
+            console.print(part, "")
+        about = LEGEND if table.source else "95 % interval below"
         console.print(Text(f"{table.sample} · {about}", style="dim"))
     console.print()
+    bullets = Grid.grid(padding=(0, 1, 0, 0))
     for sentence in result.summary:
-        console.print(f"• {sentence}", highlight=False, markup=False)
+        bullets.add_row("•", Text(sentence))
+    console.print(bullets)
 
 
-def grid(table: Table, *, comparable: bool = True) -> Grid:
-    """The cells of one table for a rich console."""
-    drawn = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    drawn.add_column(Text(_folded(table.row_header)), min_width=max(len(_first_line(row)) for row in table.rows))
-    for column in table.columns:
-        drawn.add_column(Text(_folded(column)), justify="right")
-    for row in table.rows:
-        drawn.add_row(
-            Text(row.replace(", ", ",\n", 1)),
-            *(_text(table.cells.get((row, column)), comparable=comparable) for column in table.columns),
-        )
+def grids(table: Table, *, width: int, comparable: bool = True) -> list[Grid]:
+    """One table for a rich console: in one piece where it fits into ``width``, else some columns below the others."""
+    heads = [Text(_folded(table.row_header)), *(Text(_folded_row(row)) for row in table.rows)]
+    columns = [
+        [Text(_folded(name)), *(_text(table.cells.get((row, name)), comparable=comparable) for row in table.rows)]
+        for name in table.columns
+    ]
+    for count in range(1, len(columns) + 1):
+        size = -(-len(columns) // count)
+        parts = [[heads, *columns[i : i + size]] for i in range(0, len(columns), size)]
+        if size == 1 or all(sum(map(_width, part)) + _GAP * (len(part) - 1) <= width for part in parts):
+            return [_grid(part) for part in parts]
+    return []
+
+
+def _grid(columns: list[list[Text]]) -> Grid:
+    drawn = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, (name, *_) in enumerate(columns):
+        drawn.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for row in zip(*(cells for _, *cells in columns), strict=True):
+        drawn.add_row(*row)
     return drawn
+
+
+def _width(column: list[Text]) -> int:
+    return max(line.cell_len for text in column for line in text.split("\n"))
 
 
 def _text(cell: Cell | None, *, comparable: bool) -> Text:
     if cell is None:
         return Text("")
     style = "" if not comparable or cell.own else {None: "", True: "green", False: "yellow"}[cell.meets]
-    text = Text(f"{cell.text} {cell.sign or ' '}" if cell.quantity != "excess" else cell.text, style=style)
+    sign = "" if cell.own else cell.sign  # its own examples fool a network by construction: that is no agreement
+    text = Text(f"{cell.text} {sign or ' '}" if cell.quantity != "excess" else cell.text, style=style)
     below = f"{cell.paper_text}  " if cell.paper is not None else ""
     if cell.quantity == "excess" and cell.interval is not None:
         below = f"{_whole(cell.interval.low)} to {_whole(cell.interval.high)}"
@@ -67,5 +87,8 @@ def _folded(header: str) -> str:
     return re.sub(r" |(?<=-)|(?=\()", "\n", header, count=1)
 
 
-def _first_line(row: str) -> str:
-    return row.split(", ", 1)[0] + ("," if ", " in row else "")
+def _folded_row(row: str) -> str:
+    """A row's name on the two lines that its cells have: before its last part, or after its first comma."""
+    if len(row) > 20 and " · " in row:
+        return " ·\n".join(row.rsplit(" · ", 1))
+    return row.replace(", ", ",\n", 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
+import signal
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from intriguing import tracking
@@ -26,15 +26,21 @@ from intriguing.errors import Stopped, UserError
 from intriguing.finite import check_logits
 from intriguing.image_folder import FolderSubset
 from intriguing.models import REGISTRY, Classifier
+from intriguing.signals import reclaim
 from intriguing.training.csv_metrics import CsvMetrics
 from intriguing.training.job import TrainingJob
+from intriguing.training.telling import Progress, Telling
 
 log = logging.getLogger(__name__)
 _PIXELS = 10_000 * 784  # counted at once: ten thousand of MNIST, fewer photographs
 
 
-def fit(job: TrainingJob) -> Path:
+def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
     """Train the network of a job, or skip it when its folder is finished, or go on where it stopped.
+
+    Args:
+        job: what to train, and how.
+        progress: told now and then: epochs done, epochs in all, the loss in words.
 
     Returns:
         The run folder, with ``model.ckpt``, ``checkpoints/``, ``metrics.csv`` and ``run.json``.
@@ -59,13 +65,13 @@ def fit(job: TrainingJob) -> Path:
             callback.check(model)
     with tracking.open_job(job, "train", label=job.label, writer=tracking.is_first_process()) as run:
         if not tracking.is_first_process():  # a further process of a distributed fit: the first one writes
-            _train(job, model, data, folder, None, last)
+            _train(job, model, data, folder, None, last, progress)
         elif not run.finished:
             with (
                 _saying_what_is_saved(job, folder),
                 tracking.start_job(job, "train", record=not job.debug) as wandb_run,
             ):
-                _train(job, model, data, folder, wandb_run, last)
+                _train(job, model, data, folder, wandb_run, last, progress)
                 result, artifacts = _conclude(job, data, folder, wandb_run)
             result["seconds"] = round(time.perf_counter() - start, 3)
             run.finish(result, artifacts)
@@ -128,19 +134,19 @@ def _train(
     folder: Path,
     wandb_run: tracking.WandbRun | None,
     resumed: tuple[Path | None, int],
+    progress: Progress | None,
 ) -> None:
-    options = dict(job.trainer)
-    bar = options.pop("enable_progress_bar", "auto")
-    show_bar = sys.stderr.isatty() if bar == "auto" else bool(bar)
+    options: dict[str, Any] = {**job.trainer, "enable_progress_bar": False}  # the caller shows what it is told
     debugging = bool(options.get("fast_dev_run"))
     callbacks: list[Callback] = list(job.callbacks)
     if job.test_curve:
         callbacks.append(ErrorCurve())
-    if show_bar:
-        callbacks.append(TQDMProgressBar(refresh_rate=100))
+    if progress is not None:
+        callbacks.append(Telling(progress))
     if not debugging:
         callbacks += _checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss")
         callbacks.append(_StayStopped())
+    callbacks.append(_OwnSignals())
     if model.trains_in_parts and options.get("strategy") == "ddp":
         options["strategy"] = "ddp_find_unused_parameters_true"  # other networks would pay for a search and be warned
     last, resumed_step = resumed
@@ -159,13 +165,13 @@ def _train(
             logger=loggers or False,
             plugins=[AtomicCheckpointIO(folder)],
             enable_checkpointing=not debugging,
-            enable_progress_bar=show_bar,
             use_distributed_sampler=False,  # BatchIndices gives each process its share of every batch
             default_root_dir=folder,
         )
         if job.trainer["max_epochs"]:
-            trainer.fit(model, datamodule=data, ckpt_path=last)
-        trainer.test(model, datamodule=data, verbose=show_bar)
+            with _stopping_together(trainer):
+                trainer.fit(model, datamodule=data, ckpt_path=last)
+        trainer.test(model, datamodule=data, verbose=False)
         if not job.trainer["max_epochs"]:
             trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt", weights_only=True)
 
@@ -191,6 +197,27 @@ def _checkpoints(folder: Path, monitor: str) -> list[Callback]:
     common: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True, "save_top_k": 1}
     best = ModelCheckpoint(folder / "checkpoints", filename="best", monitor=monitor, **common)
     return [best, ModelCheckpoint(folder / "checkpoints", filename="last", **common)]
+
+
+@contextmanager
+def _stopping_together(trainer: lightning.Trainer) -> Iterator[None]:
+    """A fit that is stopped tells the further processes that it has started."""
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt):
+        if trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGTERM)
+        raise
+
+
+class _OwnSignals(Callback):
+    """SIGTERM is ours, not Lightning's, see ``reclaim``."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        reclaim()
+
+    def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        reclaim()
 
 
 class _StayStopped(Callback):

@@ -8,7 +8,21 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from intriguing.analysis.drawing import BLUE, COLOURS, FAINT, GREY, INK, MARKERS, ORANGE, canvas, png, show, style, svg
+from intriguing.analysis.drawing import (
+    BLUE,
+    COLOURS,
+    FAINT,
+    GREY,
+    INK,
+    MARKERS,
+    ORANGE,
+    canvas,
+    chart,
+    lay_out,
+    photograph,
+    show,
+    style,
+)
 from intriguing.analysis.pictures import mosaic
 from intriguing.analysis.units.evidence import Agreement, layers_of, mean_with_interval, of_layer
 from intriguing.analysis.units.measure import RANDOM, UNIT, UNTRAINED, LayerScores
@@ -46,16 +60,15 @@ def sheet(label: str, run: str, one: LayerScores, images: dict[str, Tensor], wor
                 axes.text(
                     -0.03 * pitch[1], i * pitch[0] + height / 2, name, ha="right", va="center", fontsize=7, color=GREY
                 )
-        drawn = png(figure)
     unit, random = (float(one.scores[basis]["purity"].nanmean()) for basis in (UNIT, RANDOM))
-    return Figure(
+    return photograph(
+        figure,
         key=f"units_{stem(label)}_{stem(short_layer(one.layer))}",
         title=f"Top images · {label}, {short_layer(one.layer)}",
         caption=f"Each row holds the {columns} images that excite one direction of the layer most, strongest "
         f"first: left single units, right random directions (isotropic, normalised). {words} Mean purity over all "
         f"measured directions of this network: units {unit:.3f}, random directions {random:.3f}.",
         alt=f"Two panels of images: the top images of {rows} units and of {rows} random directions of {label}.",
-        png=drawn,
         runs=(run,),
     )
 
@@ -91,15 +104,13 @@ def score_figure(measured: Measured, controls: Measured, runs: Sequence[str]) ->
             b if j else f"{label} {short_layer(layer)}: {b}" for label, layer in lines for j, b in enumerate(bases)
         ]
         panels[0].set_yticks(ticks, names, fontsize=7)
-        drawn, markup = png(figure), svg(figure)
-    return Figure(
+    return chart(
+        figure,
         key="units_scores",
         title="Scores of every basis",
         caption="Mean over directions and seeds with its 95 % bootstrap interval: units in blue, random directions in "
         "orange, other bases in grey; hollow before training. Of entropy, and of it alone, less is more meaningful.",
         alt="Dot plots of six scores for each basis of each layer.",
-        png=drawn,
-        svg=markup,
         runs=tuple(runs),
     )
 
@@ -149,16 +160,14 @@ def sweep_figure(measured: Measured, fractions: Sequence[float], runs: Sequence[
             axes.grid(axis="y")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        drawn, markup = png(figure), svg(figure)
-    return Figure(
+    return chart(
+        figure,
         key="units_sweep",
         title="From the units to a random basis",
         caption="Scores while the units are turned along a random rotation, 0 being the units themselves and 1 a "
         "random basis of the space they span. Mean over rotations and seeds, with 95 % normal intervals. A score that "
         "falls says that the units' axes are special; a flat one, that only the space matters.",
         alt="Line charts of scores against the share of a random rotation.",
-        png=drawn,
-        svg=markup,
         runs=tuple(runs),
     )
 
@@ -174,13 +183,8 @@ def ablation_figure(measured: Measured, runs: Sequence[str]) -> Figure | None:
     if not panels_of:
         return None
     with style():
-        columns = min(5, len(panels_of))
-        lines = -(-len(panels_of) // columns)
-        figure = canvas(2.3 * columns + 0.3, 2.5 * lines + 0.2)
-        panels = figure.subplots(lines, columns, squeeze=False).flatten()
-        for axes in panels[len(panels_of) :]:
-            axes.set_visible(False)
-        for axes, (label, layer, losses) in zip(panels, panels_of, strict=False):
+        figure, places = lay_out(len(panels_of), most=5, width=2.3, height=2.5, margin=(0.3, 0.2))
+        for axes, (label, layer, losses) in zip(places, panels_of, strict=True):
             unit = 100 * torch.cat([loss.unit for loss in losses])
             random = 100 * torch.cat([loss.random for loss in losses])
             low, high = (float(end) for end in torch.cat([unit, random]).aminmax())
@@ -191,16 +195,14 @@ def ablation_figure(measured: Measured, runs: Sequence[str]) -> Figure | None:
             axes.plot([random.mean()], [unit.mean()], "D", color=INK, markersize=6)
             axes.set(xlim=ends, ylim=ends, aspect="equal", title=f"{label}\n{short_layer(layer)}")
             axes.set(xlabel="random direction, points", ylabel="unit, points")
-        drawn, markup = png(figure), svg(figure)
-    return Figure(
+    return chart(
+        figure,
         key="units_ablation",
         title="Ablation",
         caption="Fall of accuracy, in percentage points, when a unit is held at its mean (up) and when a random "
         "direction of the same variance is (across). One dot a unit; the diamond is the mean; on the diagonal both "
         "cost the same.",
         alt="Scatter plots of the fall of accuracy without a unit against that without a random direction.",
-        png=drawn,
-        svg=markup,
         runs=tuple(runs),
     )
 
@@ -240,15 +242,13 @@ def agreement_figure(agreements: Sequence[Agreement], runs: Sequence[str]) -> Fi
         axes.set(ylim=(0, 1.03), ylabel="agreement of two seeds")
         axes.grid(axis="y")
         figure.legend(loc="outside right upper")
-        drawn, markup = png(figure), svg(figure)
-    return Figure(
+    return chart(
+        figure,
         key="units_seeds",
         title="One architecture from different seeds",
         caption="Linear CKA and Procrustes compare spaces and do not see a rotation; matched units are correlations of "
         "one-to-one partners, hollow after a random rotation of one of the two. Mean, smallest and largest over "
         "pairs of seeds.",
         alt="Agreement of layers across seeds by four measures.",
-        png=drawn,
-        svg=markup,
         runs=tuple(runs),
     )
