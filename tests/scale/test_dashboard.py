@@ -56,19 +56,18 @@ def _keys(panel: dict[str, Any]) -> tuple[list[str], str | None]:
     return named, config.get("metricRegex")
 
 
-def test_every_panel_shows_what_is_logged(
-    door: Callable[..., tuple], tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_panel_shows_what_is_logged(door: Callable[..., tuple], tmp_path: Path, offline: None) -> None:
     pytest.importorskip("wandb_workspaces", reason="needs the extra dashboard")
     small, runs = ("data=digits", "trainer.max_epochs=1"), tmp_path / "runs"
     fed = ("callbacks=back_feeding", "callbacks.back_feeding.start=0", "data.validation=200", "test_curve=true")
+    few = ("limit=8", "logger=csv")
     shown = "table1,table2,table3,table4,lambda,distortions"
     for command in (
         ("train.py", "network=fc100_100_10", *small, *fed, "name=fed"),
-        ("train.py", "-m", "network=fc10_1e-2,fc10_1,fc100_100_10_p1,fc100_100_10_p2", *small),
+        ("train.py", "-m", "network=fc10_1e-2,fc10_1,fc100_100_10_p1,fc100_100_10_p2", *small, "logger=csv"),
         ("attack.py", f"checkpoints=[{runs}/train/fed,{runs}/train/digits_fc10_*]", "subset=train", "limit=8"),
-        ("attack.py", f"checkpoints={runs}/train/*_p?_*", "subset=test", "limit=8"),
-        ("attack.py", f"checkpoints={runs}/train/*_p?_*", "subset=test", "attack.amplify=0.25", "limit=8"),
+        ("attack.py", f"checkpoints={runs}/train/*_p?_*", "subset=test", *few),
+        ("attack.py", f"checkpoints={runs}/train/*_p?_*", "subset=test", "attack.amplify=0.25", *few),
         ("analyze.py", f"networks={runs}/train/*", f"sets={runs}/attack/*", f"sections=[{shown}]"),
     ):  # fmt: skip
         status, _, err = door(*command)
