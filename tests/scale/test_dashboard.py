@@ -16,7 +16,7 @@ import yaml
 from intriguing.tracking import dashboard
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.filterwarnings("default")  # W&B's own
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # W&B's own
 
 
 @pytest.fixture

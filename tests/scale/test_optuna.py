@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra optuna")
-pytestmark = pytest.mark.filterwarnings("default")  # Optuna's own dependencies warn
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Optuna's own dependencies warn
 SWEEP = ("-m", "experiment=optuna_lambda", "data=digits", "data.validation=300", "trainer.max_epochs=1", "logger=csv")
 
 
