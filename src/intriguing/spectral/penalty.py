@@ -121,7 +121,8 @@ _TINY = 1e-12
 
 
 def _of_length_1(vector: Tensor) -> Tensor:
-    return vector / torch.linalg.vector_norm(vector).clamp(min=_TINY)
+    norm = torch.linalg.vector_norm(vector)
+    return vector * (norm.clamp(min=_TINY).reciprocal() + 0 * norm)  # nan, not 0, of a length that is not finite
 
 
 def _pulled_back(layer: nn.Module, vector: Tensor, image: Tensor) -> Tensor:
