@@ -129,7 +129,8 @@ def _sweep(
     reach = np.array([[m - v.min(), v.max() - m] for m, v in zip(means, values, strict=True)]).T
     axes.errorbar(strengths, means, yerr=reach, color=colour, marker="o", capsize=2, label=name)
     positive = [s for s in strengths if s > 0]
-    axes.set_xscale("symlog", linthresh=min(positive))
+    if max(positive) > 20 * min(positive):
+        axes.set_xscale("symlog", linthresh=min(positive))
     axes.set_xticks(strengths, [f"{s:g}" for s in strengths])
     axes.minorticks_off()
 
