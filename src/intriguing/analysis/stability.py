@@ -362,8 +362,8 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float) -> Table:
         method=f"shares: {WILSON}; {RANGE}; distances and radii: mean and 1.96 standard errors",
         notes=(
             "Certified constant: LipSDP with one multiplier a unit (Fazlyab et al. 2019), slopes bounded over images "
-            "in [0, 1]; empty where a network is not fully connected. Radii are by that constant there, or by one for each "
-            "pair of classes (settings.stability.pairs), by the product of the bounds elsewhere.",
+            "in [0, 1]; empty where a network is not fully connected. Radii are by that constant there, or by one for "
+            "each pair of classes (settings.stability.pairs), by the product of the bounds elsewhere.",
             "Shares are in percent.",
         ),
         runs=tuple(dict.fromkeys(run for members in groups.values() for run in _runs(members))),
