@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -92,7 +93,9 @@ def test_training_on_a_margin_is_training_on_the_worst_case_of_the_bound() -> No
     logits, norm = model(batch[0]), torch.linalg.matrix_norm(model.network[-1].weight, 2)
     logits = logits + 0.3 * math.sqrt(2) * norm * (1 - torch.eye(3)[batch[1]])
     torch.testing.assert_close(model.training_step(batch, 0), F.cross_entropy(logits, batch[1]))
-    torch.testing.assert_close(model.criterion(model(batch[0]), batch[1]), F.cross_entropy(logits, batch[1]))
+    plain = F.cross_entropy(model(batch[0]), batch[1])
+    torch.testing.assert_close(model.criterion(model(batch[0]), batch[1]), plain)  # the margin was that step's
+    assert copy.deepcopy(model).spectral_penalty == 0.3
     with pytest.raises(ValueError, match="spectral_penalty_kind"):
         FullyConnected(spectral_penalty_kind="hinge", **settings)
 

@@ -166,13 +166,17 @@ class Classifier(lightning.LightningModule):
     def objective(self, batch: list[Tensor]) -> Tensor:
         """What a training step descends on, a scalar; the step's images are counted for the epoch's curves."""
         strong = self._norm_term() if self.spectral_penalty else None
-        self._margin = strong if self.spectral_penalty_kind == "margin" else None
-        if self.feed is None:
-            loss = self._step(batch, "train")
-        else:
-            loss, own, logits = self.feed.step(batch[0], batch[1])
-            self._count(own, logits, batch[1])
-        return loss if strong is None or self._margin is not None else loss + strong
+        as_margin = strong is not None and self.spectral_penalty_kind == "margin"
+        self._margin = strong if as_margin else None
+        try:
+            if self.feed is None:
+                loss = self._step(batch, "train")
+            else:
+                loss, own, logits = self.feed.step(batch[0], batch[1])
+                self._count(own, logits, batch[1])
+        finally:
+            self._margin = None  # of this step alone: a module that keeps a part of a graph cannot be copied
+        return loss if strong is None or as_margin else loss + strong
 
     def _norm_term(self) -> Tensor:
         if self.layer_norms is None:
