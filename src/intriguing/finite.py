@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from intriguing.errors import UserError
+from intriguing.nn import modules_of
 
 
 class NotFiniteError(UserError, ValueError):
@@ -76,13 +77,23 @@ def _watched(module: nn.Module, found: list[str]) -> Iterator[None]:
             handle.remove()
 
 
-def check_logits(model: nn.Module, inputs: Tensor, logits: Tensor) -> None:
-    """Raises NotFiniteError, with the layer, unless all logits (N, K) of inputs (N, ...) are finite."""
-    if bool(logits.isfinite().all()):
+def check_logits(model: Callable[[Tensor], Any], inputs: Tensor, logits: Tensor) -> None:
+    """Raise NotFiniteError, with the layer, unless all logits (N, K) of inputs (N, ...) are numbers.
+
+    Classes that are never answered may have logits of -inf, as long as each image has another class.
+
+    Args:
+        model: a module, or a function that calls modules.
+        inputs: (N, ...), the images.
+        logits: (N, K), what the model returned for them.
+    """
+    usable = logits.flatten(1).amax(dim=1).isfinite()  # amax of nan is nan
+    if bool(usable.all()):
         return
-    rows = (~logits.flatten(1).isfinite().all(1)).nonzero().squeeze(1)
+    rows = (~usable).nonzero().squeeze(1)
     one = inputs[rows[:1].to(inputs.device)]
-    where = blame(model, one, [lambda: model(one)]) or "alone, its logits are finite: they depend on the batch"
+    found = [blame(module, one, [lambda: model(one)]) for module in modules_of(model)]
+    where = next(filter(None, found), "alone, its logits are finite: they depend on the batch")
     raise NotFiniteError(
         f"expected finite logits, got nan or inf for {len(rows)} of {len(logits)} images, first for image "
         f"{int(rows[0])}: {where}"

@@ -6,7 +6,7 @@ from attack_networks import curved_network, images
 from torch import nn
 
 from intriguing.attacks import evaluating, frozen, lbfgs
-from intriguing.attacks.base import default_chunk_size
+from intriguing.attacks.network import under_attack
 
 
 def test_frozen_and_evaluating_give_each_part_its_own_state_back():
@@ -52,7 +52,9 @@ def test_the_chunk_shrinks_with_what_the_model_keeps():
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.flatten(1).repeat(1, self.width).sigmoid()[:, :2]
 
-    inputs = images(3, dtype=torch.float32)
-    narrow, wide = (default_chunk_size(Wide(width), inputs, 20) for width in (1, 1000))
-    assert narrow > 20 * wide > 0
-    assert default_chunk_size(Wide(1), inputs, 20000) < narrow
+    def max_rows(width: int, floats_per_pixel: int) -> int:
+        with under_attack(Wide(width), images(3, dtype=torch.float32), floats_per_pixel=floats_per_pixel) as net:
+            return net.max_rows
+
+    assert max_rows(1, 20) > 20 * max_rows(1000, 20) > 0
+    assert max_rows(1, 20000) < max_rows(1, 20)

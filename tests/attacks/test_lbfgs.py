@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import nn
 
-from intriguing.attacks import lbfgs
+from intriguing.attacks import AttackWarning, lbfgs
 
 
 def other_class(model: nn.Module, inputs: torch.Tensor, shift: int = 1) -> torch.Tensor:
@@ -135,7 +135,8 @@ def test_unreachable_targets_fail_and_leave_the_image():
         model[1].weight.zero_()
         model[1].bias.copy_(torch.tensor([1.0, 0.0, -1.0]))
     inputs = images(3)
-    result = lbfgs(model, inputs, torch.tensor([1, 2, 0]))
+    with pytest.warns(AttackWarning, match=r"2 images .* \(rows 0, 1\): that is no evidence of robustness"):
+        result = lbfgs(model, inputs, torch.tensor([1, 2, 0]))
     assert result.success.tolist() == [False, False, True]
     assert result.distortion.tolist() == [math.inf, math.inf, 0.0]
     assert torch.equal(result.adv_inputs, inputs)

@@ -2,14 +2,16 @@
 
 from intriguing.attacks.adam_l1 import adam_l1
 from intriguing.attacks.amplify import amplify
-from intriguing.attacks.base import AttackResult, evaluating, frozen
+from intriguing.attacks.base import AttackResult, AttackWarning
 from intriguing.attacks.gaussian import gaussian
 from intriguing.attacks.lbfgs import lbfgs
 from intriguing.attacks.nearest import nearest
 from intriguing.attacks.targets import choose_targets, closest
+from intriguing.nn import evaluating, frozen
 
 __all__ = [
     "AttackResult",
+    "AttackWarning",
     "adam_l1",
     "amplify",
     "choose_targets",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from intriguing.attacks.base import AttackResult, check_setting, finish, least_margin, margin, run_in_chunks
+from intriguing.arguments import real_number, whole_number
+from intriguing.attacks.base import AttackResult, Found, Goal, attack_in_chunks, margin
+from intriguing.attacks.network import Model, Network
 
 
 def adam_l1(
-    model: nn.Module,
+    model: Model,
     inputs: Tensor,
     targets: Tensor,
     *,
@@ -41,63 +43,40 @@ def adam_l1(
 
     Source: a published reproduction of the paper; section 4.1 has L-BFGS and a constant c instead.
     """
-    check_setting(num_steps >= 1, "num_steps >= 1", num_steps)
-    check_setting(learning_rate > 0, "learning_rate > 0", learning_rate)
-    drawn_on = inputs.device if generator is None else generator.device
+    steps = whole_number("num_steps", num_steps, 1)
+    rate = real_number("learning_rate", learning_rate, 0, open_low=True)
+    starts: list[Tensor] = []
 
-    def attack(images: Tensor, wanted: Tensor, first: int) -> AttackResult:
-        adv_inputs, num_steps_run = _descend(
-            model, images, starts[first : first + len(images)].to(images.device), wanted, num_steps, learning_rate
-        )
-        return finish(
-            model,
-            images,
-            adv_inputs,
-            lambda logits: logits.argmax(dim=1) == wanted,
-            c=None,
-            num_forwards=num_steps_run + 1,
-            num_backwards=num_steps_run,
-        )
+    def attack(net: Network, origin: Tensor, goal: Goal, rows: Tensor) -> Found:
+        if not starts:  # drawn for all images at once, so that the chunk size does not change the result
+            drawn_on = inputs.device if generator is None else generator.device
+            dtype = torch.promote_types(inputs.dtype, torch.float32)
+            starts.append(torch.rand(inputs.shape, generator=generator, device=drawn_on, dtype=dtype).flatten(1))
+        return _descend(net, origin, starts[0][rows.to(starts[0].device)].to(origin), goal.classes, steps, rate)
 
-    # Drawn before the images are cut into chunks, so that the chunk size does not change the result.
-    starts = torch.rand(inputs.shape, generator=generator, device=drawn_on, dtype=inputs.dtype)
-    return run_in_chunks(attack, model, inputs, targets, name="targets", chunk_size=chunk_size, floats_per_pixel=16)
+    return attack_in_chunks(attack, model, inputs, targets, name="targets", chunk_size=chunk_size, floats_per_pixel=16)
 
 
 def _descend(
-    model: nn.Module, inputs: Tensor, start: Tensor, targets: Tensor, num_steps: int, learning_rate: float
-) -> tuple[Tensor, Tensor]:
-    """The nearest successful images (the inputs where there was none) and the number of steps each image took."""
-    with torch.no_grad():
-        already = margin(model(inputs), targets) > 0
-    rows = (~already).nonzero().squeeze(1)
-    adv_inputs = inputs.clone()
-    num_steps_run = torch.zeros_like(targets)
-    if len(rows) == 0:
-        return adv_inputs, num_steps_run
-    num_steps_run[rows] = num_steps + 1
-    images, wanted = inputs[rows], targets[rows]
-    best, best_distance = images.clone(), torch.full_like(wanted, torch.inf, dtype=inputs.dtype)
-    perturbation = ((images + start[rows]).clamp(0, 1) - images).requires_grad_()
+    net: Network, origin: Tensor, start: Tensor, targets: Tensor, num_steps: int, learning_rate: float
+) -> Found:
+    """The nearest successful images of all steps (the images themselves where there was none)."""
+    best, best_distance = origin.clone(), torch.full_like(origin[:, 0], torch.inf)
+    perturbation = (origin + start).clamp_(0, 1) - origin
     adam = torch.optim.Adam([perturbation], lr=learning_rate)
     for step in range(num_steps + 1):
-        trial = (images + perturbation.detach()).clamp(0, 1)
-        with torch.enable_grad():
-            logits = model(images + perturbation)
-            loss = F.cross_entropy(logits, wanted, reduction="none") + perturbation.abs().flatten(1).sum(dim=1)
-            (perturbation.grad,) = torch.autograd.grad(loss.sum(), perturbation)
-        logits = logits.detach()
-        distance = (trial - images).flatten(1).norm(dim=1)
-        better = (margin(logits, wanted) > least_margin(logits)) & (distance < best_distance)
-        best = torch.where(_as_images(better, images), trial, best)
+        trial = (origin + perturbation).clamp_(0, 1)
+        logits, _, slopes = net.differentiate(trial, _cross_entropy, targets)
+        distance = (trial - origin).norm(dim=1)
+        better = (margin(logits, targets) > net.least_margin(logits)) & (distance < best_distance)
+        best = torch.where(better[:, None], trial, best)
         best_distance = torch.where(better, distance, best_distance)
         if step < num_steps:
+            perturbation.grad = slopes[:, 0] + perturbation.sign()  # the gradient of sum|r| is its sign
             adam.step()
-            with torch.no_grad():
-                perturbation.copy_((images + perturbation).clamp(0, 1) - images)
-    adv_inputs[rows] = best
-    return adv_inputs, num_steps_run
+            perturbation.copy_((origin + perturbation).clamp_(0, 1) - origin)
+    return Found(best, best_distance.isfinite(), num_forwards=num_steps + 1, num_backwards=num_steps + 1)
 
 
-def _as_images(mask: Tensor, images: Tensor) -> Tensor:
-    return mask.view(-1, *[1] * (images.dim() - 1))
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets, reduction="none")[:, None]

@@ -1,19 +1,25 @@
-"""What every attack shares: its result, the state of the model around it, its checks, and chunks that bound memory."""
+"""What every attack shares: its result, its checks, and a run over chunks whose success is recomputed at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from intriguing.attacks.network import Model, Network, under_attack
 from intriguing.finite import check_logits
 from intriguing.metrics import distortion
 
-_CPU_CHUNK_BYTES = 512 * 2**20
-_CUDA_FRACTION = 0.4  # of the free memory; the rest is for autograd's and the allocator's own
+_STRETCHES = 1.0003, 1.001, 1.003, 1.01, 1.03, 1.1
+"""Multiples of its perturbation that an example is moved to if the network answers otherwise in the last check."""
+_OVERSHOOT = 1e-5  # by so much decoders and resizing leave [0, 1]; half precision cannot express it
+
+
+class AttackWarning(UserWarning):
+    """What an attack was given looks wrong, or a result must not be read as robustness."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +27,14 @@ class AttackResult:
     """Adversarial examples for N images, in the order of the images.
 
     Attributes:
-        adv_inputs: (N, ...) in [0, 1]; the image itself where the attack failed.
+        adv_inputs: (N, ...) in [0, 1], in the images' dtype; the image itself where the attack failed.
         success: (N,) bool, recomputed on `adv_inputs`.
-        distortion: (N,) per-pixel RMS of the perturbation (section 4.1); inf where the attack failed.
+        distortion: (N,) per-pixel RMS of the perturbation (section 4.2), at least float32; 0 where the image itself is
+            already answered as wanted, inf where the attack failed.
         c: (N,) the constant of the penalty at which the example was found; inf where the image was already there, nan
             where the attack failed. None for attacks that have none.
-        num_forwards: (N,) int64, forward passes that this image took part in.
-        num_backwards: (N,) int64.
+        num_forwards: (N,) int64, how often the image or a version of it went through the network.
+        num_backwards: (N,) int64, likewise for gradients.
     """
 
     adv_inputs: Tensor
@@ -40,69 +47,92 @@ class AttackResult:
     def __len__(self) -> int:
         return len(self.success)
 
-    @staticmethod
-    def cat(results: list[AttackResult]) -> AttackResult:
-        """One result from those of consecutive chunks."""
-        constants = [result.c for result in results if result.c is not None]
-        return AttackResult(
-            adv_inputs=torch.cat([result.adv_inputs for result in results]),
-            success=torch.cat([result.success for result in results]),
-            distortion=torch.cat([result.distortion for result in results]),
-            c=torch.cat(constants) if constants else None,
-            num_forwards=torch.cat([result.num_forwards for result in results]),
-            num_backwards=torch.cat([result.num_backwards for result in results]),
-        )
+
+@dataclass
+class Found:
+    """What an attack found for a chunk of M images.
+
+    Attributes:
+        x: (M, n) flat images in [0, 1].
+        success: (M,) bool, as the attack saw it.
+        c: (M,) or None, see AttackResult.
+        num_forwards, num_backwards: (M,) int64, or one number for all.
+    """
+
+    x: Tensor
+    success: Tensor
+    num_forwards: Tensor | int
+    num_backwards: Tensor | int
+    c: Tensor | None = None
 
 
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """No parameter of `model` asks for a gradient inside; each gets its own earlier setting back."""
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        for parameter, _ in before:
-            parameter.requires_grad_(False)
-        yield model
-    finally:
-        for parameter, required in before:
-            parameter.requires_grad_(required)
+@dataclass(frozen=True)
+class Goal:
+    """What an attack is after: the target's class, or any class but the label.
+
+    Attributes:
+        classes: (M,) int64, targets or labels.
+        targeted: whether they are targets.
+    """
+
+    classes: Tensor
+    targeted: bool
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """(M,) bool, whether logits (M, K) answer what is wanted."""
+        answer = logits.argmax(dim=1)
+        return answer == self.classes if self.targeted else answer != self.classes
+
+    def excess(self, logits: Tensor) -> Tensor:
+        """(M,) by how much logits (M, K) exceed what is wanted; positive where it is reached."""
+        ahead = margin(logits, self.classes)
+        return ahead if self.targeted else -ahead
+
+    def take(self, rows: Tensor) -> Goal:
+        """The goal of some rows alone: int64 indices or a bool mask."""
+        return Goal(self.classes[rows], self.targeted)
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """`model` is in evaluation mode inside; each of its modules gets its own earlier mode back."""
-    before = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield model
-    finally:
-        for module, training in before:
-            module.training = training
+def check_inputs(inputs: Tensor) -> Tensor:
+    """Check that `inputs` are images (N, ...) in [0, 1], and clamp what rounding leaves outside.
 
-
-def check_inputs(inputs: Tensor) -> None:
-    """Raises TypeError or ValueError unless `inputs` are images (N, ...) in [0, 1]."""
+    Raises:
+        TypeError, ValueError: in one line, what was expected and what came.
+    """
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
         raise TypeError(f"expected inputs as a floating-point tensor, got {_kind(inputs)}")
-    if inputs.dim() < 2:
+    if inputs.dim() < 2 or 0 in inputs.shape[1:]:
         raise ValueError(f"expected inputs of shape (N, ...), got {tuple(inputs.shape)}")
-    if inputs.numel():
-        low, high = (float(end) for end in inputs.detach().aminmax())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"expected inputs in [0, 1], got values from {low:g} to {high:g}")
+    if len(inputs) == 0:
+        return inputs
+    low, high = (float(end) for end in inputs.detach().aminmax())
+    if low >= 0 and high <= 1:
+        return inputs
+    if low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
+        with torch.inference_mode(False), torch.no_grad():
+            return inputs.detach().clone().clamp_(0, 1)
+    remedy = ""
+    if low < 0:
+        remedy = "; leave normalisation to the network's first layer"
+    elif 2 < high <= 255:
+        remedy = "; divide by 255"
+    raise ValueError(f"expected inputs in [0, 1], got values from {low:.9g} to {high:.9g}{remedy}")
 
 
 def check_classes(name: str, classes: Tensor, logits: Tensor) -> None:
     """Raises TypeError or ValueError unless `classes` are integers (N,) in 0..K-1 for `logits` (N, K)."""
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise ValueError(f"expected the model to return logits of shape (N, K) with K >= 2, got {tuple(logits.shape)}")
-    if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.dtype == torch.bool:
+    if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.is_complex():
+        raise TypeError(f"expected {name} as an integer tensor, got {_kind(classes)}")
+    if classes.dtype == torch.bool:
         raise TypeError(f"expected {name} as an integer tensor, got {_kind(classes)}")
     if classes.shape != logits.shape[:1]:
         raise ValueError(f"expected {name} of shape {(len(logits),)}, got {tuple(classes.shape)}")
-    if len(classes) and not (int(classes.min()) >= 0 and int(classes.max()) < logits.shape[1]):
-        raise ValueError(
-            f"expected {name} in 0..{logits.shape[1] - 1}, got {int(classes.min())} to {int(classes.max())}"
-        )
+    if len(classes):
+        low, high = (int(end) for end in classes.long().aminmax())
+        if low < 0 or high >= logits.shape[1]:
+            raise ValueError(f"expected {name} in 0..{logits.shape[1] - 1}, got {low} to {high}")
 
 
 def check_setting(condition: bool, expected: str, got: object) -> None:
@@ -117,112 +147,163 @@ def margin(logits: Tensor, classes: Tensor) -> Tensor:
     return logits.gather(1, column).squeeze(1) - logits.scatter(1, column, -torch.inf).amax(dim=1)
 
 
-def least_margin(logits: Tensor) -> Tensor:
-    """(N,) the margin below which an answer is not trusted: another batch size may round it the other way."""
-    return 64 * torch.finfo(logits.dtype).eps * logits.abs().amax(dim=1)
+def per_image(values: Tensor, images: Tensor) -> Tensor:
+    """A view of values (N,) that broadcasts against images (N, ...)."""
+    return values.view(-1, *[1] * (images.dim() - 1))
 
 
-def predict(model: nn.Module, inputs: Tensor, chunk_size: int) -> Tensor:
-    """Logits (N, K) without gradients, a chunk at a time."""
-    with torch.no_grad():
-        return torch.cat([model(chunk) for chunk in inputs.split(max(1, chunk_size))])
+def clean_logits(net: Network, model: Model, inputs: Tensor) -> Tensor:
+    """Logits (N, K) of the unperturbed images, checked; classes that are never answered may have -inf.
 
-
-def default_chunk_size(model: nn.Module, inputs: Tensor, floats_per_pixel: int) -> int:
-    """How many images to attack at once: what the device's memory holds.
-
-    Args:
-        model: called once, on one image, to see how much autograd keeps for it.
-        inputs: (N, ...), N >= 1.
-        floats_per_pixel: working numbers of the attack itself per input value.
+    Raises:
+        NotFiniteError: a logit is nan or +inf, or all of an image's are -inf.
     """
-    kept = 0
-
-    def count(tensor: Tensor) -> Tensor:
-        nonlocal kept
-        kept += tensor.nbytes
-        return tensor
-
-    image = inputs[:1].detach().clone().requires_grad_()
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        model(image)
-    # autograd also keeps the weights, once per batch and not per image
-    kept = max(0, kept - sum(parameter.nbytes for parameter in model.parameters()))
-    per_image = floats_per_pixel * image.nbytes + 3 * kept
-    if inputs.device.type == "cuda":
-        budget = int(_CUDA_FRACTION * torch.cuda.mem_get_info(inputs.device)[0])
-    else:
-        budget = _CPU_CHUNK_BYTES
-    return max(1, budget // max(1, per_image))
+    rest = net.logits(inputs[1:].flatten(1).to(net.dtype))
+    logits = torch.cat([net.first_logits, rest])
+    net.expect_masked(logits)
+    largest = logits.amax(dim=1)
+    if not bool(largest.isfinite().all()):  # amax of nan is nan
+        check_logits(model, inputs, logits)
+    return logits
 
 
-def run_in_chunks(
-    attack: Callable[[Tensor, Tensor, int], AttackResult],
-    model: nn.Module,
+def attack_in_chunks(
+    attack: Callable[[Network, Tensor, Goal, Tensor], Found],
+    model: Model,
     inputs: Tensor,
     classes: Tensor,
     *,
     name: str,
     chunk_size: int | None,
     floats_per_pixel: int,
+    has_c: bool = False,
 ) -> AttackResult:
-    """Check the arguments, then attack chunk by chunk with the model frozen and in evaluation mode.
+    """Check the arguments, attack the images that are not yet answered as wanted, and recompute what was found.
+
+    Nothing that the caller hands over is written to: the attack works on copies.
 
     Args:
-        attack: maps a chunk of (inputs, classes) and the index of its first image to the chunk's AttackResult.
+        attack: maps the network, flat images (M, n) in its dtype, their goal and their indices (M,) among all images to
+            what it found.
         model, inputs: see the attacks.
         classes: (N,) targets or labels; `name` says which.
         name: "targets" or "labels".
         chunk_size: images at once; None takes what the device's memory holds.
-        floats_per_pixel: see `default_chunk_size`.
+        floats_per_pixel: working numbers of the attack per input value.
+        has_c: whether the attack finds a constant.
 
     Raises:
         TypeError, ValueError: in one line, what was expected and what came.
     """
-    check_inputs(inputs)
-    check_setting(chunk_size is None or chunk_size >= 1, "chunk_size >= 1 or None", chunk_size)
-    if len(inputs) == 0:
-        raise ValueError("expected at least one image, got inputs of shape " + str(tuple(inputs.shape)))
-    with frozen(model), evaluating(model):
-        size = chunk_size or default_chunk_size(model, inputs, floats_per_pixel)
-        classes = classes.to(inputs.device) if isinstance(classes, Tensor) else classes
-        logits = predict(model, inputs, size)
+    inputs = check_inputs(inputs)
+    with under_attack(model, inputs, chunk_size=chunk_size, floats_per_pixel=floats_per_pixel) as net:
+        inputs = inputs.detach().clone()
+        classes = classes.detach().to(inputs.device) if isinstance(classes, Tensor) else classes
+        logits = clean_logits(net, model, inputs)
         check_classes(name, classes, logits)
-        check_logits(model, inputs, logits)
-        inputs, classes = inputs.detach(), classes.long()
-        starts = range(0, len(inputs), size)
-        return AttackResult.cat([attack(inputs[i : i + size], classes[i : i + size], i) for i in starts])
+        goal = Goal(classes.long().clone(), targeted=name == "targets")
+        warn_of_strange_outputs(logits, None if goal.targeted else goal.classes)
+        already = goal.reached(logits)
+        flat = inputs.flatten(1).to(net.dtype)
+        best = flat.clone()
+        success = already.clone()
+        c = torch.where(already, torch.inf, torch.nan).to(net.dtype)
+        num_forwards, num_backwards = torch.ones_like(goal.classes), torch.zeros_like(goal.classes)
+        pending = (~already).nonzero().squeeze(1)
+        for rows in pending.split(net.max_rows) if len(pending) else ():
+            part = goal.take(rows)
+            found = attack(net, flat[rows], part, rows)
+            x, reached, checks = _recheck(net, flat[rows], found, part)
+            best[rows], success[rows] = x, reached
+            num_forwards[rows] += found.num_forwards + checks
+            num_backwards[rows] += found.num_backwards
+            if found.c is not None:
+                c[rows] = torch.where(reached, found.c, torch.nan)
+        lost = (~success).nonzero().squeeze(1)
+        if len(lost):
+            num_forwards[lost] += 1
+            num_backwards[lost] += 1
+            _warn_without_slopes(net, flat[lost], goal.take(lost), lost)
+        adv_inputs = torch.where(per_image(success, inputs), best.view_as(inputs).to(inputs.dtype), inputs)
+        size = distortion(inputs.to(net.dtype), adv_inputs.to(net.dtype))
+        return AttackResult(
+            adv_inputs=adv_inputs,
+            success=success,
+            distortion=torch.where(success, size, torch.inf),
+            c=c if has_c else None,
+            num_forwards=num_forwards,
+            num_backwards=num_backwards,
+        )
 
 
-def finish(
-    model: nn.Module,
-    inputs: Tensor,
-    adv_inputs: Tensor,
-    answers: Callable[[Tensor], Tensor],
-    *,
-    c: Tensor | None,
-    num_forwards: Tensor,
-    num_backwards: Tensor,
-) -> AttackResult:
-    """The result of a chunk; success is what the model says now, on the very images that are returned.
+def _recheck(net: Network, origin: Tensor, found: Found, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
+    """The images as they are returned (M, n), whether they are answered as wanted (M,), and the passes it took (M,).
+
+    Where another batch size turned an answer round, the perturbation is made a little longer.
+    """
+    x = found.x.to(net.image_dtype).to(net.dtype)
+    reached = found.success & goal.reached(net.logits(x))
+    checks = torch.ones_like(goal.classes)
+    for stretch in _STRETCHES:
+        lost = (found.success & ~reached).nonzero().squeeze(1)
+        if len(lost) == 0:
+            break
+        longer = torch.lerp(origin[lost], found.x[lost], stretch).clamp_(0, 1).to(net.image_dtype).to(net.dtype)
+        again = goal.take(lost).reached(net.logits(longer))
+        checks[lost] += 1
+        x[lost[again]], reached[lost[again]] = longer[again], True
+    return torch.where(reached[:, None], x, origin), reached, checks
+
+
+def warn_of_strange_outputs(logits: Tensor, labels: Tensor | None) -> None:
+    """Warn of probabilities in the place of logits, and of labels that seem to number the classes otherwise.
 
     Args:
-        model: in evaluation mode.
-        inputs, adv_inputs: (N, ...).
-        answers: maps logits (N, K) to (N,) bool, True where the model answers what the attack was after.
-        c, num_forwards, num_backwards: see AttackResult; one forward pass is added for the check made here.
+        logits: (N, K), of the unperturbed images.
+        labels: (N,) int64; None where the attack has targets only.
     """
-    with torch.no_grad():
-        success = answers(model(adv_inputs))
-    adv_inputs = torch.where(success.view(-1, *[1] * (inputs.dim() - 1)), adv_inputs, inputs)
-    return AttackResult(
-        adv_inputs=adv_inputs,
-        success=success,
-        distortion=torch.where(success, distortion(inputs, adv_inputs), torch.inf),
-        c=None if c is None else torch.where(success, c, torch.nan),
-        num_forwards=num_forwards + 1,
-        num_backwards=num_backwards,
-    )
+    total = logits.sum(dim=1)
+    if bool((logits >= 0).all()) and bool(((total - 1).abs() < 1e-3).all()):
+        certain = float((logits.amax(dim=1) > 1 - 1e-6).double().mean())
+        saturated = f"; for {certain:.0%} of the images they are 0 and 1, where gradients vanish" if certain else ""
+        _warn(
+            "the network seems to return probabilities, which are between 0 and 1 and sum to 1 for every image"
+            f"{saturated}: attack its logits, without the softmax"
+        )
+    if labels is not None and len(labels) >= 10:
+        _warn_of_permuted(logits.argmax(dim=1), labels)
+
+
+def _warn_of_permuted(answers: Tensor, labels: Tensor) -> None:
+    classes = labels.unique()
+    if len(classes) < 2 or len(labels) < 3 * len(classes) or bool((answers == labels).double().mean() > 0.5):
+        return
+    usual = torch.stack([answers[labels == k].mode().values for k in classes])
+    agreement = float(sum((answers[labels == k] == a).sum() for k, a in zip(classes, usual, strict=True)))
+    if len(usual.unique()) == len(classes) and agreement >= 0.9 * len(labels):
+        pairs = ", ".join(f"{int(k)} -> {int(a)}" for k, a in list(zip(classes, usual, strict=True))[:4])
+        _warn(
+            "the labels seem to number the classes otherwise than the network does: "
+            f"{agreement / len(labels):.0%} of its answers follow from them as other numbers (label -> answer: {pairs})"
+        )
+
+
+def _warn_without_slopes(net: Network, x: Tensor, goal: Goal, rows: Tensor) -> None:
+    def own(logits: Tensor, classes: Tensor) -> Tensor:
+        return margin(logits, classes)[:, None]
+
+    _, _, slopes = net.differentiate(x, own, goal.classes)
+    flat = rows[(slopes.flatten(1) == 0).all(dim=1)].tolist()
+    if flat:
+        some = ", ".join(map(str, flat[:5])) + (", ..." if len(flat) > 5 else "")
+        _warn(
+            f"no adversarial example was found for {len(flat)} images whose gradient is zero or not finite "
+            f"(rows {some}): that is no evidence of robustness"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, AttackWarning, stacklevel=3)
 
 
 def _kind(value: object) -> str:

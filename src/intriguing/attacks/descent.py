@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from intriguing.attacks.base import least_margin
+from intriguing.attacks.base import margin
+from intriguing.attacks.network import Network
 
 MARGIN, ENTROPY = 0, 1
 """Ways to go: along the margin in short steps from the linearised distance, or along the cross-entropy in long steps
@@ -26,21 +27,18 @@ _SEARCH, _FASTEST_SEARCH = 0.05, 0.5  # before: that much more at each step, up 
 _BLIND_RADIUS = 0.01  # of the box's diagonal, where the gradient says nothing
 
 
-def descend(
-    model: nn.Module, shape: torch.Size, origin: Tensor, targets: Tensor, ways: Tensor, num_steps: int
-) -> tuple[Tensor, Tensor]:
-    """The nearest images of the target classes that a descent passes.
+def descend(net: Network, origin: Tensor, targets: Tensor, ways: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
+    """Find the nearest images of the target classes that a descent passes.
 
     Args:
-        model: in evaluation mode, frozen; (N, *shape) in [0, 1] to logits (N, K).
-        shape: of one image.
-        origin: (N, n), flat images in [0, 1].
-        targets: (N,) classes.
-        ways: (N,) `MARGIN` or `ENTROPY`.
+        net: the network under attack.
+        origin: (R, n), flat images in [0, 1].
+        targets: (R,) classes.
+        ways: (R,) `MARGIN` or `ENTROPY`.
         num_steps: evaluations with a gradient; one without follows.
 
     Returns:
-        Images (N, n) in the box, and their L2 distances (N,): inf, with the origin, where none reached its class.
+        Images (R, n) in the box, and their L2 distances (R,): inf, with the origin, where none reached its class.
     """
     entropic = ways == ENTROPY
     first_radius = torch.where(entropic, _FIRST_RADIUS[1], _FIRST_RADIUS[0]).to(origin.dtype)
@@ -50,12 +48,14 @@ def descend(
     best_norm, run = torch.full_like(norm, torch.inf), torch.zeros_like(norm)
     has_failed = has_succeeded = torch.zeros_like(entropic)
     for index in range(num_steps):
-        gap, gradient = _margin_and_gradient(model, shape, x, targets, entropic & (index > 0))
-        slope = gradient.norm(dim=1).clamp_min_(torch.finfo(gradient.dtype).tiny)
+        logits, _, slopes = net.differentiate(x, _objective, targets, entropic & (index > 0))
+        gap = margin(logits, targets) - net.least_margin(logits)
+        gradient = slopes[:, 0]
+        slope, steepness = _normalise(gradient)
         success = gap > 0
         _keep(best, best_norm, x, norm, success)
         if index == 0:
-            linear = -gap / slope
+            linear = -gap / steepness
             diagonal = math.sqrt(origin.shape[1])
             blind = ~(linear < diagonal)
             radius = first_radius * torch.where(blind, _BLIND_RADIUS * diagonal, linear.clamp_min(0))
@@ -70,28 +70,44 @@ def descend(
         scale = radius / moved.norm(dim=1).clamp_min_(torch.finfo(radius.dtype).tiny)
         x = torch.addcmul(origin, moved, scale[:, None]).clamp_(0, 1)
         norm = torch.sub(x, origin, out=moved).norm(dim=1)
-    with torch.no_grad():
-        gap = _trusted_margin(model(x.view(-1, *shape)), targets)
-    _keep(best, best_norm, x, norm, gap > 0)
+    logits = net.logits(x)
+    _keep(best, best_norm, x, norm, margin(logits, targets) > net.least_margin(logits))
     return best, best_norm
 
 
-def _margin_and_gradient(
-    model: nn.Module, shape: torch.Size, x: Tensor, targets: Tensor, entropic: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The target's margin (N,) less what rounding may hide, and the gradient (N, n) of it or of its log-probability."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        logits = model(x.view(-1, *shape))
-        own = logits.gather(1, targets[:, None]).squeeze(1)
-        rival = logits.scatter(1, targets[:, None], -torch.inf).amax(dim=1)
-        (gradient,) = torch.autograd.grad((own - torch.where(entropic, logits.logsumexp(dim=1), rival)).sum(), x)
-    return (own - rival - least_margin(logits)).detach(), gradient
+def _objective(logits: Tensor, targets: Tensor, entropic: Tensor) -> Tensor:
+    """(r, 1) the target's margin, or its log-probability where `entropic`."""
+    column = targets[:, None]
+    own = logits.gather(1, column)
+    rival = logits.scatter(1, column, -torch.inf).amax(dim=1, keepdim=True)
+    return own - torch.where(entropic[:, None], logits.logsumexp(dim=1, keepdim=True), rival)
 
 
-def _trusted_margin(logits: Tensor, targets: Tensor) -> Tensor:
-    own = logits.gather(1, targets[:, None]).squeeze(1)
-    return own - logits.scatter(1, targets[:, None], -torch.inf).amax(dim=1) - least_margin(logits)
+def _normalise(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Rescale, in place, gradients (R, n) whose squares overflow or vanish, and replace those that are 0.
+
+    Returns:
+        (R,) the norms of what `gradient` holds now, and (R,) the norms that it had.
+    """
+    norm = gradient.norm(dim=1)
+    limit = torch.finfo(norm.dtype).tiny ** 0.5
+    odd = ((norm < limit / torch.finfo(norm.dtype).eps) | ~norm.isfinite()).nonzero().squeeze(1)
+    if len(odd) == 0:
+        return norm, norm
+    largest = gradient[odd].abs().amax(dim=1)
+    scaled = gradient[odd] / largest.clamp_min(torch.finfo(norm.dtype).tiny)[:, None]
+    # Where nothing says which way to go, all rows try one: an image does not depend on its batch.
+    scaled = torch.where((largest > 0)[:, None], scaled, any_direction(gradient))
+    steepness = norm.clone()
+    gradient[odd], norm[odd] = scaled, scaled.norm(dim=1)
+    steepness[odd] = (norm[odd] * largest).clamp_min(torch.finfo(norm.dtype).tiny)
+    return norm, steepness
+
+
+def any_direction(like: Tensor) -> Tensor:
+    """(n,) a direction without a preference, as flat as an image of `like` (R, n); it is always the same."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(like.shape[1], generator=generator, dtype=torch.float64).to(like)
 
 
 def _keep(best: Tensor, best_norm: Tensor, x: Tensor, norm: Tensor, success: Tensor) -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from intriguing.attacks.base import AttackResult, check_setting, finish, least_margin, margin, run_in_chunks
+from intriguing.arguments import real_number, whole_number
+from intriguing.attacks.base import AttackResult, Found, Goal, attack_in_chunks, check_setting, margin
+from intriguing.attacks.box_search import search_box
+from intriguing.attacks.network import Model, Network
 from intriguing.optim import ProjectedLbfgs
 
 _COMPACT_BELOW = 0.8
 _MOST_CUTS = 10
-_BATCH_MULTIPLE = 32
 _SETTLED = 0.1  # of tolerance^2 times the penalty
 
 
 def lbfgs(
-    model: nn.Module,
+    model: Model,
     inputs: Tensor,
     targets: Tensor,
     *,
@@ -66,34 +68,57 @@ def lbfgs(
     Raises:
         TypeError, ValueError: in one line, what was expected and what came.
     """
-    check_setting(0 < c_min <= c_start <= c_max, "0 < c_min <= c_start <= c_max", (c_min, c_start, c_max))
-    check_setting(c_factor > 1, "c_factor > 1", c_factor)
-    check_setting(c_tolerance > 0, "c_tolerance > 0", c_tolerance)
-    check_setting(search_steps >= 1, "search_steps >= 1", search_steps)
-    check_setting(max_iter >= 1, "max_iter >= 1", max_iter)
-    check_setting(tolerance > 0, "tolerance > 0", tolerance)
-    check_setting(history_size >= 1, "history_size >= 1", history_size)
-    settings = _Settings(c_start, c_min, c_max, c_factor, c_tolerance, search_steps, max_iter, tolerance)
+    settings = Settings(
+        c_start=real_number("c_start", c_start, 0, open_low=True),
+        c_min=real_number("c_min", c_min, 0, open_low=True),
+        c_max=real_number("c_max", c_max, 0, open_low=True),
+        c_factor=real_number("c_factor", c_factor, 1, open_low=True),
+        c_tolerance=real_number("c_tolerance", c_tolerance, 0, open_low=True),
+        search_steps=whole_number("search_steps", search_steps, 1),
+        max_iter=whole_number("max_iter", max_iter, 1),
+        tolerance=real_number("tolerance", tolerance, 0, open_low=True),
+        history_size=whole_number("history_size", history_size, 1),
+    )
+    check_setting(c_min <= c_start <= c_max, "0 < c_min <= c_start <= c_max", (c_min, c_start, c_max))
 
-    def attack(images: Tensor, wanted: Tensor, _: int) -> AttackResult:
-        found = _search(model, images, wanted, settings, history_size)
-        return finish(
-            model,
-            images,
-            found.best.view_as(images),
-            lambda logits: logits.argmax(dim=1) == wanted,
-            c=found.best_c,
-            num_forwards=found.num_evaluations,
-            num_backwards=found.num_evaluations,
-        )
+    def attack(net: Network, origin: Tensor, goal: Goal, _: Tensor) -> Found:
+        found = search(net, origin, goal.classes, settings)
+        lost = (~found.success).nonzero().squeeze(1)
+        if len(lost):
+            start, _, num_forwards, num_backwards = search_box(net, origin[lost], goal.take(lost))
+            # From there c rises as long as the minimiser stays in the target's class.
+            again = search(net, origin[lost], goal.classes[lost], replace(settings, c_start=settings.c_min), start)
+            again.num_forwards, again.num_backwards = (
+                again.num_forwards + num_forwards,
+                again.num_backwards + num_backwards,
+            )
+            _put(found, lost, again)
+        return found
 
-    return run_in_chunks(
-        attack, model, inputs, targets, name="targets", chunk_size=chunk_size, floats_per_pixel=4 * history_size + 20
+    return attack_in_chunks(
+        attack,
+        model,
+        inputs,
+        targets,
+        name="targets",
+        chunk_size=chunk_size,
+        floats_per_pixel=4 * settings.history_size + 20,
+        has_c=True,
     )
 
 
-@dataclass(frozen=True)
-class _Settings:
+def _put(found: Found, rows: Tensor, part: Found) -> None:
+    """Replace what was found for some rows; passes add up."""
+    assert found.c is not None and part.c is not None
+    found.x[rows], found.success[rows], found.c[rows] = part.x, part.success, part.c
+    found.num_forwards[rows] += part.num_forwards  # pyright: ignore[reportIndexIssue]
+    found.num_backwards[rows] += part.num_backwards  # pyright: ignore[reportIndexIssue]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of `lbfgs`, see there."""
+
     c_start: float
     c_min: float
     c_max: float
@@ -102,6 +127,7 @@ class _Settings:
     search_steps: int
     max_iter: int
     tolerance: float
+    history_size: int = 5
 
 
 @dataclass
@@ -127,29 +153,48 @@ class _Search:
     best: Tensor  # (B, n)
     best_distance: Tensor  # (B,) squared L2
     best_c: Tensor
-    num_evaluations: Tensor
 
     def take(self, rows: Tensor) -> _Search:
         return _Search(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
-def _search(model: nn.Module, inputs: Tensor, targets: Tensor, settings: _Settings, history_size: int) -> _Search:
-    """Run the whole search for one chunk. Each pass evaluates every unfinished image once, whatever its c is."""
-    found, state = _start(model, inputs, targets, settings, history_size)
-    work, done = found.take(found.row), found.best_distance == 0
+def search(net: Network, origin: Tensor, targets: Tensor, settings: Settings, start: Tensor | None = None) -> Found:
+    """Run the whole search over c for a chunk.
+
+    Each pass evaluates every image that is still in the work once, whatever its c is.
+
+    Args:
+        net: the network under attack.
+        origin: (M, n), flat images in [0, 1].
+        targets: (M,) int64.
+        settings: see `lbfgs`.
+        start: (M, n), where the first minimisation starts; None for the images themselves.
+
+    Returns:
+        What was found, with c.
+    """
+    work, state = _start(net, origin, targets, settings, origin if start is None else start)
+    found = Found(
+        x=origin.clone(),
+        success=torch.zeros_like(targets, dtype=torch.bool),
+        num_forwards=torch.zeros_like(targets),
+        num_backwards=torch.zeros_like(targets),
+        c=work.best_c.clone(),
+    )
+    done = torch.zeros_like(found.success)
+    num_passes = 1
     while True:
         state.active = ~done
         num_active = int(state.active.sum())  # the one synchronisation with the host in a pass
         if num_active <= _COMPACT_BELOW * len(done):
-            work.num_evaluations = state.num_evaluations
-            for field in fields(found):
-                getattr(found, field.name)[work.row] = getattr(work, field.name)
+            _store(found, work, num_passes)
             if num_active == 0:
                 return found
             kept = state.active.nonzero().squeeze(1)
-            work, state, done = work.take(kept), state.take(kept), done[kept]
+            work, state, done, num_passes = work.take(kept), state.take(kept), done[kept], 0
         trial = state.trial()
-        loss, gradient, gap, floor = _evaluate(model, trial, work.target, inputs.shape[1:])
+        loss, gradient, gap, floor = _evaluate(net, trial, work.target)
+        num_passes += 1
         perturbation = trial - work.origin
         distance = torch.linalg.vecdot(perturbation, perturbation)
         _keep_best(work, trial, distance, (gap > floor) & state.active)
@@ -160,23 +205,34 @@ def _search(model: nn.Module, inputs: Tensor, targets: Tensor, settings: _Settin
         done = done | _next_c(work, state, settings)
 
 
+def _store(found: Found, work: _Search, num_passes: int) -> None:
+    """Write down what is known of the images in the work, with the passes they took since the last time."""
+    assert found.c is not None
+    found.x[work.row], found.success[work.row] = work.best, work.best_distance.isfinite()
+    found.c[work.row] = work.best_c
+    found.num_forwards[work.row] += num_passes  # pyright: ignore[reportIndexIssue]
+    found.num_backwards[work.row] += num_passes  # pyright: ignore[reportIndexIssue]
+
+
 def _start(
-    model: nn.Module, inputs: Tensor, targets: Tensor, settings: _Settings, history_size: int
+    net: Network, origin: Tensor, targets: Tensor, settings: Settings, start: Tensor
 ) -> tuple[_Search, ProjectedLbfgs]:
-    origin = inputs.flatten(1)
-    loss, gradient, gap, _ = _evaluate(model, origin, targets, inputs.shape[1:])
+    loss, gradient, gap, floor = _evaluate(net, start, targets)
+    perturbation = start - origin
+    distance = torch.linalg.vecdot(perturbation, perturbation)
+    gradient.addcmul_(perturbation, gradient.new_tensor(2 * settings.c_start))
     state = ProjectedLbfgs.start(
-        origin.clone(),
-        loss,
+        start.clone(),
+        loss + settings.c_start * distance,
         gradient,
         lower=0.0,
         upper=1.0,
-        history_size=history_size,
+        history_size=settings.history_size,
         initial_length=0.5,
         ridge=torch.full_like(loss, 2 * settings.c_start),
     )
     zero, count = torch.zeros_like(loss), torch.zeros_like(targets)
-    already = gap > 0
+    reached = gap > floor
     search = _Search(
         row=torch.arange(len(targets), device=targets.device),
         origin=origin,
@@ -185,33 +241,26 @@ def _start(
         c_low=zero.clone(),
         c_high=zero + torch.inf,
         margin=gap,
-        distance=zero.clone(),
+        distance=distance,
         margin_low=zero.clone(),
         margin_high=zero.clone(),
         num_c=count.clone(),
         iterations_before=count.clone(),
-        best=origin.clone(),
-        best_distance=torch.where(already, zero, torch.inf),
-        best_c=torch.where(already, zero + torch.inf, torch.nan),
-        num_evaluations=count + 1,
+        best=torch.where(reached[:, None], start, origin),
+        best_distance=torch.where(reached, distance, torch.inf),
+        best_c=torch.where(reached, zero + settings.c_start, torch.nan),
     )
     return search, state
 
 
-def _evaluate(model: nn.Module, x: Tensor, targets: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _evaluate(net: Network, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Cross-entropy (B,), its gradient (B, n), the target's margin (B,) and the least margin to trust (B,)."""
-    count = len(x)
-    if count % _BATCH_MULTIPLE:  # BLAS rounds the rows of a ragged edge otherwise, and a search amplifies rounding
-        rows = torch.arange(count + -count % _BATCH_MULTIPLE, device=x.device) % count
-        loss, gradient, gap, floor = _evaluate(model, x[rows], targets[rows], shape)
-        return loss[:count], gradient[:count], gap[:count], floor[:count]
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        logits = model(x.view(-1, *shape))
-        loss = F.cross_entropy(logits, targets, reduction="none")
-        (gradient,) = torch.autograd.grad(loss.sum(), x)
-    logits = logits.detach()
-    return loss.detach(), gradient, margin(logits, targets), least_margin(logits)
+    logits, loss, slopes = net.differentiate(x, _cross_entropy, targets)
+    return loss[:, 0], slopes[:, 0], margin(logits, targets), net.least_margin(logits)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets, reduction="none")[:, None]
 
 
 def _keep_best(work: _Search, trial: Tensor, distance: Tensor, success: Tensor) -> None:
@@ -221,7 +270,7 @@ def _keep_best(work: _Search, trial: Tensor, distance: Tensor, success: Tensor) 
     work.best_c[better] = work.c[better]
 
 
-def _next_c(work: _Search, state: ProjectedLbfgs, settings: _Settings) -> Tensor:
+def _next_c(work: _Search, state: ProjectedLbfgs, settings: Settings) -> Tensor:
     """Move the images whose minimisation has ended on to their next c; returns (B,) bool, True where none is left."""
     residual = state.free_norm
     iterations = state.num_iterations - work.iterations_before

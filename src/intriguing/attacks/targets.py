@@ -6,9 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from intriguing.attacks.base import AttackResult, check_classes, check_inputs, evaluating
+from intriguing.attacks.base import (
+    AttackResult,
+    check_classes,
+    check_inputs,
+    clean_logits,
+    warn_of_strange_outputs,
+)
+from intriguing.attacks.network import Model, under_attack
 
 RULES = ("random", "runner_up", "least_likely")
 
@@ -33,17 +40,27 @@ def choose_targets(rule: str, labels: Tensor, logits: Tensor, *, generator: torc
         raise ValueError(f"expected a target rule out of {', '.join(RULES)}, got {rule!r}")
     check_classes("labels", labels, logits)
     labels = labels.long()
+    allowed = ~logits.isneginf()  # classes that are never answered cannot be reached
+    allowed = allowed.scatter(1, labels[:, None], False)
+    none = (~allowed.any(dim=1)).nonzero()
+    if len(none):
+        raise ValueError(
+            f"expected another class than the label to aim for, got logits of -inf for all (row {int(none[0])})"
+        )
     if rule == "random":
         device = labels.device if generator is None else generator.device
+        if int(allowed.sum()) < len(labels) * (logits.shape[1] - 1):
+            weights = allowed.to(device=device, dtype=torch.float32)
+            return torch.multinomial(weights, 1, generator=generator).squeeze(1).to(labels.device)
         shift = torch.randint(1, logits.shape[1], labels.shape, generator=generator, device=device)
         return (labels + shift.to(labels.device)) % logits.shape[1]
     if rule == "runner_up":
-        return logits.scatter(1, labels[:, None], -torch.inf).argmax(dim=1)
-    return logits.scatter(1, labels[:, None], torch.inf).argmin(dim=1)
+        return logits.where(allowed, -torch.inf).argmax(dim=1)
+    return logits.where(allowed, torch.inf).argmin(dim=1)
 
 
 def closest(
-    attack: Callable[..., AttackResult], model: nn.Module, inputs: Tensor, labels: Tensor, **settings: Any
+    attack: Callable[..., AttackResult], model: Model, inputs: Tensor, labels: Tensor, **settings: Any
 ) -> AttackResult:
     """Attack every wrong class of every image and keep the example with the smallest distortion.
 
@@ -54,16 +71,21 @@ def closest(
         settings: passed on to the attack.
 
     Returns:
-        AttackResult; its counts are summed over the K - 1 attacks. An image that the model already gives a wrong class
-        has distortion 0.
+        AttackResult; its counts are summed over the K - 1 attacks, with one pass that checks the labels. An image that
+        the model already gives a wrong class has distortion 0.
 
     Raises:
         TypeError, ValueError: in one line, what was expected and what came.
     """
-    check_inputs(inputs)
-    with torch.no_grad(), evaluating(model):
-        num_classes = model(inputs[:1]).shape[1]
-    results = [attack(model, inputs, (labels + shift) % num_classes, **settings) for shift in range(1, num_classes)]
+    images = check_inputs(inputs)
+    with under_attack(model, images, chunk_size=settings.get("chunk_size")) as net:
+        logits = clean_logits(net, model, images)
+        check_classes("labels", labels, logits)
+        warn_of_strange_outputs(logits, labels.long())
+        num_classes = net.num_classes
+    with torch.inference_mode(False):
+        wide = labels.detach().long().clone()  # narrow integers overflow below
+    results = [attack(model, inputs, (wide + shift) % num_classes, **settings) for shift in range(1, num_classes)]
     nearest = torch.stack([result.distortion for result in results]).argmin(dim=0)
     rows = torch.arange(len(nearest), device=nearest.device)
 
@@ -75,6 +97,6 @@ def closest(
         success=pick([result.success for result in results]),
         distortion=pick([result.distortion for result in results]),
         c=None if results[0].c is None else pick([r.c for r in results if r.c is not None]),
-        num_forwards=torch.stack([result.num_forwards for result in results]).sum(dim=0),
+        num_forwards=torch.stack([result.num_forwards for result in results]).sum(dim=0) + 1,
         num_backwards=torch.stack([result.num_backwards for result in results]).sum(dim=0),
     )

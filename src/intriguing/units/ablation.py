@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from intriguing.attacks.base import evaluating
+from intriguing.nn import evaluating
 from intriguing.units.activations import Batches
 
 _COPIES = 2**25  # activations held at once while several directions are removed side by side

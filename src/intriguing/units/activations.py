@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from intriguing.attacks.base import evaluating
+from intriguing.nn import evaluating
 
 AGGREGATES: tuple[str, ...] = ("max", "mean", "center", "flatten")
 """What the response of an image is, where a layer has positions:

@@ -1,0 +1,333 @@
+"""The network as the attacks call it: flat images in, checked logits out, never more rows at once than asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from intriguing.arguments import whole_number
+from intriguing.nn import evaluating, frozen, modules_of
+
+Model = Callable[[Tensor], Any]
+
+_CPU_CHUNK_BYTES = 512 * 2**20
+_CUDA_FRACTION = 0.4  # of the free memory; the rest is for autograd's and the allocator's own
+_ROUNDINGS = 64  # by so many roundings of its spread may a margin change with the size of the batch
+_LOGIT_ROUNDINGS = 2  # and by so many of the largest logit itself
+
+
+class Network:
+    """A network during an attack: flat images in the attack's type to logits in that type.
+
+    The attack computes in the finer of the types of images and logits, at least in float32; the network is given
+    images of the type that the caller's images have. A network that works in place on its images gets copies. Autocast
+    is on while the network runs where the caller had it on, and off for the attack's own arithmetic.
+
+    Attributes:
+        shape: of one image.
+        image_dtype: what the network is given.
+        dtype: what the attack computes in.
+        num_classes: K.
+        max_rows: images that the network is given at once, at most.
+        first_logits: (1, K), of the first image.
+    """
+
+    def __init__(
+        self, model: Model, inputs: Tensor, *, chunk_size: int | None, floats_per_pixel: int, autocast: _Autocast
+    ) -> None:
+        """Try the network on the first image.
+
+        Args:
+            model: images (N, ...) to logits (N, K).
+            inputs: (N, ...), N >= 1.
+            chunk_size: images at once; None takes what the device's memory holds.
+            floats_per_pixel: working numbers of the attack itself per input value.
+            autocast: the caller's.
+
+        Raises:
+            TypeError, ValueError: the network cannot be attacked; the line says why and names a remedy.
+        """
+        self._model, self._autocast = model, autocast
+        self.shape, self.image_dtype = inputs.shape[1:], inputs.dtype
+        self._fill = 1
+        logits, kept, in_place = self._probe(inputs, chunk_size)
+        self._in_place = in_place
+        self.num_classes = logits.shape[1]
+        self._eps = torch.finfo(logits.dtype).eps
+        self._is_half = torch.finfo(logits.dtype).bits < 32
+        self.dtype = torch.promote_types(torch.promote_types(self.image_dtype, logits.dtype), torch.float32)
+        self.first_logits = logits.to(self.dtype)
+        affordable = chunk_size or _affordable_rows(inputs, kept, floats_per_pixel)
+        self.max_rows = self._fill if self._fill > 2 else max(self._fill, affordable)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (R, K) of flat images (R, n), without gradients."""
+        with torch.no_grad():
+            return torch.cat([self._run(part) for part in x.split(self.max_rows)]) if len(x) else self._none(x)
+
+    def differentiate(
+        self,
+        x: Tensor,
+        objective: Callable[..., Tensor],
+        *columns: Tensor,
+        reduce: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Evaluate functions of the logits and their gradients.
+
+        Args:
+            x: (R, n), flat images.
+            objective: maps logits (r, K) and the columns' rows to values (r, q).
+            columns: (R, ...) each, what the objective needs to know of each row.
+            reduce: maps a gradient (r, n) to what is kept of it, (r, ...); None keeps all of it.
+
+        Returns:
+            logits (R, K), values (R, q) and gradients (R, q, n), or (R, q, ...) with `reduce`. Entries of a
+            gradient that are nan or inf are 0: the image is moved by the others.
+
+        Raises:
+            ValueError: the logits have no gradient.
+        """
+        parts = zip(*(column.split(self.max_rows) for column in (x, *columns)), strict=True)
+        results = [self._differentiate(part[0], objective, part[1:], reduce) for part in parts]
+        if len(results) == 1:
+            return results[0]
+        logits, values, slopes = (torch.cat(column) for column in zip(*results, strict=True))
+        return logits, values, slopes
+
+    def least_margin(self, logits: Tensor) -> Tensor:
+        """(R,) the margin below which the answer of `logits` (R, K) is not trusted, for rounding may change it.
+
+        Another batch size rounds otherwise. By how much follows from what the network resolves: from the spread of the
+        logits, since a number that is added to all of them moves no margin, and from the spacing of numbers as large as
+        they are. Networks in half precision round only their results so coarsely, not each sum on the way.
+        """
+        largest = logits.amax(dim=1)
+        finite = logits if not self._masked else logits.where(logits.isfinite(), largest[:, None])
+        smallest = finite.amin(dim=1)
+        magnitude = torch.maximum(largest.abs(), smallest.abs())
+        if self._is_half:
+            return self._eps * magnitude
+        return self._eps * (_ROUNDINGS * (largest - smallest) + _LOGIT_ROUNDINGS * magnitude)
+
+    _masked = False
+
+    def expect_masked(self, logits: Tensor) -> None:
+        """Take note of classes that the network never answers: those with logits of -inf."""
+        self._masked = bool(logits.isneginf().any())
+
+    def _none(self, x: Tensor) -> Tensor:
+        return x.new_zeros(0, self.num_classes)
+
+    def _differentiate(
+        self,
+        x: Tensor,
+        objective: Callable[..., Tensor],
+        columns: tuple[Tensor, ...],
+        reduce: Callable[[Tensor], Tensor] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            logits = self._run(x)
+            values = objective(logits, *columns)
+            slopes = []
+            for i in range(values.shape[1]):
+                more = i + 1 < values.shape[1]
+                try:
+                    (slope,) = torch.autograd.grad(values[:, i].sum(), x, retain_graph=more, allow_unused=True)
+                except (RuntimeError, NotImplementedError) as error:
+                    raise _no_gradient(error) from error
+                if slope is None:
+                    raise _no_gradient()
+                slope = slope.nan_to_num_(0.0, 0.0, 0.0)
+                slopes.append(slope if reduce is None else reduce(slope))
+        slopes = slopes[0][:, None] if len(slopes) == 1 else torch.stack(slopes, dim=1)
+        return logits.detach(), values.detach(), slopes
+
+    def _run(self, x: Tensor) -> Tensor:
+        """Logits (r, K) of a batch that is not cut any more."""
+        rows = len(x)
+        images = x.view(-1, *self.shape).to(self.image_dtype)
+        if rows < self._fill:
+            images = torch.cat([images, images[-1:].expand(self._fill - rows, *self.shape)])
+        elif self._in_place and images.data_ptr() == x.data_ptr():
+            images = images.clone()
+        with self._autocast.on():
+            logits = self._model(images)
+        if not isinstance(logits, Tensor):
+            logits = _as_logits(logits)
+        return (logits if len(logits) == rows else logits[:rows]).to(self.dtype)
+
+    def _probe(self, inputs: Tensor, chunk_size: int | None) -> tuple[Tensor, int, bool]:
+        """Logits (1, K) of the first image, the bytes that autograd keeps for it, and whether it is worked on in place.
+
+        Some networks cannot take a single image, since they squeeze the batch away or were exported for one size of
+        batch: those are given full batches.
+        """
+        kept = 0
+
+        def count(tensor: Tensor) -> None:
+            nonlocal kept
+            kept += tensor.nbytes  # nothing else of it is kept: a tensor that its own graph holds is never freed
+
+        trials = [1, 2] + ([chunk_size or len(inputs)] if (chunk_size or len(inputs)) > 2 else [])
+        first: Exception | None = None
+        for size in trials:
+            images = inputs.detach()[:1].expand(size, *inputs.shape[1:]).clone().requires_grad_()
+            kept = 0
+            try:
+                with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda nothing: nothing):
+                    given = images.view_as(images) * 1
+                    version = given._version
+                    with self._autocast.on():
+                        logits = self._model(given)
+                    logits = _check_logits(_as_logits(logits), size)
+            except Exception as error:
+                first = first or error
+                if not _may_be_the_batch(error):
+                    break
+                continue
+            self._fill = size
+            if not logits.requires_grad:
+                raise _no_gradient()
+            # autograd also keeps the weights, once per batch and not per image
+            weights = sum(p.nbytes for module in modules_of(self._model) for p in module.parameters())
+            return logits.detach()[:1], max(0, kept - weights) // size, given._version != version
+        assert first is not None
+        if isinstance(first, _Outputs):
+            raise type(first.plain)(str(first.plain)) from first
+        raise ValueError(_cannot_run(inputs, first)) from first
+
+
+class _Outputs(Exception):
+    """The network ran, but what it returned cannot be logits."""
+
+    def __init__(self, plain: Exception, *, may_be_the_batch: bool = False) -> None:
+        super().__init__(str(plain))
+        self.plain, self.may_be_the_batch = plain, may_be_the_batch
+
+
+class _Autocast:
+    """The caller's autocast: off during the attack, on while the network runs."""
+
+    def __init__(self, device_type: str) -> None:
+        self.device_type = device_type
+        self.enabled = torch.is_autocast_enabled(device_type)
+        self.dtype = torch.get_autocast_dtype(device_type)
+
+    def on(self) -> contextlib.AbstractContextManager[Any]:
+        if not self.enabled:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device_type, dtype=self.dtype)
+
+    def off(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(self.device_type, enabled=False) if self.enabled else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def under_attack(
+    model: Model, inputs: Tensor, *, chunk_size: int | None = None, floats_per_pixel: int = 1
+) -> Iterator[Network]:
+    """Prepare a network for an attack: frozen, in evaluation mode, whatever context the caller is in.
+
+    It works under `torch.no_grad`, `torch.inference_mode` and autocast, and in several threads at once; afterwards the
+    network is as it was.
+
+    Args:
+        model, inputs, chunk_size, floats_per_pixel: see `Network`.
+
+    Raises:
+        TypeError, ValueError: the network cannot be attacked; the line says why and names a remedy.
+    """
+    if not callable(model):
+        raise TypeError(f"expected the network as a torch module or a function, got {type(model).__name__}")
+    if len(inputs) == 0:
+        raise ValueError(f"expected at least one image, got inputs of shape {tuple(inputs.shape)}")
+    chunk_size = None if chunk_size is None else whole_number("chunk_size", chunk_size, 1)
+    autocast = _Autocast(inputs.device.type)
+    with torch.inference_mode(False), autocast.off(), torch.no_grad():
+        model = _differentiable(model)
+        with frozen(model), evaluating(model):
+            yield Network(model, inputs, chunk_size=chunk_size, floats_per_pixel=floats_per_pixel, autocast=autocast)
+
+
+def _differentiable(model: Model) -> Model:
+    """The model itself, or a copy where its weights were made in inference mode and so cannot take part in autograd."""
+    if isinstance(model, torch.nn.Module):
+        weights = itertools.chain(model.parameters(), model.buffers())
+        if any(weight.is_inference() for weight in weights):
+            return copy.deepcopy(model)
+    return model
+
+
+def _affordable_rows(inputs: Tensor, kept: int, floats_per_pixel: int) -> int:
+    """How many images to attack at once: what the device's memory holds."""
+    pixels = inputs[0].numel() * max(4, inputs.element_size())
+    per_image = floats_per_pixel * pixels + 3 * kept
+    if inputs.device.type == "cuda":
+        budget = int(_CUDA_FRACTION * torch.cuda.mem_get_info(inputs.device)[0])
+    else:
+        budget = _CPU_CHUNK_BYTES
+    return max(1, budget // max(1, per_image))
+
+
+def _as_logits(output: Any) -> Tensor:
+    """The logits in what a network returned: a tensor, or the entry of that name."""
+    if isinstance(output, Tensor):
+        return output
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(named, Tensor):
+        return named
+    if isinstance(output, list | tuple):
+        what, remedy = f"a {type(output).__name__} of {len(output)}", "lambda images: network(images)[0]"
+    elif isinstance(output, Mapping):
+        keys = ", ".join(map(repr, output))
+        what, remedy = f"a dict with {keys}", "lambda images: network(images)['...']"
+    else:
+        what, remedy = type(output).__name__, "lambda images: ..."
+    raise _Outputs(
+        TypeError(f"expected the network to return logits (N, K) as a tensor, got {what}; pass {remedy} instead of it")
+    )
+
+
+def _check_logits(logits: Tensor, size: int) -> Tensor:
+    if not logits.is_floating_point():
+        error = f"expected the network to return logits (N, K) as floating-point numbers, got dtype {logits.dtype}"
+        raise _Outputs(TypeError(error))
+    if logits.dim() == 2 and logits.shape[0] == size and logits.shape[1] >= 2:
+        return logits
+    shape = tuple(logits.shape)
+    error = f"expected the network to return logits of shape (N, K) with K >= 2, got {shape} for N = {size}"
+    if logits.numel() == size:
+        error += "; for one logit z pass a function that returns torch.stack([-z, z], dim=1)"
+    raise _Outputs(ValueError(error), may_be_the_batch=logits.dim() < 2)
+
+
+def _may_be_the_batch(error: Exception) -> bool:
+    return error.may_be_the_batch if isinstance(error, _Outputs) else True
+
+
+def _no_gradient(error: Exception | None = None) -> ValueError:
+    why = "" if error is None else f" ({_first_line(error)})"
+    return ValueError(
+        f"the network's logits have no gradient with respect to the images{why}: it detaches or rounds them, runs "
+        "under no_grad, is quantised or constant; attack a differentiable version of it"
+    )
+
+
+def _cannot_run(inputs: Tensor, error: Exception) -> str:
+    shape = (1, *inputs.shape[1:])
+    return (
+        f"the network cannot take images of shape {shape}, {inputs.dtype}, on {inputs.device}: {_first_line(error)}; "
+        "give images of the shape, type and device that it wants, and for a fixed batch size chunk_size of that size"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
