@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from intriguing.attacks.base import check_inputs, check_setting
+from intriguing.arguments import real_number
+from intriguing.attacks.base import check_inputs
 from intriguing.metrics import distortion
 
 
@@ -27,8 +28,8 @@ def amplify(inputs: Tensor, adv_inputs: Tensor, stddev: float, *, clip: bool = F
     Raises:
         TypeError, ValueError: in one line, what was expected and what came.
     """
-    check_inputs(inputs)
-    check_setting(0 <= stddev < float("inf"), "a finite stddev >= 0", stddev)
+    inputs = check_inputs(inputs)
+    stddev = real_number("stddev", stddev, 0)
     if adv_inputs.shape != inputs.shape:
         raise ValueError(f"expected adv_inputs of shape {tuple(inputs.shape)}, got {tuple(adv_inputs.shape)}")
     size = distortion(inputs, adv_inputs)

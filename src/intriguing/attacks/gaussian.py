@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from intriguing.attacks.base import check_inputs, check_setting
+from intriguing.arguments import real_number
+from intriguing.attacks.base import check_inputs
 
 
 def gaussian(inputs: Tensor, stddev: float, *, clip: bool = False, generator: torch.Generator | None = None) -> Tensor:
@@ -24,8 +25,8 @@ def gaussian(inputs: Tensor, stddev: float, *, clip: bool = False, generator: to
     Raises:
         TypeError, ValueError: in one line, what was expected and what came.
     """
-    check_inputs(inputs)
-    check_setting(0 <= stddev < float("inf"), "a finite stddev >= 0", stddev)
+    inputs = check_inputs(inputs)
+    stddev = real_number("stddev", stddev, 0)
     device = inputs.device if generator is None else generator.device
     noise = torch.randn(inputs.shape, generator=generator, device=device, dtype=inputs.dtype).to(inputs.device)
     noisy = inputs + stddev * noise

@@ -85,14 +85,7 @@ def lbfgs(
         found = search(net, origin, goal.classes, settings)
         lost = (~found.success).nonzero().squeeze(1)
         if len(lost):
-            start, _, num_forwards, num_backwards = search_box(net, origin[lost], goal.take(lost))
-            # From there c rises as long as the minimiser stays in the target's class.
-            again = search(net, origin[lost], goal.classes[lost], replace(settings, c_start=settings.c_min), start)
-            again.num_forwards, again.num_backwards = (
-                again.num_forwards + num_forwards,
-                again.num_backwards + num_backwards,
-            )
-            _put(found, lost, again)
+            _put(found, lost, search_from_afar(net, origin[lost], goal.take(lost), settings))
         return found
 
     return attack_in_chunks(
@@ -203,6 +196,26 @@ def search(net: Network, origin: Tensor, targets: Tensor, settings: Settings, st
         work.margin = torch.where(moved, gap, work.margin)
         work.distance = torch.where(moved, distance, work.distance)
         done = done | _next_c(work, state, settings)
+
+
+def search_from_afar(net: Network, origin: Tensor, goal: Goal, settings: Settings) -> Found:
+    """Run the search over c from the best points of the whole box, for images on which it fails from themselves.
+
+    c starts at its smallest value and rises as long as the minimiser stays where it is wanted.
+    """
+    start, reached, num_forwards, num_backwards = search_box(net, origin, goal)
+    targets = goal.classes
+    if not goal.targeted:
+        targets = net.logits(start).scatter(1, goal.classes[:, None], -torch.inf).argmax(dim=1)
+        num_forwards += 1
+    found = search(net, origin, targets, replace(settings, c_start=settings.c_min), start)
+    assert found.c is not None
+    only_there = reached & ~found.success
+    found.x[only_there], found.c[only_there] = start[only_there], settings.c_min
+    found.success |= reached
+    found.num_forwards += num_forwards
+    found.num_backwards += num_backwards
+    return found
 
 
 def _store(found: Found, work: _Search, num_passes: int) -> None:

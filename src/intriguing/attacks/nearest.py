@@ -9,9 +9,8 @@ from torch import Tensor
 
 from intriguing.arguments import whole_number
 from intriguing.attacks.base import AttackResult, Found, Goal, attack_in_chunks
-from intriguing.attacks.box_search import search_box
 from intriguing.attacks.descent import ENTROPY, MARGIN, descend
-from intriguing.attacks.lbfgs import Settings, search
+from intriguing.attacks.lbfgs import Settings, search, search_from_afar
 from intriguing.attacks.network import Model, Network
 from intriguing.attacks.projection import project_onto_halfspaces
 
@@ -209,10 +208,10 @@ def _find_lost(net: Network, origin: Tensor, goal: Goal, candidates: Tensor, num
         found.num_backwards[lost] += count * num_steps  # pyright: ignore[reportIndexIssue]
         lost = lost[distance.isinf()]
     if len(lost):
-        x, success, num_forwards, num_backwards = search_box(net, origin[lost], goal.take(lost))
-        found.x[lost], found.success[lost] = x, success
-        found.num_forwards[lost] += num_forwards  # pyright: ignore[reportIndexIssue]
-        found.num_backwards[lost] += num_backwards  # pyright: ignore[reportIndexIssue]
+        again = search_from_afar(net, origin[lost], goal.take(lost), _COARSE)
+        found.x[lost], found.success[lost] = again.x, again.success
+        found.num_forwards[lost] += again.num_forwards  # pyright: ignore[reportIndexIssue]
+        found.num_backwards[lost] += again.num_backwards  # pyright: ignore[reportIndexIssue]
     return found
 
 
@@ -282,10 +281,10 @@ def _cross(
         bracketed = (inner > 0) & outer.isfinite()
         share = (inner_gap / (inner_gap - outer_gap)).nan_to_num(0.5).clamp(0.05, 0.95)
         if slope is None:
-            newton = torch.where(success, 0.95, 1.02) * scale
+            newton = torch.where(success, 0.95 * scale, 1.02 * scale)
         else:
             shift = (gap / slope.clamp_min(torch.finfo(gap.dtype).tiny)).clamp(-0.1, 0.2)
-            newton = scale - shift + torch.where(success, 0.0, 5e-4)
+            newton = torch.where(success, scale - shift, scale - shift + 5e-4)
         if remaining == 2:  # the last try had better be a success
             share = share + 0.1 * (1 - share)
             newton = torch.where(success, newton, newton + 2e-3)

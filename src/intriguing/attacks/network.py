@@ -19,7 +19,7 @@ Model = Callable[[Tensor], Any]
 _CPU_CHUNK_BYTES = 512 * 2**20
 _CUDA_FRACTION = 0.4  # of the free memory; the rest is for autograd's and the allocator's own
 _ROUNDINGS = 64  # by so many roundings of its spread may a margin change with the size of the batch
-_LOGIT_ROUNDINGS = 2  # and by so many of the largest logit itself
+_LOGIT_ROUNDINGS = 0.5  # and by so many of the largest logit
 
 
 class Network:
