@@ -183,7 +183,7 @@ def _check_settings(name: str, settings: dict[str, Any]) -> None:
     # the attack's own checks, on an image for which it has nothing to do
     layer = nn.Linear(1, 2)
     layer.weight.data.zero_()
-    layer.bias.data = torch.tensor([1.0, 0.0])
+    layer.bias.data = torch.tensor([2.0, 0.0])
     sure = nn.Sequential(nn.Flatten(), layer)
     answer = torch.tensor([1 if name == "nearest" else 0])
     try:

@@ -90,7 +90,8 @@ def closest(
     rows = torch.arange(len(nearest), device=nearest.device)
 
     def pick(column: list[Tensor]) -> Tensor:
-        return torch.stack(column)[nearest, rows]
+        with torch.autocast(nearest.device.type, enabled=False):  # which does not stack every type
+            return torch.stack(column)[nearest, rows]
 
     return AttackResult(
         adv_inputs=pick([result.adv_inputs for result in results]),
