@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "intriguing"
 LAYERS = {
-    0: ["optim", "spectral", "metrics", "errors", "checks", "finite", "signals"],
+    0: ["optim", "spectral", "metrics", "errors", "arguments", "checks", "finite", "signals"],
     1: ["attacks", "models", "data", "image_folder", "units", "results"],
     2: ["checkpoints", "checkpoint_file", "adversarial_set", "sealed", "callbacks"],
     3: ["training", "attacking", "analysis", "report"],
