@@ -164,9 +164,10 @@ def fitted_basis(name: str, vectors: Tensor, num: int, *, seed: int = 0, max_ite
         raise ValueError(f"unknown basis '{name}'; known: {', '.join(FITTED)}")
     if vectors.dim() != 2 or len(vectors) < 2 or num < 1:
         raise ValueError(f"expected at least two vectors (S, C) and one direction, got {tuple(vectors.shape)}, {num}")
+    vectors = vectors.detach()
     if name == "nmf" and float(vectors.min()) < 0:
         raise ValueError("nmf wants activations of at least 0, such as those of ReLU or sigmoid units")
-    rows = vectors.detach().double().cpu().numpy()
+    rows = vectors.double().cpu().numpy()
     centred = rows - rows.mean(0)
     num = min(num, int(np.linalg.matrix_rank(centred)))
     if num == 0:
