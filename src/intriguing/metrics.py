@@ -65,21 +65,44 @@ def distortion(inputs: Tensor, adv_inputs: Tensor) -> Tensor:
     """The paper's distortion of each image, sqrt(sum_i (x'_i - x_i)^2 / n): the RMS change per pixel (section 4.2).
 
     Args:
-        inputs: (N, ...) floating point, the originals.
+        inputs: (N, ...), the originals.
         adv_inputs: the same shape, what they became.
 
     Returns:
-        (N,) in the unit of a pixel. The l2 norm of the perturbation is sqrt(n) times this, 28 times on MNIST.
+        (N,) in the unit of a pixel, in the finer dtype of the two and at least float32; neither small nor large
+        perturbations are lost when they are squared. The l2 norm of the perturbation is sqrt(n) times this, 28 times
+        on MNIST.
 
     Raises:
-        ValueError: the shapes differ or there is no pixel dimension.
+        ValueError: the shapes differ or there is no pixel.
     """
-    if inputs.shape != adv_inputs.shape or inputs.dim() < 2:
+    if inputs.shape != adv_inputs.shape or inputs.dim() < 2 or 0 in inputs.shape[1:]:
         raise ValueError(
             "inputs and adv_inputs must share one shape (N, ...) with at least one pixel dimension, "
             f"got {tuple(inputs.shape)} and {tuple(adv_inputs.shape)}"
         )
-    return (adv_inputs - inputs).flatten(1).square().mean(dim=1).sqrt()
+    return root_mean_square(difference(inputs, adv_inputs))
+
+
+def difference(inputs: Tensor, adv_inputs: Tensor) -> Tensor:
+    """The perturbations adv_inputs - inputs, (N, ...), in the finer dtype of the two and at least float32."""
+    dtype = torch.promote_types(torch.promote_types(inputs.dtype, adv_inputs.dtype), torch.float32)
+    return adv_inputs.to(dtype) - inputs.to(dtype)
+
+
+def root_mean_square(rows: Tensor) -> Tensor:
+    """The root of the mean square of each row of (N, ...), without overflow or underflow: (N,)."""
+    rows = rows.flatten(1)
+    powers = _powers_of_two(rows)
+    return (rows / powers[:, None]).square().mean(dim=1).sqrt() * powers
+
+
+def _powers_of_two(rows: Tensor) -> Tensor:
+    """(N,): the power of two near the largest entry of each row (N, n); to divide by it costs no digit."""
+    largest = rows.detach().abs().amax(dim=1)
+    exponent = torch.where(largest.isfinite() & (largest > 0), torch.frexp(largest).exponent, 0)
+    limit = -int(math.log2(torch.finfo(rows.dtype).tiny)) - 6  # a power that has a normal inverse
+    return torch.ldexp(torch.ones_like(largest), exponent.clamp(-limit, limit))
 
 
 def wrong(logits: Tensor, labels: Tensor) -> Tensor:
@@ -93,13 +116,19 @@ def wrong(logits: Tensor, labels: Tensor) -> Tensor:
         (N,) bool, True where the largest logit is not the label's.
 
     Raises:
+        TypeError: not two tensors, or labels that are not integers.
         ValueError: the shapes do not fit, or a logit is not a number.
     """
+    for name, value in (("logits", logits), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got a value of type {type(value).__name__}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
     if logits.dim() != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"logits must be (N, K) and labels (N,), got {tuple(logits.shape)} and {tuple(labels.shape)}")
     if bool(logits.isnan().any()):
         raise ValueError("logits must be numbers, got NaN: the network's weights or its inputs are not finite")
-    return logits.argmax(dim=1) != labels
+    return logits.argmax(dim=1) != labels.long().to(logits.device)
 
 
 def transfer_rate(logits: Tensor, labels: Tensor, *, success: Tensor | None = None) -> Tensor:
@@ -137,7 +166,7 @@ def equal_norm_gaussian(inputs: Tensor, distortion: Tensor, *, generator: torch.
         generator: source of randomness, on the device of `inputs`; torch's global one if None.
 
     Returns:
-        A new tensor shaped like `inputs`.
+        A new tensor like `inputs`. In half precision the noise is drawn and scaled in float32 first.
 
     Raises:
         ValueError: the shapes do not fit, or a distortion is negative or not finite (drop failed rows first).
@@ -148,10 +177,11 @@ def equal_norm_gaussian(inputs: Tensor, distortion: Tensor, *, generator: torch.
         )
     if not bool((distortion.isfinite() & (distortion >= 0)).all()):
         raise ValueError("distortion must be finite and at least 0 in every row, got a negative, NaN or infinite value")
-    gauss = torch.randn(inputs.shape, generator=generator, dtype=inputs.dtype, device=inputs.device)
+    dtype = torch.promote_types(inputs.dtype, torch.float32)
+    gauss = torch.randn(inputs.shape, generator=generator, dtype=dtype, device=inputs.device)
     size = gauss.flatten(1).square().mean(dim=1).sqrt()
     scale = (distortion.to(size) / size.clamp_min(torch.finfo(size.dtype).tiny)).view(-1, *[1] * (inputs.dim() - 1))
-    return inputs + scale * gauss
+    return (inputs + scale * gauss).to(inputs.dtype)
 
 
 def paired_counts(first: Tensor, second: Tensor) -> PairedCounts:

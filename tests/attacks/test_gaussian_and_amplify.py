@@ -57,3 +57,16 @@ def test_wrong_calls_are_refused():
         amplify(inputs, inputs[:1], 0.1)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         gaussian(inputs + 1, 0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1e-30, 1e-6, 1e-3])
+def test_a_perturbation_of_any_size_is_amplified_in_its_dtype(dtype, size):
+    inputs = torch.zeros(2, 50, dtype=dtype)
+    adv_inputs = inputs.clone()
+    adv_inputs[0, ::2] = size
+    amplified = amplify(inputs, adv_inputs, 0.1)
+    assert amplified.dtype == dtype
+    moved = 0.1 * 2**0.5 * (adv_inputs[0] != 0).double()  # 1e-30 is 0 in float16
+    torch.testing.assert_close(amplified[0].double(), moved, rtol=1e-2, atol=0)
+    assert torch.equal(amplified[1], inputs[1])

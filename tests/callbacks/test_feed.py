@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from intriguing.callbacks import Feed, FeedSettings, LayerPool, Pool
+from intriguing.callbacks.feed import _stepped
 from intriguing.models.layers import FedNetwork, layers_of
 
 SETTINGS = {
@@ -193,3 +194,62 @@ def test_metrics_say_what_happened():
     assert metrics["pool/distortion_hidden1"] == pytest.approx(0.05, rel=0.2)
     assert metrics["pool/loss"] > metrics["pool/clean_loss"]
     assert "pool/clean_loss" not in one.epoch_metrics()  # a new epoch
+
+
+@pytest.mark.parametrize("attack", ["gradient", "noise", "lbfgs"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_a_step_and_a_renewal_write_to_nothing_they_are_given(attack, dtype):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Flatten(), nn.Dropout(0.5, inplace=True), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Sigmoid(), nn.Linear(8, 4)
+    )
+    one = feed(net, attack=attack, num_steps=2)
+    images, labels = batch()
+    images, labels = images.float(), labels.to(dtype)
+    before, versions = (images.clone(), labels.clone()), (images._version, labels._version)
+    one.step(images, labels)[0].backward()
+    weights = {name: value.clone() for name, value in net.state_dict().items()}
+    slopes, modes = gradients(net), [module.training for module in net.modules()]
+    one.renew()
+    assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
+    assert all(map(torch.equal, gradients(net), slopes))
+    assert [module.training for module in net.modules()] == modes
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    assert (images._version, labels._version) == versions
+    assert torch.equal(images, before[0])
+    assert torch.equal(labels, before[1])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("layer", ["input", "hidden1"])
+def test_values_that_autocast_made_in_half_precision_are_perturbed_as_far_as_asked(steps, layer):
+    net = network(nn.Tanh).float()
+    one = feed(net, layers=[layer], distortion=0.01, num_steps=steps)
+    images, labels = batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = one.step(images.float().clamp(0.1, 0.9), labels)[0]
+    loss.backward()
+    one.renew()
+    pool = one.pools[0].pool
+    assert pool.examples is not None
+    assert pool.examples.dtype == torch.float32
+    torch.testing.assert_close(pool.distortion, torch.full((6,), 0.01), rtol=0.1, atol=0)
+
+
+def test_slopes_that_are_zero_or_not_finite_do_not_spoil_a_step():
+    layer = layers_of(network())[0]
+    values = torch.full((3, 4), 0.5)
+    slopes = torch.tensor([[0.0, 0, 0, 0], [math.nan, 1e-30, 0, -math.inf], [1e30, 0, -1e30, 0]])
+    expected = torch.tensor([[0.0, 0, 0, 0], [0, 0.2, 0, 0], [0.2 / 2**0.5, 0, -0.2 / 2**0.5, 0]])
+    torch.testing.assert_close(_stepped(values, slopes, 0.2, layer) - values, expected)
+    long = _stepped(values, slopes, 1e6, layer)  # longer than any number times the inverse of the least one
+    assert torch.equal(long[0], values[0])
+
+
+def test_a_pool_goes_on_from_a_state_without_writing_to_it():
+    pool, other = Pool(3), Pool(3)
+    pool.renew(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), torch.zeros(3))
+    state = pool.state_dict()
+    other.load_state_dict(state)
+    other.renew(torch.ones(3, 2), torch.ones(3, dtype=torch.int64), torch.ones(3))
+    assert all((state[name] == 0).all() for name in ("examples", "labels", "distortion"))

@@ -58,5 +58,5 @@ def test_a_saved_pool_goes_on_as_it_would_have():
     assert torch.equal(one.draw(3)[0], other.draw(3)[0])
     with pytest.raises(ValueError, match="size 5, this one 4"):
         Pool(4).load_state_dict(state)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="whole number >= 1"):
         Pool(0)

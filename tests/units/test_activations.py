@@ -97,7 +97,7 @@ def test_samples_are_even_over_all_images_and_do_not_depend_on_the_batches() -> 
         (lambda: to_vectors(torch.zeros(2)), "a layer must give"),
         (lambda: respond(torch.zeros(1, 1, 3), torch.zeros(1, 4)), "directions"),
         (lambda: collect(NET, ["0"], []), "at least one image"),
-        (lambda: sample_vectors(NET, ["0"], [], limit=0), "at least 1"),
+        (lambda: sample_vectors(NET, ["0"], [], limit=0), "whole number >= 1"),
     ],
 )
 def test_wrong_calls_are_named(call, words: str) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from intriguing.arguments import real_number
 from intriguing.attacks.base import check_inputs
-from intriguing.metrics import distortion
+from intriguing.metrics import difference, root_mean_square
 
 
 def amplify(inputs: Tensor, adv_inputs: Tensor, stddev: float, *, clip: bool = False) -> Tensor:
@@ -32,7 +32,10 @@ def amplify(inputs: Tensor, adv_inputs: Tensor, stddev: float, *, clip: bool = F
     stddev = real_number("stddev", stddev, 0)
     if adv_inputs.shape != inputs.shape:
         raise ValueError(f"expected adv_inputs of shape {tuple(inputs.shape)}, got {tuple(adv_inputs.shape)}")
-    size = distortion(inputs, adv_inputs)
-    scale = torch.where(size > 0, stddev / size.clamp_min(torch.finfo(size.dtype).tiny), 0.0)
-    amplified = inputs + scale.view(-1, *[1] * (inputs.dim() - 1)) * (adv_inputs - inputs)
+    change = difference(inputs, adv_inputs)
+    each = (-1, *[1] * (inputs.dim() - 1))
+    largest = change.flatten(1).abs().amax(dim=1).view(each)
+    change = torch.where(largest == 0, 0.0, change / largest)  # of a size whose inverse is finite
+    size = root_mean_square(change).view(each)
+    amplified = (inputs + torch.where(size == 0, 0.0, stddev / size) * change).to(inputs.dtype)
     return amplified.clamp(0, 1) if clip else amplified

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from intriguing.attacks import evaluating, lbfgs
 from intriguing.callbacks.pool import Pool
+from intriguing.metrics import difference, distortion, root_mean_square
 from intriguing.models.layers import FedNetwork, Layer
 
 ATTACKS = ("gradient", "noise", "lbfgs")
@@ -113,12 +114,15 @@ class Feed:
         """The loss of a training step.
 
         Args:
-            images: (N, C, H, W).
-            labels: (N,).
+            images: (N, C, H, W); not written to.
+            labels: (N,) of any integer dtype.
 
         Returns:
             The loss to descend on, the originals' part of it, and the originals' logits (N, K).
         """
+        labels = labels.long()
+        if images.is_inference():  # autograd may not keep those
+            images = images.clone()
         together = self.settings.turns == "together"
         now = self.pools if together else [self.pools[self._step % len(self.pools)]]
         # what the next step takes is made from this one
@@ -168,10 +172,11 @@ class Feed:
         start = time.perf_counter()
         for one, output, labels in self._due:
             count = min(max(1, round(self.settings.refresh * one.pool.size)), len(labels))
-            values, truth = output.detach()[:count], labels[:count]
+            # autocast may have made them in half precision, and is off here
+            values, truth = output.detach()[:count].to(self._dtype(output)), labels[:count]
             slope = self._own_slope(output, count)
             examples, kept = self._perturbed(one, values, truth, slope)
-            size = _rms(examples, values)
+            size = distortion(values, examples)
             if kept is not None:
                 examples, truth, size = examples[kept], truth[kept], size[kept]
             if len(examples):
@@ -203,10 +208,15 @@ class Feed:
         examples = _stepped(values, slope, 2 * length / steps, one.layer)
         for _ in range(steps - 1):
             examples = _stepped(examples, self._slope(one, examples, labels), 2 * length / steps, one.layer)
-            moved = examples - values
-            scale = (length / moved.flatten(1).norm(dim=1).clamp_min(1e-12)).clamp(max=1)
-            examples = values + moved * scale.view(-1, *[1] * (values.dim() - 1))
+            shrink = (one.distortion / distortion(values, examples)).clamp(max=1)
+            moved = difference(values, examples) * shrink.view(-1, *[1] * (values.dim() - 1))
+            examples = (values + moved).to(values.dtype)
         return examples, None
+
+    def _dtype(self, output: Tensor) -> torch.dtype:
+        """The dtype in which the network takes a layer's values outside autocast."""
+        weights = (one.dtype for one in self._network.parameters() if one.is_floating_point())
+        return next(weights, output.dtype)
 
     def _slope(self, one: LayerPool, values: Tensor, labels: Tensor) -> Tensor:
         with torch.enable_grad(), evaluating(self._network):
@@ -216,7 +226,7 @@ class Feed:
 
     def _lbfgs(self, one: LayerPool, values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         above = _Above(self._fed, one.layer.name)
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self._network):
             num_classes = above(values[:1]).shape[1]
         step = torch.randint(1, num_classes, labels.shape, generator=self._generator).to(labels)
         found = lbfgs(
@@ -226,8 +236,7 @@ class Feed:
             max_iter=self.settings.max_iter,
             c_tolerance=self.settings.c_tolerance,
         )
-        size = _rms(found.adv_inputs, values)
-        return found.adv_inputs, found.success & (size <= one.distortion)
+        return found.adv_inputs, found.success & (distortion(values, found.adv_inputs) <= one.distortion)
 
     @torch.no_grad()
     def epoch_metrics(self) -> dict[str, float]:
@@ -292,13 +301,15 @@ class _Above(nn.Module):
         return self._fed.above(self._layer, values)
 
 
-def _rms(examples: Tensor, values: Tensor) -> Tensor:
-    """(M,) root mean square of what was changed."""
-    return torch.sub(examples, values).flatten(1).norm(dim=1) / math.sqrt(values[0].numel())
-
-
 def _stepped(values: Tensor, direction: Tensor, length: float, layer: Layer) -> Tensor:
-    """A step of this Euclidean length along each row's direction, clamped into the layer's range."""
-    norm = direction.flatten(1).norm(dim=1).clamp_min(torch.finfo(direction.dtype).tiny)
-    scale = (length / norm).view(-1, *[1] * (values.dim() - 1))
-    return torch.addcmul(values, direction, scale).clamp_(layer.lower, layer.upper)
+    """A step of this Euclidean length along each row's direction, clamped into the layer's range.
+
+    Entries of the direction that are not finite are left out; a row without any other stays where it is.
+    """
+    each = (-1, *[1] * (values.dim() - 1))
+    direction = torch.where(direction.isfinite(), direction, 0).to(torch.promote_types(direction.dtype, torch.float32))
+    largest = direction.flatten(1).abs().amax(dim=1).view(each)
+    direction = torch.where(largest == 0, 0.0, direction / largest)
+    size = root_mean_square(direction).view(each) * math.sqrt(values[0].numel())
+    step = torch.where(size == 0, 0.0, length / size) * direction
+    return (values + step).clamp_(layer.lower, layer.upper).to(values.dtype)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from intriguing.arguments import whole_number
+
 
 class Pool:
     """Examples for one layer, a random subset of which is replaced whenever new ones come (section 4.2).
@@ -24,12 +26,11 @@ class Pool:
         seed: of the random subsets.
 
     Raises:
-        ValueError: a size below 1.
+        TypeError, ValueError: a size that is not a whole number of at least 1.
     """
 
     def __init__(self, size: int, seed: int = 0) -> None:
-        if size < 1:
-            raise ValueError(f"a pool's size must be at least 1, got {size}")
+        size = whole_number("a pool's size", size, 1)
         self.size, self.filled, self.replaced = size, 0, 0
         self.examples: Tensor | None = None
         self.labels = self.distortion = torch.empty(0)
@@ -97,6 +98,7 @@ class Pool:
             raise ValueError(f"the saved pool has size {state['size']}, this one {self.size}")
         self.filled, self.replaced = state["filled"], state["replaced"]
         examples = state["examples"]
-        self.examples = None if examples is None else examples.to(device)
-        self.labels, self.distortion = state["labels"].to(device), state["distortion"].to(device)
+        # copies, for a renewal writes to them
+        self.examples = None if examples is None else examples.to(device, copy=True)
+        self.labels, self.distortion = (state[name].to(device, copy=True) for name in ("labels", "distortion"))
         self._generator.set_state(state["generator"].cpu())

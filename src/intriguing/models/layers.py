@@ -71,14 +71,14 @@ class FedNetwork:
         """
         names = {layer.position: layer.name for layer in self.layers}
         first, *others = zip(self._starts, self.segments, strict=True)
-        rows, outputs = first[1](images), {INPUT: images}
+        rows, outputs = first[1](_kept(first[1], images)), {INPUT: images}
         if INPUT in fed:  # apart, because the gradient with respect to the images is wanted and that to these is not
-            rows = torch.cat([rows, first[1](fed[INPUT])])
+            rows = torch.cat([rows, first[1](_kept(first[1], fed[INPUT]))])
         for start, segment in others:
             outputs[names[start]] = rows
             if names[start] in fed:
                 rows = torch.cat([rows, fed[names[start]]])
-            rows = segment(rows)
+            rows = segment(_kept(segment, rows))
         return rows, outputs
 
     def above(self, layer: str, values: Tensor) -> Tensor:
@@ -86,5 +86,10 @@ class FedNetwork:
         position = next(one.position for one in self.layers if one.name == layer)
         for start, segment in zip(self._starts, self.segments, strict=True):
             if start >= position:
-                values = segment(values)
+                values = segment(_kept(segment, values))
         return values
+
+
+def _kept(segment: nn.Sequential, values: Tensor) -> Tensor:
+    """The values (N, ...), copied where a module of the segment may write to them."""
+    return values.clone() if any(getattr(module, "inplace", False) for module in segment.modules()) else values

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from intriguing.metrics import wrong
 from intriguing.nn import evaluating
 from intriguing.units.activations import Batches
 
@@ -79,45 +80,61 @@ def ablate(model: nn.Module, layer: str, batches: Batches, directions: Tensor, m
     are passed once for all directions.
 
     Args:
-        model: images to logits (N, K); every image must be treated on its own.
-        layer: name of the module whose output (N, C), (N, tokens, C) or (N, C, H, W) is changed.
-        batches: images and labels.
+        model: images to logits (N, K); every image must be treated on its own. Evaluated in evaluation mode.
+        layer: name of the module whose output (N, C), (N, tokens, C) or (N, C, H, W) is changed; it must be called
+            once in a pass.
+        batches: images, which are not written to, and labels of any integer dtype.
         directions: (M, C) of length 1.
         mean: (C,) mean activation.
 
     Raises:
-        ValueError: an unknown layer, directions that do not fit its channels, or no image.
+        TypeError: labels or logits of a wrong type.
+        ValueError: an unknown layer, directions or a mean that do not fit its channels, logits that are nan, or no
+            image.
     """
     modules = dict(model.named_modules())
     if layer not in modules:
         raise ValueError(f"no layer {layer}; known: {', '.join(name for name in modules if name)}")
-    wrong, num = 0, 0
+    if directions.dim() != 2 or mean.shape != directions.shape[1:]:
+        raise ValueError(f"directions must be (M, C) and mean (C,), got {tuple(directions.shape)}, {tuple(mean.shape)}")
+    num_wrong, num = 0, 0
     removed = torch.zeros(len(directions), dtype=torch.int64)
     for images, labels in batches:
         with torch.no_grad(), evaluating(model):
-            wrong += int((model(images).argmax(1) != labels).sum())
+            # A module may write to what it is given: each pass gets a copy.
+            num_wrong += int(wrong(model(images.clone()), labels).sum())
             num += len(labels)
-            with _size_of(modules[layer]) as size:
-                model(images[:1])
+            with _size_of(layer, modules[layer]) as size:
+                model(images[:1].clone())
             per_pass = max(1, _COPIES // max(1, size[0]) // max(1, len(labels)))
             for first in range(0, len(directions), per_pass):
-                part = directions[first : first + per_pass].to(images)
-                with _removing(modules[layer], part, mean.to(images)):
-                    answers = model(images).argmax(1).view(len(part), len(labels))
-                removed[first : first + per_pass] += (answers != labels).sum(1).cpu()
+                part = directions[first : first + per_pass]
+                with _removing(modules[layer], part, mean):
+                    errors = wrong(model(images.clone()), labels.repeat(len(part)))
+                removed[first : first + per_pass] += errors.view(len(part), len(labels)).sum(1).cpu()
     if num == 0:
         raise ValueError("expected at least one image")
-    return Ablation(wrong, removed, num)
+    return Ablation(num_wrong, removed, num)
 
 
 @contextmanager
-def _size_of(module: nn.Module) -> Iterator[list[int]]:
-    size = [0]
-    handle = module.register_forward_hook(lambda module, inputs, output: size.__setitem__(0, output.numel()))
+def _size_of(layer: str, module: nn.Module) -> Iterator[list[int]]:
+    """Inside, the list gets the number of values that the module gives; ValueError at the end if it cannot be used."""
+    sizes: list[int] = []
+
+    def look(module: nn.Module, inputs: tuple, output: object) -> None:
+        if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4):
+            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f"the layer {layer} must give (N, C), (N, tokens, C) or (N, C, H, W), got {got}")
+        sizes.append(output.numel())
+
+    handle = module.register_forward_hook(look)
     try:
-        yield size
+        yield sizes
     finally:
         handle.remove()
+    if len(sizes) != 1:
+        raise ValueError(f"the network must call its layer {layer} once in a pass, it calls it {len(sizes)} times")
 
 
 @contextmanager
@@ -129,8 +146,10 @@ def _removing(module: nn.Module, directions: Tensor, mean: Tensor) -> Iterator[N
         if channels_last.shape[-1] != directions.shape[1]:
             raise ValueError(f"directions have {directions.shape[1]} channels, the layer {channels_last.shape[-1]}")
         shape = (len(directions), *[1] * (channels_last.dim() - 1), directions.shape[1])
-        along = torch.einsum("...c,mc->m...", channels_last - mean, directions)
-        left = channels_last - along[..., None] * directions.view(shape)
+        values = channels_last.to(torch.promote_types(output.dtype, torch.float32))
+        rows, offset = directions.to(values), mean.to(values)
+        along = torch.einsum("...c,mc->m...", values - offset, rows)
+        left = (values - along[..., None] * rows.view(shape)).to(output.dtype)
         left = left.flatten(0, 1)
         return left.movedim(-1, 1) if output.dim() == 4 else left
 

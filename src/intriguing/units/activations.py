@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from intriguing.arguments import whole_number
 from intriguing.nn import evaluating
 
 AGGREGATES: tuple[str, ...] = ("max", "mean", "center", "flatten")
@@ -69,7 +70,7 @@ def to_vectors(output: Tensor, aggregate: str = "max") -> Tensor:
     """The output of a layer as vectors (N, P, C): P positions, C channels.
 
     Args:
-        output: (N, C), (N, tokens, C) or (N, C, H, W).
+        output: (N, C), (N, tokens, C) or (N, C, H, W); half precision becomes float32.
         aggregate: see `AGGREGATES`. All but ``max`` leave one position.
 
     Raises:
@@ -77,9 +78,10 @@ def to_vectors(output: Tensor, aggregate: str = "max") -> Tensor:
     """
     if aggregate not in AGGREGATES:
         raise ValueError(f"unknown aggregate '{aggregate}'; known: {', '.join(AGGREGATES)}")
-    if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4):
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"a layer must give (N, C), (N, tokens, C) or (N, C, H, W), got {shape}")
+    if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4) or not output.is_floating_point():
+        shape = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f"a layer must give (N, C), (N, tokens, C) or (N, C, H, W) real numbers, got {shape}")
+    output = output.to(torch.promote_types(output.dtype, torch.float32))
     if output.dim() == 2:
         return output.unsqueeze(1)
     if aggregate == "flatten":
@@ -101,7 +103,7 @@ def respond(vectors: Tensor, directions: Tensor) -> Tensor:
         directions: (M, C).
 
     Returns:
-        (N, M).
+        (N, M), in the finer dtype of the two and at least float32.
 
     Raises:
         ValueError: the channels do not fit.
@@ -110,6 +112,8 @@ def respond(vectors: Tensor, directions: Tensor) -> Tensor:
         raise ValueError(
             f"vectors must be (N, P, C) and directions (M, C), got {tuple(vectors.shape)} and {tuple(directions.shape)}"
         )
+    dtype = torch.promote_types(torch.promote_types(vectors.dtype, directions.dtype), torch.float32)
+    vectors, directions = vectors.to(dtype), directions.to(vectors.device, dtype)
     if vectors.shape[1] == 1:
         return vectors[:, 0] @ directions.T
     size = max(1, _ELEMENTS // (vectors.shape[0] * vectors.shape[1]))
@@ -170,6 +174,8 @@ def _blocks(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
     labels: list[Tensor] = []
     held = 0
     for some, theirs in batches:
+        if len(some) != len(theirs):
+            raise ValueError(f"expected as many labels as images in a batch, got {len(theirs)} and {len(some)}")
         while len(theirs):
             take = min(BLOCK - held, len(theirs))
             images.append(some[:take])
@@ -204,10 +210,9 @@ def sample_vectors(
         (S, C) by layer, S at most `limit`.
 
     Raises:
-        ValueError: see `stream`; a number below 1.
+        TypeError, ValueError: see `stream`; a number that is not whole or below 1.
     """
-    if per_image < 1 or limit < 1:
-        raise ValueError(f"per_image and limit must be at least 1, got {per_image} and {limit}")
+    per_image, limit = whole_number("per_image", per_image, 1), whole_number("limit", limit, 1)
     generator = torch.Generator().manual_seed(seed)
     kept: dict[str, Tensor] = {}
     keys: dict[str, Tensor] = {}

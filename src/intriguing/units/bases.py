@@ -21,7 +21,7 @@ FITTED: tuple[str, ...] = ("pca", "ica", "nmf", "dictionary")
 
 def unit_directions(units: Tensor, dim: int) -> Tensor:
     """The natural basis: rows e_i (M, C) for the units' indices (M,)."""
-    return torch.eye(dim)[units]
+    return torch.eye(dim)[units.long()]
 
 
 def random_directions(num: int, dim: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -72,7 +72,7 @@ def fractional_rotation(rotation: Tensor, fraction: float) -> Tensor:
     Raises:
         ValueError: not a rotation.
     """
-    matrix = rotation.double().numpy()
+    matrix = rotation.detach().double().cpu().numpy()
     dim = len(matrix)
     if matrix.shape != (dim, dim) or not np.allclose(matrix @ matrix.T, np.eye(dim), atol=1e-5):
         raise ValueError(f"expected an orthogonal matrix (C, C), got shape {matrix.shape}")
@@ -128,7 +128,7 @@ def whitening(vectors: Tensor, *, tolerance: float = 1e-6) -> Whitening:
     """
     if vectors.dim() != 2 or len(vectors) < 2:
         raise ValueError(f"expected at least two activation vectors (S, C), got {tuple(vectors.shape)}")
-    rows = vectors.double()
+    rows = vectors.detach().double()
     mean = rows.mean(0)
     values, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean) / (len(rows) - 1))
     kept = values > tolerance * values.max()
@@ -164,9 +164,10 @@ def fitted_basis(name: str, vectors: Tensor, num: int, *, seed: int = 0, max_ite
         raise ValueError(f"unknown basis '{name}'; known: {', '.join(FITTED)}")
     if vectors.dim() != 2 or len(vectors) < 2 or num < 1:
         raise ValueError(f"expected at least two vectors (S, C) and one direction, got {tuple(vectors.shape)}, {num}")
+    vectors = vectors.detach()
     if name == "nmf" and float(vectors.min()) < 0:
         raise ValueError("nmf wants activations of at least 0, such as those of ReLU or sigmoid units")
-    rows = vectors.double().numpy()
+    rows = vectors.double().cpu().numpy()
     centred = rows - rows.mean(0)
     num = min(num, int(np.linalg.matrix_rank(centred)))
     if num == 0:

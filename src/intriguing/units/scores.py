@@ -17,7 +17,7 @@ def label_purity(labels: Tensor, top: Tensor) -> Tensor:
     """Share of the commonest class among the top images.
 
     Args:
-        labels: (N,) of all images.
+        labels: (N,) of all images, of any integer dtype, at least 0.
         top: (M, k) indices of the top images of each direction.
 
     Returns:
@@ -38,10 +38,24 @@ def label_entropy(labels: Tensor, top: Tensor) -> Tensor:
 
 def _shares(labels: Tensor, top: Tensor) -> Tensor:
     """(M, K) share of each class."""
-    classes = labels[top]
+    labels = _classes(labels)
+    classes = labels[top.long()]
     counts = torch.zeros(len(top), int(labels.max()) + 1, dtype=torch.float64)
     counts.scatter_add_(1, classes, torch.ones(classes.shape, dtype=torch.float64))
     return counts / top.shape[1]
+
+
+def _classes(labels: Tensor, num_classes: int | None = None) -> Tensor:
+    """Labels as int64, checked."""
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
+    labels = labels.detach().long()
+    if labels.numel():
+        low, high = (int(end) for end in labels.aminmax())
+        if low < 0 or (num_classes is not None and high >= num_classes):
+            top = "" if num_classes is None else f" and below {num_classes}"
+            raise ValueError(f"labels must be at least 0{top}, got {low} to {high}")
+    return labels
 
 
 def unit_rows(vectors: Tensor) -> Tensor:
@@ -49,7 +63,7 @@ def unit_rows(vectors: Tensor) -> Tensor:
 
     Without the mean, any two photographs are alike, being both bright.
     """
-    rows = vectors.flatten(1).float()
+    rows = vectors.detach().flatten(1).float()
     rows = rows - rows.mean(0)
     return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
@@ -72,7 +86,7 @@ def similarity(rows: Tensor, top: Tensor) -> Tensor:
         raise ValueError("a pairwise similarity wants at least two images a row")
     means = []
     for part in top.split(max(1, 2**24 // (k * rows.shape[1]))):
-        chosen = rows[part]
+        chosen = rows[part.long()].to(torch.promote_types(rows.dtype, torch.float32))
         # The square of the sum holds every pair twice, and each row with itself.
         means.append((chosen.sum(1).square().sum(1) - chosen.square().sum((1, 2))) / (k * (k - 1)))
     return torch.cat(means).double()
@@ -111,8 +125,10 @@ class MomentSums:
         self._shift: Tensor | None = None
 
     def update(self, responses: Tensor, labels: Tensor) -> None:
-        """Adds responses (N, M) of images with labels (N,) in 0..K-1."""
-        rows, labels = responses.double().cpu(), labels.cpu()
+        """Adds responses (N, M) of images with labels (N,) in 0..K-1, of any integer dtype."""
+        rows, labels = responses.detach().double().cpu(), _classes(labels, self.num_classes).cpu()
+        if not len(rows):
+            return
         if self._shift is None:
             # Powers of what is left after an early mean lose no digits to a large offset.
             self._shift = rows.mean(0)

@@ -31,8 +31,8 @@ def bootstrap_interval(
     if values.dim() != 1 or not len(values) or not bool(values.isfinite().all()):
         raise ValueError(f"expected at least one finite value (M,), got shape {tuple(values.shape)}")
     generator = np.random.default_rng(seed)
-    array = values.double().numpy()
-    label = np.zeros(len(array), int) if groups is None else groups.numpy()
+    array = values.detach().double().cpu().numpy()
+    label = np.zeros(len(array), int) if groups is None else groups.cpu().numpy()
     means = np.zeros(num)
     for group in np.unique(label):
         own = array[label == group]
@@ -139,4 +139,4 @@ def holm(p: Tensor) -> Tensor:
 
 def benjamini_hochberg(p: Tensor) -> Tensor:
     """p-values corrected so that the share of false among all discoveries is as small as promised (1995): (M,)."""
-    return torch.from_numpy(np.asarray(stats.false_discovery_control(p.double().numpy(), method="bh")))
+    return torch.from_numpy(np.asarray(stats.false_discovery_control(p.detach().double().cpu().numpy(), method="bh")))

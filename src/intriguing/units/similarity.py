@@ -64,7 +64,7 @@ def match_units(first: Tensor, second: Tensor) -> Matching:
     live = [(rows.norm(dim=0) > 1e-9 * rows.norm()).nonzero().flatten() for rows in (x, y)]
     x, y = x[:, live[0]], y[:, live[1]]
     correlation = (x / x.norm(dim=0)).T @ (y / y.norm(dim=0))
-    rows, columns = linear_sum_assignment(correlation.numpy(), maximize=True)
+    rows, columns = linear_sum_assignment(correlation.cpu().numpy(), maximize=True)
     return Matching(live[0][rows], live[1][columns], correlation[rows, columns])
 
 
@@ -74,7 +74,7 @@ def _centred(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
             f"expected activations (N, C1) and (N, C2) of the same images, got {tuple(first.shape)} and "
             f"{tuple(second.shape)}"
         )
-    x, y = (rows.double() - rows.double().mean(0) for rows in (first, second))
+    x, y = (rows.detach().double() - rows.detach().double().mean(0) for rows in (first, second))
     if float(x.norm()) == 0 or float(y.norm()) == 0:
         raise ValueError("the activations of a layer never vary: there is nothing to compare")
     return x, y
