@@ -274,7 +274,7 @@ def all_rules(rules: Rules | None) -> dict[type[nn.Module], LayerRule]:
 
 
 def module_rule(module: nn.Module, rules: Mapping[type[nn.Module], LayerRule]) -> LayerRule | None:
-    """The rule of a module: of its class, or of the nearest parent with a rule if no code was put in that one's place."""
+    """The rule of a module: of its class, or of the nearest parent that has one, unless code was put in its place."""
     for kind in type(module).__mro__:
         if kind in rules:
             return rules[kind] if own_code(module, kind) is None else None

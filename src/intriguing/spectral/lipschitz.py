@@ -90,35 +90,35 @@ def layer_outputs(model: nn.Module, inputs: Tensor, *, rules: Rules | None = Non
         raise TypeError(f"expected inputs as a floating-point tensor, got {_kind(inputs)}")
     if inputs.dim() < 2:
         raise ValueError(f"expected inputs of shape (N, ...), got {tuple(inputs.shape)}")
-    recording = _record(model, inputs, all_rules(rules))
-    return [layer.node.value for layer in _layers(recording, {}, bounds=False)]
+    recording = _record(model, inputs, all_rules(rules), bounds=False)
+    return [layer.node.value for layer in _layers(recording, bounds=False)]
 
 
 def trace(model: nn.Module, input_shape: Sequence[int], *, rules: Rules | None = None, bounds: bool = True) -> Trace:
     """Record what a network does and walk its layers; see `lipschitz_bounds`.
 
     Args:
-        bounds: False spares the bounds (all nan), for those who only want the layers; no kind of layer is an error then.
+        bounds: False spares the bounds (all nan), for those who only want the layers; then no layer is an error.
     """
     _check_model(model)
     known, reference = all_rules(rules), floating(model)
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False):
         batches = torch.rand(2, 2, *sizes(input_shape), generator=generator).to(reference.device, reference.dtype)
-    first = _record(model, batches[0], known)
+    recording = _record(model, batches[0], known, bounds=bounds)
+    with plain(model):
+        layers = tuple(_layers(recording, bounds=bounds))
     if bounds:
-        _check_rows(model, batches, first)
-        _check_constants(first, _record(model, batches[1], known))
-    # inside `untouched`, a layer's weight is what its hooks have made of it
-    with plain(model), untouched(model):
-        return Trace(tuple(_layers(first, known, bounds=bounds)), first.calls)
+        _check_rows(model, batches, recording)
+        _check_constants(recording, _record(model, batches[1], known, bounds=False))
+    return Trace(layers, recording.calls)
 
 
-def _layers(recording: Recording, known: Mapping[type[nn.Module], LayerRule], *, bounds: bool) -> Iterator[Layer]:
+def _layers(recording: Recording, *, bounds: bool) -> Iterator[Layer]:
     """Cut a recording into its layers."""
     nodes = recording.nodes
     position = {node: index for index, node in enumerate(nodes)}
-    last_use = [index for index in range(len(nodes))]
+    last_use = list(range(len(nodes)))
     for index, node in enumerate(nodes):
         for source in node.sources:
             last_use[position[source]] = index
@@ -127,7 +127,7 @@ def _layers(recording: Recording, known: Mapping[type[nn.Module], LayerRule], *,
         if index and needed <= index:  # nothing before this node is used after it
             found = {nodes[start]: 1.0}
             for one in nodes[start + 1 : index + 1]:
-                found[one] = _bound(one, found, known) if bounds else math.nan
+                found[one] = _bound(one, found) if bounds else math.nan
             alone = node.module if index == start + 1 else None
             yield Layer(node.name, _block_kind(node), found[node], node, alone)
             start = index
@@ -139,18 +139,17 @@ def _layers(recording: Recording, known: Mapping[type[nn.Module], LayerRule], *,
         yield Layer(node.name, node.kind, (0.0 if constant else 1.0) if bounds else math.nan, node, None)
 
 
-def _bound(node: Node, found: Mapping[Node, float], known: Mapping[type[nn.Module], LayerRule]) -> float:
+def _bound(node: Node, found: Mapping[Node, float]) -> float:
     """A node's bound, seen from the last cut."""
-    if node.func is None and node.module is not None:
-        source = node.arguments["x"]
-        rule = module_rule(node.module, known)
-        assert rule is not None
-        return found[source] * rule(node.module, source.value)
+    if node.func is None:  # a layer by its own rule
+        return found[node.arguments["x"]] * node.factor
     bound = operation_bound(node, found)
     if bound is not None:
         return bound
     if node.module is not None:
-        raise ValueError(f"no Lipschitz bound is known for layer '{node.name}' ({type(node.module).__name__}); give one in rules")
+        raise ValueError(
+            f"no Lipschitz bound is known for layer '{node.name}' ({type(node.module).__name__}); give one in rules"
+        )
     raise ValueError(f"no Lipschitz bound is known for the operation '{node.kind}' ({node.name}) of the network")
 
 
@@ -163,9 +162,11 @@ def _block_kind(node: Node) -> str:
 # -- what a recording rests on --------------------------------------------------------------------------------------
 
 
-def _record(model: Callable[[Tensor], Tensor], inputs: Tensor, known: Mapping[type[nn.Module], LayerRule]) -> Recording:
+def _record(
+    model: Callable[[Tensor], Tensor], inputs: Tensor, known: Mapping[type[nn.Module], LayerRule], *, bounds: bool
+) -> Recording:
     try:
-        return record(model, inputs, lambda module: module_rule(module, known) is not None)
+        return record(model, inputs, lambda module: module_rule(module, known), bounds=bounds)
     except ValueError:
         raise
     except Exception as error:  # it ran the network's own code
@@ -188,8 +189,8 @@ def _check_rows(model: Callable[[Tensor], Tensor], batches: Tensor, recording: R
         same = torch.allclose(ours, theirs, rtol=0, atol=room, equal_nan=True)
     if not same:
         raise ValueError(
-            "the network mixes the images of a batch, or answers otherwise from one run to the next: it has no Lipschitz "
-            "bound"
+            "the network mixes the images of a batch, or answers otherwise from one run to the next: it has no "
+            "Lipschitz bound"
         )
 
 

@@ -310,7 +310,9 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d"), _resized),
     **dict.fromkeys(("upsample_nearest_exact1d", "upsample_nearest_exact2d", "upsample_nearest_exact3d"), _resized),
     **dict.fromkeys(("upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"), _resized),
-    **dict.fromkeys(("batch_norm", "cudnn_batch_norm", "batch_norm_legit", "batch_norm_legit_no_training"), _batch_norm),
+    **dict.fromkeys(
+        ("batch_norm", "cudnn_batch_norm", "batch_norm_legit", "batch_norm_legit_no_training"), _batch_norm
+    ),
     **dict.fromkeys(("batch_norm_with_update", "miopen_batch_norm"), _batch_norm),
     **dict.fromkeys(("layer_norm", "group_norm"), _standardisation),
     "sigmoid": _times(1 / 4),

@@ -105,7 +105,7 @@ def operator_norm(layer: nn.Module, input_shape: Sequence[int], *, padding: str 
     shape = sizes(input_shape)
     kind = next((one for one in (nn.Linear, *CONVOLUTIONS, *TRANSPOSED) if isinstance(layer, one)), None)
     if kind is None:
-        raise TypeError(f"expected a Linear, Conv or ConvTranspose layer, got {type(layer).__name__}")
+        raise TypeError(f"expected a Linear or Conv2d layer, or another convolution, got {type(layer).__name__}")
     if (own := own_code(layer, kind)) is not None:
         raise TypeError(f"{type(layer).__name__} has its own {own}, so its norm is not that of a {kind.__name__}")
     layer = _current(layer)
@@ -153,7 +153,7 @@ def sizes(shape: Any) -> tuple[int, ...]:
 def own_code(module: nn.Module, kind: type[nn.Module]) -> str | None:
     """The first method by which a module may compute otherwise than `kind`, of which it is an instance, does."""
     methods = {name for one in kind.__mro__ for name, value in vars(one).items() if callable(value)}
-    methods -= {name for name in vars(nn.Module)} | {name for name in vars(object)} | _HARMLESS
+    methods -= set(vars(nn.Module)) | set(vars(object)) | _HARMLESS
     methods |= {"forward"} | _CALLS
     found = methods & module.__dict__.keys()
     for parent in type(module).__mro__[: type(module).__mro__.index(kind)]:

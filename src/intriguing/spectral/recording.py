@@ -8,6 +8,7 @@ Python numbers, NumPy, random numbers) is found and refused.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -54,6 +55,7 @@ class Node:
         index: which of the operation's outputs it is.
         value: the tensor, (2, ...) or (N, ...).
         module: the layer that it is, if it is one.
+        factor: bound of a layer that is one by its own rule.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Node:
     index: int
     value: Tensor
     module: nn.Module | None = None
+    factor: float = math.nan
 
     @property
     def sources(self) -> list[Node]:
@@ -85,22 +88,26 @@ class Recording:
     calls: tuple[tuple[nn.Module, tuple[int, ...]], ...]
 
 
-def record(model: Callable[..., Any], inputs: Tensor, is_layer: Callable[[nn.Module], bool]) -> Recording:
+RuleOf = Callable[[nn.Module], Callable[[Any, Tensor], float] | None]
+
+
+def record(model: Callable[..., Any], inputs: Tensor, rule_of: RuleOf, *, bounds: bool = True) -> Recording:
     """Run a network once, in evaluation mode, and write down what it computes. Nothing of the network changes.
 
     Args:
         model: the network; a call with one tensor returns one tensor.
         inputs: (N, ...), not written to.
-        is_layer: which modules are one operation, whatever they do inside.
+        rule_of: the rule of a module that is one operation, whatever it does inside; None of any other.
+        bounds: whether to apply the rules.
 
     Raises:
         ValueError: a network that computes with what PyTorch does not see, or that fails on the input.
     """
     copy = inputs.detach().clone()
-    recorder = _Recorder(copy)
+    recorder = _Recorder(copy, rule_of, bounds)
     with plain(model), untouched(model):
         for name, module in modules(model):
-            recorder.adopt(name, module, is_layer)
+            recorder.adopt(name, module)
         with _Functions(recorder), recorder:
             try:
                 output = torch.func.functionalize(model, remove="mutations_and_views")(copy)
@@ -116,8 +123,9 @@ def record(model: Callable[..., Any], inputs: Tensor, is_layer: Callable[[nn.Mod
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, inputs: Tensor) -> None:
+    def __init__(self, inputs: Tensor, rule_of: RuleOf, bounds: bool) -> None:
         super().__init__()
+        self._rule_of, self._bounds = rule_of, bounds
         self.nodes = [Node("input", "input", None, {}, 0, inputs.clone())]
         self.failure: ValueError | None = None
         self.label: tuple[str, nn.Module] | None = None  # of the next alias
@@ -126,6 +134,7 @@ class _Recorder(TorchDispatchMode):
         self._owners: dict[int, set[int]] = {}  # the tensors that share a storage
         self._constants: set[int] = set()  # tensors that a node was made with
         self._layers: list[tuple[str, nn.Module, Callable[[Tensor], Any]]] = []
+        self._factors: dict[int, float] = {}  # of layers, by index
         self._calls: list[tuple[nn.Module, tuple[int, ...]]] = []
         self._names: dict[str, int] = {}
         self._inside = False
@@ -133,12 +142,12 @@ class _Recorder(TorchDispatchMode):
 
     # -- layers ---------------------------------------------------------------------------------------------------
 
-    def adopt(self, name: str, module: nn.Module, is_layer: Callable[[nn.Module], bool]) -> None:
+    def adopt(self, name: str, module: nn.Module) -> None:
         """Make a module that is one layer say so whenever it runs; its hooks stay around it."""
         if type(module) in _WRAPPERS:
             module.__dict__["forward"] = module.module
         elif not isinstance(module, torch.jit.ScriptModule) and "forward" not in module.__dict__:
-            known = is_layer(module)
+            known = self._rule_of(module) is not None
             named = type(module).__module__.startswith("torch.nn.") and not module._modules
             if known or named:
                 module.__dict__["forward"] = self._forward_of(name or "0", module, known)
@@ -178,7 +187,12 @@ class _Recorder(TorchDispatchMode):
         name, module, original = self._layers[index]
         copy, self._inside = x.clone(), True
         try:
+            rule = self._rule_of(module) if self._bounds else None
+            if rule is not None:  # now, while the weights are those that the layer's hooks have made
+                self._factors[index] = rule(module, x)
             out = original(copy)
+        except ValueError as error:
+            raise self._fail(str(error)) from error
         finally:
             self._inside = False
         if not isinstance(out, Tensor):
@@ -216,8 +230,8 @@ class _Recorder(TorchDispatchMode):
         elif carries:
             if len(tensors) < len(outputs) and not (written and out is None):
                 raise self._fail(
-                    f"it cannot be traced: '{kind}' reads the values of a tensor as Python numbers, so what it does may "
-                    "depend on them"
+                    f"the network cannot be traced: '{kind}' reads values of a tensor as Python numbers, and what it does "
+                    "may depend on them"
                 )
             self._constants.update(id(one) for one in given if id(one) not in self._nodes)
             for index, one in enumerate(tensors or written):
@@ -228,6 +242,7 @@ class _Recorder(TorchDispatchMode):
         if func is _LAYER:
             name, module, _ = self._layers[arguments["index"]]
             node = Node(name, type(module).__name__, None, {"x": arguments["x"]}, index, value, module)
+            node.factor = self._factors.get(arguments["index"], math.nan)
         else:
             same = _same(kind, arguments, value)
             if same is not None and not (kind == "alias" and self.label):
@@ -278,7 +293,9 @@ class _Functions(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist):
-            raise self._recorder._fail("it cannot be traced: it reads the values of a tensor outside of PyTorch")
+            raise self._recorder._fail(
+                "the network cannot be traced: it reads the values of a tensor outside of PyTorch"
+            )
         if func in _COMPOSED and (args or "input" in kwargs):
             rest = {name: value for name, value in kwargs.items() if name != "input"}
             x, *more = (*args, kwargs["input"]) if "input" in kwargs else args
