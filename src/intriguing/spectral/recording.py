@@ -88,7 +88,8 @@ class Recording:
     calls: tuple[tuple[nn.Module, tuple[int, ...]], ...]
 
 
-RuleOf = Callable[[nn.Module], Callable[[Any, Tensor], float] | None]
+Rule = Callable[[Any, Tensor], float]
+RuleOf = Callable[[nn.Module], Rule | None]
 
 
 def record(model: Callable[..., Any], inputs: Tensor, rule_of: RuleOf, *, bounds: bool = True) -> Recording:
@@ -133,7 +134,7 @@ class _Recorder(TorchDispatchMode):
         self._alive: list[Any] = [inputs]
         self._owners: dict[int, set[int]] = {}  # the tensors that share a storage
         self._constants: set[int] = set()  # tensors that a node was made with
-        self._layers: list[tuple[str, nn.Module, Callable[[Tensor], Any]]] = []
+        self._layers: list[tuple[str, nn.Module, Callable[[Tensor], Any], Rule | None]] = []
         self._factors: dict[int, float] = {}  # of layers, by index
         self._calls: list[tuple[nn.Module, tuple[int, ...]]] = []
         self._names: dict[str, int] = {}
@@ -147,14 +148,14 @@ class _Recorder(TorchDispatchMode):
         if type(module) in _WRAPPERS:
             module.__dict__["forward"] = module.module
         elif not isinstance(module, torch.jit.ScriptModule) and "forward" not in module.__dict__:
-            known = self._rule_of(module) is not None
+            rule = self._rule_of(module)
             named = type(module).__module__.startswith("torch.nn.") and not module._modules
-            if known or named:
-                module.__dict__["forward"] = self._forward_of(name or "0", module, known)
+            if rule is not None or named:
+                module.__dict__["forward"] = self._forward_of(name or "0", module, rule)
 
-    def _forward_of(self, name: str, module: nn.Module, known: bool) -> Callable[..., Any]:
+    def _forward_of(self, name: str, module: nn.Module, rule: Rule | None) -> Callable[..., Any]:
         original = type(module).forward.__get__(module)
-        index = self._add(name, module, original)
+        index, known = self._add(name, module, original, rule), rule is not None
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             given = [*args, *kwargs.values()]
@@ -177,18 +178,17 @@ class _Recorder(TorchDispatchMode):
 
     def composed(self, module: nn.Module, x: Tensor) -> Tensor:
         """The output of a module that stands for a function."""
-        return torch.ops.intriguing.layer(x, self._add("", module, module.forward))
+        return torch.ops.intriguing.layer(x, self._add("", module, module.forward, self._rule_of(module)))
 
-    def _add(self, name: str, module: nn.Module, original: Callable[[Tensor], Any]) -> int:
-        self._layers.append((name or self._name(type(module).__name__.lower()), module, original))
+    def _add(self, name: str, module: nn.Module, original: Callable[[Tensor], Any], rule: Rule | None) -> int:
+        self._layers.append((name or self._name(type(module).__name__.lower()), module, original, rule))
         return len(self._layers) - 1
 
     def _run_layer(self, x: Tensor, index: int) -> Tensor:
-        name, module, original = self._layers[index]
+        name, module, original, rule = self._layers[index]
         copy, self._inside = x.clone(), True
         try:
-            rule = self._rule_of(module) if self._bounds else None
-            if rule is not None:  # now, while the weights are those that the layer's hooks have made
+            if rule is not None and self._bounds:  # now, while the weights are those that the layer's hooks have made
                 self._factors[index] = rule(module, x)
             out = original(copy)
         except ValueError as error:
@@ -230,8 +230,8 @@ class _Recorder(TorchDispatchMode):
         elif carries:
             if len(tensors) < len(outputs) and not (written and out is None):
                 raise self._fail(
-                    f"the network cannot be traced: '{kind}' reads values of a tensor as Python numbers, and what it does "
-                    "may depend on them"
+                    f"the network cannot be traced: '{kind}' reads values of a tensor as Python numbers, and what "
+                    "it does may depend on them"
                 )
             self._constants.update(id(one) for one in given if id(one) not in self._nodes)
             for index, one in enumerate(tensors or written):
@@ -240,7 +240,7 @@ class _Recorder(TorchDispatchMode):
 
     def _node(self, func: Any, kind: str, arguments: dict[str, Any], index: int, value: Tensor, written: bool) -> Node:
         if func is _LAYER:
-            name, module, _ = self._layers[arguments["index"]]
+            name, module, *_ = self._layers[arguments["index"]]
             node = Node(name, type(module).__name__, None, {"x": arguments["x"]}, index, value, module)
             node.factor = self._factors.get(arguments["index"], math.nan)
         else:
