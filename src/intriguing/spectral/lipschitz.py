@@ -36,13 +36,24 @@ class LayerBound(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """An entry of the walk: what `LayerBound` says, the node that ends it, and its module if it is one."""
+    """An entry of the walk: what `LayerBound` says, and where it comes from.
+
+    Attributes:
+        source, node: the nodes between which it lies.
+        module: the module that it is, if it is one.
+    """
 
     name: str
     kind: str
     bound: float
+    source: Node
     node: Node
     module: nn.Module | None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one operation on one tensor."""
+        return self.node.sources == [self.source]
 
 
 @dataclass(frozen=True)
@@ -129,14 +140,18 @@ def _layers(recording: Recording, *, bounds: bool) -> Iterator[Layer]:
             for one in nodes[start + 1 : index + 1]:
                 found[one] = _bound(one, found) if bounds else math.nan
             alone = node.module if index == start + 1 else None
-            yield Layer(node.name, _block_kind(node), found[node], node, alone)
+            if bounds and math.isnan(found[node]):
+                raise ValueError(
+                    f"the bound of layer '{node.name}' ({_block_kind(node)}) is not a number: are its weights?"
+                )
+            yield Layer(node.name, _block_kind(node), found[node], nodes[start], node, alone)
             start = index
         needed = max(needed, last_use[index])
     if len(nodes) == 1:  # the output is the input, or constant
         constant = recording.output.shape != nodes[0].value.shape or not torch.equal(recording.output, nodes[0].value)
         value = recording.output if constant else nodes[0].value
         node = Node("output", "constant" if constant else "identity", None, {}, 0, value)
-        yield Layer(node.name, node.kind, (0.0 if constant else 1.0) if bounds else math.nan, node, None)
+        yield Layer(node.name, node.kind, (0.0 if constant else 1.0) if bounds else math.nan, nodes[0], node, None)
 
 
 def _bound(node: Node, found: Mapping[Node, float]) -> float:

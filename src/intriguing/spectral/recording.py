@@ -51,7 +51,8 @@ class Node:
         name: of the layer in the network, or of the operation.
         kind: name of the operation, of a layer by its own rule its class.
         func: the operation; None for the network's input and for a layer that is one by its own rule.
-        arguments: of the operation, by name; tensors that depend on the input are nodes.
+        arguments: of the operation, by name; tensors that depend on the input are nodes. Of a layer its input, and the
+            weights that it had.
         index: which of the operation's outputs it is.
         value: the tensor, (2, ...) or (N, ...).
         module: the layer that it is, if it is one.
@@ -136,6 +137,7 @@ class _Recorder(TorchDispatchMode):
         self._constants: set[int] = set()  # tensors that a node was made with
         self._layers: list[tuple[str, nn.Module, Callable[[Tensor], Any], Rule | None]] = []
         self._factors: dict[int, float] = {}  # of layers, by index
+        self._numbers: dict[int, dict[str, Any]] = {}
         self._calls: list[tuple[nn.Module, tuple[int, ...]]] = []
         self._names: dict[str, int] = {}
         self._inside = False
@@ -188,9 +190,12 @@ class _Recorder(TorchDispatchMode):
         name, module, original, rule = self._layers[index]
         copy, self._inside = x.clone(), True
         try:
+            out = original(copy)
             if rule is not None and self._bounds:  # now, while the weights are those that the layer's hooks have made
                 self._factors[index] = rule(module, x)
-            out = original(copy)
+            if isinstance(module, nn.Linear | nn.modules.batchnorm._BatchNorm):
+                names = ("weight", "bias", "running_mean", "running_var", "eps")
+                self._numbers[index] = {name: getattr(module, name, None) for name in names}
         except ValueError as error:
             raise self._fail(str(error)) from error
         finally:
@@ -241,7 +246,8 @@ class _Recorder(TorchDispatchMode):
     def _node(self, func: Any, kind: str, arguments: dict[str, Any], index: int, value: Tensor, written: bool) -> Node:
         if func is _LAYER:
             name, module, *_ = self._layers[arguments["index"]]
-            node = Node(name, type(module).__name__, None, {"x": arguments["x"]}, index, value, module)
+            numbers = self._numbers.get(arguments["index"], {})
+            node = Node(name, type(module).__name__, None, {"x": arguments["x"], **numbers}, index, value, module)
             node.factor = self._factors.get(arguments["index"], math.nan)
         else:
             same = _same(kind, arguments, value)
