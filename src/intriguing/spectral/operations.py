@@ -71,7 +71,7 @@ def operation_bound(node: Node, bounds: Bounds) -> float | None:
     Raises:
         ValueError: an operation that jumps.
     """
-    if not node.value.is_floating_point():
+    if not node.value.is_floating_point() and not node.value.is_complex():
         kind = f"'{node.kind}' ({node.name}), whose result is of type {str(node.value.dtype).removeprefix('torch.')},"
         raise ValueError(f"the operation {kind} jumps: it has no Lipschitz bound")
     rule = _RULES.get(node.kind)
@@ -323,6 +323,7 @@ _RULES: dict[str, Rule] = {
     "elu": _elu,
     "threshold": _threshold,
     "gelu": _as(nn.GELU),
+    "celu": _as(nn.CELU),
     "silu": _as(nn.SiLU),
     "mish": _as(nn.Mish),
     "hardswish": _as(nn.Hardswish),

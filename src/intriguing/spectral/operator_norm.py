@@ -108,9 +108,9 @@ def operator_norm(layer: nn.Module, input_shape: Sequence[int], *, padding: str 
         raise TypeError(f"expected a Linear or Conv2d layer, or another convolution, got {type(layer).__name__}")
     if (own := own_code(layer, kind)) is not None:
         raise TypeError(f"{type(layer).__name__} has its own {own}, so its norm is not that of a {kind.__name__}")
-    layer = _current(layer)
     if any(nn.parameter.is_lazy(one) for one in layer.parameters()):
         raise ValueError(f"{type(layer).__name__} has no weights yet: run the layer once first")
+    layer = _current(layer)
     with torch.inference_mode(False), torch.no_grad():
         return linear_norm(layer, shape, padding=padding)
 

@@ -8,6 +8,7 @@ Python numbers, NumPy, random numbers) is found and refused.
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,7 @@ _COMPOSED: dict[Any, Callable[..., nn.Module]] = {
     F.local_response_norm: lambda *a, **k: nn.LocalResponseNorm(*a, **k),
     F.softsign: lambda: nn.Softsign(),
     F.tanhshrink: lambda: nn.Tanhshrink(),
-    F.rms_norm: lambda shape, weight=None, eps=None: _rms_norm(shape, weight, eps),
+    F.rms_norm: lambda shape, weight=None, eps=None: nn.RMSNorm(list(shape), eps, elementwise_affine=False),
 }
 """Functions that PyTorch makes of several operations, and the module that does the same."""
 
@@ -233,7 +234,7 @@ class _Recorder(TorchDispatchMode):
             for one in written:
                 self._nodes.pop(id(one), None)
         elif carries:
-            if len(tensors) < len(outputs) and not (written and out is None):
+            if any(one is not None and not isinstance(one, Tensor) for one in outputs):
                 raise self._fail(
                     f"the network cannot be traced: '{kind}' reads values of a tensor as Python numbers, and what "
                     "it does may depend on them"
@@ -305,7 +306,10 @@ class _Functions(TorchFunctionMode):
         if func in _COMPOSED and (args or "input" in kwargs):
             rest = {name: value for name, value in kwargs.items() if name != "input"}
             x, *more = (*args, kwargs["input"]) if "input" in kwargs else args
-            return self._recorder.composed(_COMPOSED[func](*more, **rest), x)
+            out = self._recorder.composed(_COMPOSED[func](*more, **rest), x)
+            given = inspect.signature(func).bind(*args, **kwargs).arguments
+            weight = given.get("weight") if func is F.rms_norm else None  # it may depend on the input
+            return out if weight is None else out * weight
         if func is F.pad:
             x, pad, mode, _ = _pad(*args, **kwargs)
             if mode == "circular":
@@ -319,13 +323,6 @@ def _pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float
 
 def _circular_pad(pad: Sequence[int]) -> nn.Module:
     return (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d)[len(pad) // 2 - 1](pad)  # pyright: ignore
-
-
-def _rms_norm(shape: Sequence[int], weight: Tensor | None, eps: float | None) -> nn.Module:
-    layer = nn.RMSNorm(list(shape), eps, elementwise_affine=False)
-    if weight is not None:
-        layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    return layer
 
 
 def operation_name(func: Any) -> str:
@@ -392,12 +389,14 @@ def untouched(model: Any) -> Iterator[None]:
         ValueError: a lazy layer that has not seen an input yet.
     """
     saved: list[tuple[nn.Module, dict[str, Any]]] = []
-    scripted = [(module, module.training) for _, module in modules(model) if isinstance(module, torch.jit.ScriptModule)]
+    scripts = [module for _, module in modules(model) if isinstance(module, torch.jit.ScriptModule)]
+    scripted = [(module, getattr(module, "training", None)) for module in scripts]  # a frozen one has no mode
     copies: dict[int, Tensor | None] = {}
     for name, module in modules(model):
         lazy = next((one for one in module._parameters.values() if nn.parameter.is_lazy(one)), None)
         if lazy is not None:
-            raise ValueError(f"layer '{name}' ({type(module).__name__}) has no weights yet: run the network once first")
+            words = f"layer '{name}' ({type(module).__name__})" if name else type(module).__name__
+            raise ValueError(f"{words} has no weights yet: run the network once first")
         if isinstance(module, torch.jit.ScriptModule):
             continue
         saved.append((module, dict(module.__dict__)))
@@ -411,7 +410,10 @@ def untouched(model: Any) -> Iterator[None]:
         yield
     finally:
         for module, training in scripted:
-            module.training = training
+            if training is None:
+                module.__dict__.pop("training", None)
+            else:
+                module.training = training
         for module, state in saved:
             module.__dict__.clear()
             module.__dict__.update(state)
