@@ -241,7 +241,9 @@ class Certifier:
             layers = trace(model, input_shape, rules=rules).layers
             outputs = layers[-1].node.value
             if outputs.dim() != 2:
-                raise ValueError(f"expected a network to logits (N, K), got outputs (N, {str(tuple(outputs.shape[1:]))[1:]}")
+                raise ValueError(
+                    f"expected a network to logits (N, K), got outputs (N, {str(tuple(outputs.shape[1:]))[1:]}"
+                )
             self.num_classes = outputs.shape[1]
             self.product = math.prod(layer.bound for layer in layers)
             first, chain = split(layers)

@@ -186,8 +186,8 @@ def _record(
         raise
     except Exception as error:  # it ran the network's own code
         raise ValueError(
-            f"an input of shape {tuple(inputs.shape[1:])} does not fit the network, or it cannot be traced (then a bound "
-            f"of the part in question can be given in rules): {first_line(error)}"
+            f"an input of shape {tuple(inputs.shape[1:])} does not fit the network, or it cannot be traced (then give "
+            f"the part in question a bound in rules): {first_line(error)}"
         ) from error
 
 
