@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ def split(layers: Sequence[Layer], most_units: int = MOST_UNITS) -> tuple[Sequen
     start = len(layers)
     while start and (affine[start - 1] is not None or active[start - 1] is not None):
         start -= 1
-    starts = [i for i in range(start, len(layers)) if affine[i] is not None and affine[i][0].dim() == 2]
+    starts = [i for i in range(start, len(layers)) if (step := affine[i]) is not None and step[0].dim() == 2]
     starts = [0, *starts] if start == 0 else starts
     for first in starts:
         chain = _chain(affine[first:], active[first:])
@@ -113,7 +114,7 @@ def _matrix(weight: Tensor) -> Tensor:
 def _affine(layer: Layer) -> _Affine | None:
     """(weight, bias) of a layer that is an affine map of the flattened input; None of any other."""
     node, before = layer.node, layer.source.value[0]
-    get = node.arguments.get
+    get: Any = node.arguments.get
     if not layer.alone or not len(before.shape):
         return None
     flat, size = layer.source.value.dim() == 2, before.numel()

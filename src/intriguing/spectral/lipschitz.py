@@ -232,7 +232,7 @@ def _constants(node: Node) -> list[Any]:
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a is b or (a.shape == b.shape and torch.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True))
-    return type(a) is type(b) and (a == b or a != a)
+    return type(a) is type(b) and bool(a == b or a != a)
 
 
 def _check_model(model: Any) -> None:

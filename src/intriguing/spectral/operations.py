@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from intriguing.spectral.eigenvalues import largest_singular_value
 from intriguing.spectral.layer_bounds import MODULES, copies
@@ -39,7 +40,7 @@ class Call:
     def constant(self, *names: str) -> bool:
         """Whether no other arguments than these depend on the network's input."""
         others = [value for name, value in self.node.arguments.items() if name not in names]
-        return not any(isinstance(one, Node) for one in torch.utils._pytree.tree_leaves(others))
+        return not any(isinstance(one, Node) for one in tree_leaves(others))
 
     def part(self, value: Any) -> float:
         """The bound of an argument, times the root of how often broadcasting repeats it; 0 for a constant."""

@@ -34,7 +34,7 @@ _CONSTANT = {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", 
 _CONSTANT |= {"new_empty_strided", "fill", "zero"}
 """Operations whose result does not depend on the values of their input."""
 _SAME = {"alias", "detach", "clone", "lift_fresh", "copy"}
-_KINDS = {"to_copy": "to", "unsafe_view": "view", "local_scalar_dense": "item", "addmm": "linear"}
+_KINDS: dict[str, str] = {"to_copy": "to", "unsafe_view": "view", "local_scalar_dense": "item", "addmm": "linear"}
 _COMPOSED: dict[Any, Callable[..., nn.Module]] = {
     F.local_response_norm: lambda *a, **k: nn.LocalResponseNorm(*a, **k),
     F.softsign: lambda: nn.Softsign(),
@@ -327,9 +327,10 @@ def _circular_pad(pad: Sequence[int]) -> nn.Module:
 
 def operation_name(func: Any) -> str:
     """The name of an operation as users write it: no underscore at its ends, no "_copy"."""
-    name = func._schema.name.split("::")[1].strip("_").removeprefix("native_")
-    name = _KINDS.get(name, name).removesuffix("_copy").removesuffix("_with_indices").strip("_")
-    return _KINDS.get(name, name)
+    name: str = func._schema.name.split("::")[1].strip("_").removeprefix("native_")
+    name = _KINDS.get(name) or name
+    name = name.removesuffix("_copy").removesuffix("_with_indices").strip("_")
+    return _KINDS.get(name) or name
 
 
 def _same(kind: str, arguments: dict[str, Any], value: Tensor) -> Node | None:
@@ -393,7 +394,7 @@ def untouched(model: Any) -> Iterator[None]:
     scripted = [(module, getattr(module, "training", None)) for module in scripts]  # a frozen one has no mode
     copies: dict[int, Tensor | None] = {}
     for name, module in modules(model):
-        lazy = next((one for one in module._parameters.values() if nn.parameter.is_lazy(one)), None)
+        lazy = next((one for one in module._parameters.values() if one is not None and nn.parameter.is_lazy(one)), None)
         if lazy is not None:
             words = f"layer '{name}' ({type(module).__name__})" if name else type(module).__name__
             raise ValueError(f"{words} has no weights yet: run the network once first")
@@ -411,7 +412,7 @@ def untouched(model: Any) -> Iterator[None]:
     finally:
         for module, training in scripted:
             if training is None:
-                module.__dict__.pop("training", None)
+                vars(module).pop("training", None)
             else:
                 module.training = training
         for module, state in saved:
