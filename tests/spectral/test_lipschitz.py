@@ -162,12 +162,12 @@ def test_a_network_with_branches_is_walked_in_order() -> None:
     model = Residual()
     before = [module.training for module in model.modules()]
     layers = lipschitz_bounds(model, (2, 5, 5))
-    kinds = ["sub", "truediv", "residual sum", "relu", "concatenation", "mean", "view", "Linear"]
+    kinds = ["sub", "div", "residual sum", "relu", "concatenation", "mean", "view", "Linear"]
     assert [layer.kind for layer in layers] == kinds
     by_kind = {layer.kind: layer.bound for layer in layers}
     branch = math.prod(b for _, _, b in lipschitz_bounds(nn.Sequential(model.first, model.norm), (2, 5, 5)))
     assert by_kind["residual sum"] == pytest.approx(1 + branch)
-    assert by_kind["truediv"] == pytest.approx(4)
+    assert by_kind["div"] == pytest.approx(4)
     assert by_kind["concatenation"] == pytest.approx(math.sqrt(5))
     assert by_kind["mean"] == pytest.approx(1 / math.sqrt(50))
     assert [module.training for module in model.modules()] == before

@@ -219,8 +219,8 @@ def _measure(material: Material, network: Network) -> Measured:
     shape = tuple(images.shape[1:])
     layers = lipschitz_bounds(network.module, shape)
     product = math.prod(layer.bound for layer in layers)
-    certifier = _certifier(network.module, shape)
-    constant = product if certifier is None else min(product, certifier.constant())
+    certifier = Certifier(network.module, shape)
+    constant = min(product, certifier.constant())
     chosen = _set_of(material, network)
     distances, radii, adversarial, random = torch.zeros(0), torch.zeros(0), (), ()
     if chosen is not None:
@@ -230,7 +230,7 @@ def _measure(material: Material, network: Network) -> Measured:
         distances = (adv_inputs - inputs).double().flatten(1).norm(dim=1)
         with torch.no_grad():
             logits = network.module(inputs)
-        if certifier is not None and bool(material.setting("pairs", True)):
+        if bool(material.setting("pairs", True)):
             radii = torch.maximum(certifier.radii(logits, labels), certified_radii(logits, labels, constant))
         else:
             radii = certified_radii(logits, labels, constant)
@@ -254,17 +254,9 @@ def _measure(material: Material, network: Network) -> Measured:
         adversarial=adversarial,
         random=random,
         bounds=tuple(running),
-        sharper=certifier is not None,
+        sharper=certifier.method != "product",
         runs=(network.name, *(() if chosen is None else (chosen.name,))),
     )
-
-
-def _certifier(module: nn.Module, shape: tuple[int, ...]) -> Certifier | None:
-    """None for a network that is not fully connected, or too large: its product bound has to do."""
-    try:
-        return Certifier(module, shape)
-    except ValueError:
-        return None
 
 
 def _set_of(material: Material, network: Network) -> CraftedSet | None:

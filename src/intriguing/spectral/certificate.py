@@ -1,8 +1,11 @@
 """Certified radii: how far an image can be moved, in the L2 norm, without the network's answer changing.
 
 A network with Lipschitz constant L keeps its answer within margin / (sqrt 2 L): the difference of two logits changes by
-at most sqrt 2 L |r|. Sharper, for a fully connected network: the difference of the logits of classes j and k has a
-Lipschitz constant L_jk of its own, and the radius is the least of (logit_j - logit_k) / L_jk over k.
+at most sqrt 2 L |r|. Sharper: the difference of the logits of classes j and k has a Lipschitz constant L_jk of its own,
+and the radius is the least of (logit_j - logit_k) / L_jk over k.
+
+Where a network ends with Linear layers and activations, those get the constant of a semidefinite programme (LipSDP),
+and what comes before them the product of its layers' bounds.
 """
 
 from __future__ import annotations
@@ -10,16 +13,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from intriguing.spectral.lipschitz import lipschitz_bounds, trace
+from intriguing.spectral.jacobian import whole
+from intriguing.spectral.layer_bounds import MODULES, Rules
+from intriguing.spectral.lipschitz import Layer, lipschitz_bounds, trace
+from intriguing.spectral.operator_norm import own_code
+from intriguing.spectral.recording import Node
 from intriguing.spectral.semidefinite import Programme, programme, solve
 
-_NEUTRAL = (nn.Flatten, nn.Identity, nn.Dropout, nn.AlphaDropout)
 MOST_UNITS = 2000
 """Hidden units up to which the semidefinite programme is tried: its time grows with their cube."""
+LIPSDP, PRODUCT, BOTH = "LipSDP", "product", "product and LipSDP"
+_ORDER_KEPT = ("view", "reshape", "squeeze", "unsqueeze", "alias", "to")
+_ACTIVATIONS: tuple[type[nn.Module], ...] = (nn.Sigmoid, nn.Tanh, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU)
+_ACTIVATIONS = (*_ACTIVATIONS, nn.Softplus, nn.Hardtanh, nn.ReLU6, nn.Softsign, nn.Hardsigmoid, nn.LogSigmoid)
+_FUNCTIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 @dataclass(frozen=True)
@@ -41,29 +54,126 @@ class FullyConnectedChain:
         return sum(len(bias) for bias in self.biases[:-1])
 
 
-def fully_connected_chain(model: nn.Module, input_shape: Sequence[int]) -> FullyConnectedChain:
-    """The matrices of a fully connected network.
+def split(layers: Sequence[Layer], most_units: int = MOST_UNITS) -> tuple[Sequence[Layer], FullyConnectedChain | None]:
+    """Split a network into its first layers and the fully connected rest, as long a rest as there is.
 
-    Raises:
-        ValueError: a network of any other kind, with the name of the layer that is not expected.
+    Args:
+        layers: of the network, in order.
+        most_units: hidden units that the rest may have.
+
+    Returns:
+        (first layers, chain): no first layers where the whole network is fully connected (constants that are added or
+        multiplied, as by a normalisation of the input, are part of the chain); no chain where it ends otherwise.
     """
+    affine, active = [_affine(layer) for layer in layers], [_activation(layer) for layer in layers]
+    start = len(layers)
+    while start and (affine[start - 1] is not None or active[start - 1] is not None):
+        start -= 1
+    starts = [i for i in range(start, len(layers)) if (step := affine[i]) is not None and step[0].dim() == 2]
+    starts = [0, *starts] if start == 0 else starts
+    for first in starts:
+        chain = _chain(affine[first:], active[first:])
+        if chain is not None and chain.num_units <= most_units:
+            return layers[:first], chain
+    return layers, None
+
+
+_Affine = tuple[Tensor, Tensor]  # weight: a matrix, or (n,) factors of the entries; bias
+
+
+def _chain(affine: Sequence[_Affine | None], active: Sequence[nn.Module | None]) -> FullyConnectedChain | None:
+    """Affine maps joined to one between activations; None unless the first and the last are matrices."""
     weights, biases, activations = list[Tensor](), list[Tensor](), list[nn.Module]()
-    for layer in trace(model, input_shape, bounds=False).layers:
+    current: _Affine | None = None
+    for step, activation in zip(affine, active, strict=True):
+        if step is not None:
+            current = step if current is None else _after(step, current)
+        elif current is None or activation is None or (not weights and current[0].dim() < 2):
+            return None
+        else:
+            weights.append(_matrix(current[0]))
+            biases.append(current[1])
+            activations.append(activation)
+            current = (torch.ones_like(current[1]), torch.zeros_like(current[1]))
+    if current is None or current[0].dim() < 2:
+        return None
+    return FullyConnectedChain((*weights, current[0]), (*biases, current[1]), tuple(activations))
+
+
+def _after(step: _Affine, before: _Affine) -> _Affine:
+    (weight, bias), (first, shift) = step, before
+    if weight.dim() == 2:
+        return (weight @ first if first.dim() == 2 else weight * first), weight @ shift + bias
+    return (weight[:, None] * first if first.dim() == 2 else weight * first), weight * shift + bias
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    return weight if weight.dim() == 2 else torch.diag(weight)
+
+
+def _affine(layer: Layer) -> _Affine | None:
+    """(weight, bias) of a layer that is an affine map of the flattened input; None of any other."""
+    node, before = layer.node, layer.source.value[0]
+    get: Any = node.arguments.get
+    if not layer.alone or not len(before.shape):
+        return None
+    flat, size = layer.source.value.dim() == 2, before.numel()
+    if node.func is None:
         module = layer.module
-        if isinstance(module, nn.Linear) and len(weights) == len(activations):
-            weights.append(module.weight.detach().double())
-            zero = torch.zeros(len(module.weight), dtype=torch.float64, device=module.weight.device)
-            biases.append(zero if module.bias is None else module.bias.detach().double())
-        elif isinstance(module, _ACTIVATIONS) and len(weights) == len(activations) + 1:
-            activations.append(module)
-        elif not isinstance(module, _NEUTRAL) and layer.kind not in ("flatten", "view", "reshape"):
-            raise ValueError(
-                f"expected a fully connected network, Linear layers with an activation after each but the last, got "
-                f"'{layer.name}' ({layer.kind})"
-            )
-    if len(weights) != len(activations) + 1:
-        raise ValueError("expected a fully connected network that ends with a Linear layer")
-    return FullyConnectedChain(tuple(weights), tuple(biases), tuple(activations))
+        if isinstance(module, nn.Linear) and own_code(module, nn.Linear) is None and flat:
+            return _pair(get("weight"), get("bias"))
+        if isinstance(module, nn.BatchNorm1d) and own_code(module, nn.BatchNorm1d) is None and flat:
+            scale = (get("running_var").double() + get("eps")).rsqrt()
+            scale = scale if get("weight") is None else scale * get("weight").detach().double()
+            shift = -get("running_mean").double() * scale
+            return scale.cpu(), (shift if get("bias") is None else shift + get("bias").detach().double()).cpu()
+        return None
+    if node.kind in _ORDER_KEPT and node.value[0].numel() == size:
+        return torch.ones(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+    if node.kind == "linear" and isinstance(get("mat1"), Node) and get("beta", 1) == 1 and get("alpha", 1) == 1:
+        return _pair(get("mat2").T, get("self").expand(get("mat2").shape[1]) if get("self").dim() < 2 else None)
+    if node.kind == "mm" and isinstance(get("self"), Node) and flat:
+        return _pair(get("mat2").T, None)
+    return _elementwise(node) if node.kind in ("add", "sub", "rsub", "mul", "div") else None
+
+
+def _elementwise(node: Node) -> _Affine | None:
+    """(factors, shifts) of a sum with constants or a product with them."""
+    source = node.sources[0].value
+    if node.value.shape != source.shape or node.arguments.get("rounding_mode") is not None:
+        return None
+    constants = [one for one in tree_leaves(node.arguments) if isinstance(one, Tensor)]
+    if any(one.dim() == source.dim() and one.shape[0] != 1 for one in constants):
+        return None  # it differs from image to image
+    named = {key: value.double() if isinstance(value, Tensor) else value for key, value in node.arguments.items()}
+
+    def at(x: Tensor) -> Tensor:
+        arguments = {key: x if isinstance(value, Node) else value for key, value in named.items()}
+        return node.func(**arguments)[0].flatten().cpu()
+
+    shift = at(torch.zeros_like(source, dtype=torch.float64))
+    return at(torch.ones_like(source, dtype=torch.float64)) - shift, shift
+
+
+def _pair(weight: Tensor, bias: Tensor | None) -> _Affine:
+    weight = weight.detach().double().cpu()
+    return weight, torch.zeros(len(weight), dtype=torch.float64) if bias is None else bias.detach().double().cpu()
+
+
+def _activation(layer: Layer) -> nn.Module | None:
+    """The activation that a layer is; None for any other layer."""
+    if not layer.alone:
+        return None
+    module, node = layer.module, layer.node
+    if node.func is not None:
+        if node.kind == "leaky_relu":
+            module = nn.LeakyReLU(float(node.arguments.get("negative_slope", 0.01)))
+        else:
+            module = _FUNCTIONS[node.kind]() if node.kind in _FUNCTIONS else None
+    exact = any(isinstance(module, kind) and own_code(module, kind) is None for kind in _ACTIVATIONS)
+    if not exact or (isinstance(module, nn.LeakyReLU) and module.negative_slope < 0):
+        return None
+    return None if isinstance(module, nn.ELU) and module.alpha < 0 else module
 
 
 def slope_bounds(chain: FullyConnectedChain, box: tuple[float, float] | None = None) -> list[tuple[Tensor, Tensor]]:
@@ -89,98 +199,195 @@ def slope_bounds(chain: FullyConnectedChain, box: tuple[float, float] | None = N
         found.append((low, high))
         if box is not None:
             with torch.no_grad():
-                ends = activation(lower), activation(upper)
+                ends = (
+                    activation.forward(lower),
+                    activation.forward(upper),
+                )  # without hooks: they are layers of their own
             centre, radius = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
     return found
 
 
 class Certifier:
-    """Certified Lipschitz constants and radii of one network; multipliers found once serve as the start of the next.
+    """Certified Lipschitz constants and radii of one network, by the sharpest bound that there is for it.
 
     Args:
-        model: a fully connected network, images to logits.
+        model: a network that `lipschitz_bounds` can bound, images to logits.
         input_shape: shape of one input, (C, H, W).
         box: ends of the interval of every pixel, (0, 1) for images; the certificates then hold inside that box, where
             adversarial images lie. None: everywhere.
+        rules: see `lipschitz_bounds`.
+
+    Attributes:
+        method: ``LipSDP`` for a network of Linear layers and activations, of which a semidefinite programme bounds the
+            whole; ``product`` for one of which the layers' bounds are multiplied; ``product and LipSDP`` for one that
+            ends with several Linear layers, whose constant is multiplied with the bounds of the layers before them.
+        product: the product of the layers' bounds.
+        num_classes: logits of one image.
 
     Raises:
-        ValueError: another kind of network, or more than `MOST_UNITS` hidden units.
+        TypeError, ValueError: see `lipschitz_bounds`; a box that is none; or outputs that are not (N, K).
     """
 
     def __init__(
-        self, model: nn.Module, input_shape: Sequence[int], *, box: tuple[float, float] | None = (0.0, 1.0)
+        self,
+        model: nn.Module,
+        input_shape: Sequence[int],
+        *,
+        box: tuple[float, float] | None = (0.0, 1.0),
+        rules: Rules | None = None,
     ) -> None:
-        chain = fully_connected_chain(model, input_shape)
-        if chain.num_units > MOST_UNITS:
-            raise ValueError(f"expected at most {MOST_UNITS} hidden units, got {chain.num_units}")
-        weights, biases = (tuple(part.cpu() for part in parts) for parts in (chain.weights, chain.biases))
-        chain = FullyConnectedChain(weights, biases, chain.activations)
-        self._last = chain.weights[-1]
-        self._parts: Programme | None = None
-        if chain.activations:
-            self._parts = programme(chain.weights[:-1], slope_bounds(chain, box))
+        if box is not None and not (len(box) == 2 and -math.inf < box[0] <= box[1] < math.inf):
+            raise ValueError(f"expected a box (lowest, highest) of finite numbers, or None, got {box!r}")
+        with torch.inference_mode(False), torch.no_grad():
+            layers = trace(model, input_shape, rules=rules).layers
+            outputs = layers[-1].node.value
+            if outputs.dim() != 2:
+                raise ValueError(
+                    f"expected a network to logits (N, K), got outputs (N, {str(tuple(outputs.shape[1:]))[1:]}"
+                )
+            self.num_classes = outputs.shape[1]
+            self.product = math.prod(layer.bound for layer in layers)
+            first, chain = split(layers)
+            self._first = math.prod(layer.bound for layer in first)
+            self._last = None if chain is None else chain.weights[-1]
+            self._parts: Programme | None = None
+            if chain is not None and chain.activations:
+                self._parts = programme(chain.weights[:-1], slope_bounds(chain, None if first else box))
+        self.method = PRODUCT if self._parts is None else BOTH if first else LIPSDP
         self._warm: Tensor | None = None
-        self._pairs: dict[tuple[int, int], float] = {}
+        self._constant: dict[int, float] = {}
+        self._pairs: dict[tuple[int, int, int], float] = {}
 
     def constant(self, *, num_steps: int = 150) -> float:
-        """A Lipschitz constant of the logits."""
-        value, self._warm = self._solve(self._last, num_steps)
-        return value
+        """Find a Lipschitz constant of the logits.
+
+        Args:
+            num_steps: steps that the semidefinite programme gets, if there is one.
+        """
+        num_steps = whole("num_steps", num_steps)
+        if num_steps not in self._constant:
+            found = self.product
+            if self._last is not None:
+                value, self._warm = self._solve(self._last, num_steps)
+                found = min(found, self._first * value)
+            self._constant[num_steps] = found
+        return self._constant[num_steps]
 
     def pair_constant(self, first: int, second: int, *, num_steps: int = 40) -> float:
-        """A Lipschitz constant of the difference of two logits."""
-        if self._warm is None:
+        """Find a Lipschitz constant of the difference of two logits.
+
+        Args:
+            first, second: their classes.
+            num_steps: see `constant`.
+        """
+        num_steps = whole("num_steps", num_steps)
+        for label in (first, second):
+            if not 0 <= label < self.num_classes:
+                raise ValueError(f"expected classes in 0..{self.num_classes - 1}, got {label}")
+        if not self._constant:
             self.constant()
-        key = (min(first, second), max(first, second))
+        key = (min(first, second), max(first, second), num_steps)
         if key not in self._pairs:
-            row = (self._last[key[0]] - self._last[key[1]])[None]
-            self._pairs[key] = self._solve(row, num_steps)[0]
+            found = math.sqrt(2) * (1 + 1e-12) * min(self._constant.values())
+            if self._last is not None:
+                row = (self._last[key[0]] - self._last[key[1]])[None]
+                found = min(found, self._first * self._solve(row, num_steps)[0])
+            self._pairs[key] = 0.0 if first == second else found
         return self._pairs[key]
 
     def _solve(self, last: Tensor, num_steps: int) -> tuple[float, Tensor | None]:
-        if self._parts is None:  # softmax regression: the norm itself
+        if self._parts is None:  # one affine layer: the norm itself
             return float(torch.linalg.matrix_norm(last, 2)) * (1 + 1e-12), None
-        return solve(self._parts, last, warm=self._warm, num_steps=num_steps)
+        with torch.inference_mode(False), torch.no_grad():
+            return solve(self._parts, last, warm=self._warm, num_steps=num_steps)
 
     def radii(self, logits: Tensor, labels: Tensor, *, num_steps: int = 40) -> Tensor:
-        """(N,) L2 radius within which each image's answer is certain to stay its label, from the pairs' constants.
+        """Certify the L2 radius within which each image's answer is certain to stay its label, by pairs of classes.
 
         Args:
             logits: (N, K) of the images.
-            labels: (N,) int; an image that is not answered with its label has radius 0.
-            num_steps: see `pair_constant`.
+            labels: (N,) integers; an image that is not answered with its label has radius 0.
+            num_steps: see `constant`.
+
+        Returns:
+            (N,) radii, float64.
+
+        Raises:
+            TypeError, ValueError: logits or labels that are none, or not of this network.
         """
-        logits, labels = logits.detach().double().cpu(), labels.cpu()
+        logits, labels, room = _checked(logits, labels)
+        logits, labels, room = logits.cpu(), labels.cpu(), room.cpu()
+        if logits.shape[1] != self.num_classes:
+            raise ValueError(f"expected logits (N, {self.num_classes}) of this network, got {tuple(logits.shape)}")
         constants = torch.ones(logits.shape[1], logits.shape[1], dtype=torch.float64)
         for label in labels.unique().tolist():
             for other in range(logits.shape[1]):
                 if other != label:
                     constants[label, other] = max(self.pair_constant(label, other, num_steps=num_steps), 1e-300)
-        differences = logits.gather(1, labels[:, None]) - logits
-        radii = differences / constants[labels]
+        radii = (logits.gather(1, labels[:, None]) - logits - room) / constants[labels]
         radii[torch.arange(len(labels)), labels] = torch.inf
         return radii.amin(dim=1).clamp(min=0)
 
 
 def certified_radii(logits: Tensor, labels: Tensor, lipschitz_constant: float) -> Tensor:
-    """(N,) L2 radius margin / (sqrt 2 L) within which each image's answer is certain to stay its label.
+    """Certify the L2 radius margin / (sqrt 2 L) within which each image's answer is certain to stay its label.
 
     Args:
         logits: (N, K) of the images.
-        labels: (N,) int; an image that is not answered with its label has radius 0.
+        labels: (N,) integers; an image that is not answered with its label has radius 0.
         lipschitz_constant: L, an upper bound of the Lipschitz constant of the logits in the L2 norm, above 0.
+
+    Returns:
+        (N,) radii, float64.
+
+    Raises:
+        TypeError, ValueError: logits, labels or a constant that are none.
     """
-    if not lipschitz_constant > 0:
-        raise ValueError(f"expected a Lipschitz constant above 0, got {lipschitz_constant}")
-    logits = logits.detach().double()
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    margin = own - logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
-    return margin.clamp(min=0) / (math.sqrt(2) * lipschitz_constant)
+    try:
+        constant = float(lipschitz_constant)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"expected a Lipschitz constant above 0, got {lipschitz_constant!r}") from error
+    if not constant > 0:
+        raise ValueError(f"expected a Lipschitz constant above 0, got {constant}")
+    logits, labels, room = _checked(logits, labels)
+    margins = logits.gather(1, labels[:, None]) - logits - room
+    margin = margins.scatter(1, labels[:, None], torch.inf).amin(dim=1)
+    return margin.clamp(min=0) / (math.sqrt(2) * constant)
 
 
-def product_bound(model: nn.Module, input_shape: Sequence[int]) -> float:
-    """The product of `lipschitz_bounds`."""
-    return math.prod(layer.bound for layer in lipschitz_bounds(model, input_shape))
+def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits in float64, labels in int64, and (N, K) how far rounding of both logits can have moved a difference."""
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        got = f"a tensor of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise TypeError(f"expected logits as a floating-point tensor, got {got}")
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        raise ValueError(f"expected logits (N, K) of at least two classes, got {tuple(logits.shape)}")
+    if (
+        not isinstance(labels, Tensor)
+        or labels.is_floating_point()
+        or labels.is_complex()
+        or labels.dtype == torch.bool
+    ):
+        got = f"a tensor of {labels.dtype}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"expected labels as a tensor of integers, got {got}")
+    if labels.shape != logits.shape[:1]:
+        raise ValueError(f"expected one label for each of {len(logits)} images, got {tuple(labels.shape)}")
+    with torch.inference_mode(False), torch.no_grad():
+        bad = (~logits.isfinite()).any(dim=1).nonzero().flatten().tolist()
+        if bad:
+            raise ValueError(f"expected logits that are finite, got {logits[bad[0]].tolist()} for image {bad[0]}")
+        labels = labels.detach().to(logits.device, torch.int64, copy=True)
+        wrong = labels[(labels < 0) | (labels >= logits.shape[1])].tolist()
+        if wrong:
+            raise ValueError(f"expected labels in 0..{logits.shape[1] - 1}, got {wrong[0]}")
+        double = logits.detach().to(torch.float64, copy=True)
+        sizes = double.abs()
+        return double, labels, torch.finfo(logits.dtype).eps / 2 * (sizes + sizes.gather(1, labels[:, None]))
+
+
+def product_bound(model: nn.Module, input_shape: Sequence[int], *, rules: Rules | None = None) -> float:
+    """Multiply the bounds of `lipschitz_bounds`: a Lipschitz constant of the network in the L2 norm."""
+    return math.prod(layer.bound for layer in lipschitz_bounds(model, input_shape, rules=rules))
 
 
 def _slopes(activation: nn.Module, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,13 +397,13 @@ def _slopes(activation: nn.Module, lower: Tensor, upper: Tensor) -> tuple[Tensor
         furthest = torch.maximum(lower.abs(), upper.abs())
         slope = _sigmoid_slope if isinstance(activation, nn.Sigmoid) else _tanh_slope
         return slope(furthest), slope(nearest)
+    if not isinstance(activation, nn.ReLU | nn.LeakyReLU):  # they rise everywhere, as steeply as their rule says
+        highest = MODULES[next(kind for kind in _ACTIVATIONS if isinstance(activation, kind))](activation, lower)
+        return torch.zeros_like(lower), torch.full_like(lower, highest)
     negative = activation.negative_slope if isinstance(activation, nn.LeakyReLU) else 0.0
     ones = torch.ones_like(lower)
     left, right = torch.where(lower < 0, negative, ones), torch.where(upper > 0, ones, negative)
     return torch.minimum(left, right), torch.maximum(left, right)
-
-
-_ACTIVATIONS = (nn.Sigmoid, nn.Tanh, nn.ReLU, nn.LeakyReLU)
 
 
 def _sigmoid_slope(x: Tensor) -> Tensor:

@@ -50,6 +50,8 @@ def largest_singular_value(matrix: Tensor) -> float:
     matrix = matrix.detach().double()
     if matrix.numel() == 0:
         return 0.0
+    if not bool(matrix.isfinite().all()):
+        raise ValueError("expected weights that are finite, got nan or infinity")
     return _top(_gram(matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T)) ** 0.5
 
 

@@ -1,35 +1,29 @@
 """Lipschitz bounds of every layer of a network, in order (section 4.3): their product bounds the whole network.
 
-The network is traced into a graph (torch.fx), run once on zeros to learn every shape, and cut wherever a single tensor
+The network runs once while its operations are recorded (`recording`), and what it did is cut wherever a single tensor
 carries everything that is still needed. Between two cuts lies one layer, or a block whose branches are summed or
 concatenated: |a(x) + b(x)| is bounded by the sum of the branches' bounds, a concatenation by the root of the sum of
-their squares. All bounds are for the L2 norm and for evaluation mode.
+their squares. All bounds are for the L2 norm and for evaluation mode, and are made in float64 from the network's
+numbers, whatever their type.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from intriguing.spectral.layer_bounds import MODULES, LayerRule, functional, module_rule
-
-Rules = Mapping[type[nn.Module], LayerRule]
+from intriguing.spectral.layer_bounds import LayerRule, Rules, all_rules, module_rule
+from intriguing.spectral.operations import ADD, CONCATENATE, SUBTRACT, operation_bound
+from intriguing.spectral.operator_norm import sizes
+from intriguing.spectral.recording import Node, Recording, floating, plain, record, untouched
 
 SUM, CONCATENATION = "residual sum", "concatenation"
-_ADD = {operator.add, operator.iadd, torch.add, "add", "add_"}
-_SUBTRACT = {operator.sub, operator.isub, torch.sub, "sub", "sub_"}
-_MULTIPLY = {operator.mul, operator.imul, torch.mul, "mul", "mul_"}
-_DIVIDE = {operator.truediv, operator.itruediv, torch.div, "div", "div_"}
-_NEGATE = {operator.neg, torch.neg, "neg"}
-_CONCATENATE = {torch.cat, torch.concat, torch.concatenate}
-_MEAN = {torch.mean, "mean"}
 
 
 class LayerBound(NamedTuple):
@@ -42,31 +36,40 @@ class LayerBound(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """An entry of the walk: what `LayerBound` says, the graph's node that ends it, and its module if it is one."""
+    """An entry of the walk: what `LayerBound` says, and where it comes from.
+
+    Attributes:
+        source, node: the nodes between which it lies.
+        module: the module that it is, if it is one.
+    """
 
     name: str
     kind: str
     bound: float
-    node: fx.Node
+    source: Node
+    node: Node
     module: nn.Module | None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one operation on one tensor."""
+        return self.node.sources == [self.source]
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A traced network, its layers in order, and every module that it calls with the shape of one of its inputs."""
+    """A network's layers in order, and every known layer that ran, with the shape of one of its inputs."""
 
-    root: nn.Module
-    graph: fx.Graph
     layers: tuple[Layer, ...]
     calls: tuple[tuple[nn.Module, tuple[int, ...]], ...]
 
 
 def lipschitz_bounds(model: nn.Module, input_shape: Sequence[int], *, rules: Rules | None = None) -> list[LayerBound]:
-    """Every layer of a network, in order, each with an upper bound of its Lipschitz constant in the L2 norm.
+    """Bound the Lipschitz constant of every layer of a network in the L2 norm, in order.
 
     Args:
-        model: a module that torch.fx can trace, from one batch of inputs to one tensor. It is read as it is in
-            evaluation mode.
+        model: a module from one batch of inputs to one tensor, each row from its own input alone. It is read as it is
+            in evaluation mode, with its hooks and parametrisations.
         input_shape: shape of one input, without the batch: (C, H, W).
         rules: bounds of further kinds of modules: functions of the module and of the shape of one input.
 
@@ -75,8 +78,9 @@ def lipschitz_bounds(model: nn.Module, input_shape: Sequence[int], *, rules: Rul
         branches meet in a sum or a concatenation is one entry.
 
     Raises:
-        ValueError: a layer or an operation whose bound is not known, a module that cannot be traced, or a shape that
-            does not fit it.
+        TypeError: a shape of numbers that are not whole, or what is no network.
+        ValueError: a layer or an operation whose bound is not known or that jumps, a network whose computation depends
+            on values that PyTorch does not see or that mixes the images of a batch, or a shape that does not fit it.
     """
     return [LayerBound(one.name, one.kind, one.bound) for one in trace(model, input_shape, rules=rules).layers]
 
@@ -84,199 +88,162 @@ def lipschitz_bounds(model: nn.Module, input_shape: Sequence[int], *, rules: Rul
 def layer_outputs(model: nn.Module, inputs: Tensor, *, rules: Rules | None = None) -> list[Tensor]:
     """The outputs (N, ...) of the layers that `lipschitz_bounds` lists, in its order, in evaluation mode.
 
+    Args:
+        model, rules: see `lipschitz_bounds`.
+        inputs: (N, ...), of the network's type.
+
     Raises:
-        ValueError: see `lipschitz_bounds`.
+        TypeError: inputs that are no tensor of floating-point numbers.
+        ValueError: see `lipschitz_bounds`; a layer without a known bound is no error here.
     """
-    traced = trace(model, inputs.shape[1:], rules=rules, bounds=False)
-    kept: dict[fx.Node, Tensor] = {layer.node: inputs for layer in traced.layers}
-
-    def keep(node: fx.Node, value: Any) -> None:
-        if node in kept:
-            kept[node] = value.clone()  # the next layer may work in place
-
-    with _evaluating(model), torch.no_grad():
-        _Recorder(traced.root, traced.graph, keep).run(inputs)
-    return [kept[layer.node] for layer in traced.layers]
+    _check_model(model)
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        raise TypeError(f"expected inputs as a floating-point tensor, got {_kind(inputs)}")
+    if inputs.dim() < 2:
+        raise ValueError(f"expected inputs of shape (N, ...), got {tuple(inputs.shape)}")
+    recording = _record(model, inputs, all_rules(rules), bounds=False)
+    return [layer.node.value for layer in _layers(recording, bounds=False)]
 
 
 def trace(model: nn.Module, input_shape: Sequence[int], *, rules: Rules | None = None, bounds: bool = True) -> Trace:
-    """Trace a network and walk its layers; see `lipschitz_bounds`.
+    """Record what a network does and walk its layers; see `lipschitz_bounds`.
 
     Args:
-        bounds: False spares the bounds (all nan), for those who only want the layers.
+        bounds: False spares the bounds (all nan), for those who only want the layers; then no layer is an error.
     """
-    known = {**MODULES, **(rules or {})}
-    root = nn.Sequential(model) if _is_leaf(model, known) else model  # a layer on its own is a network of one
-    values: dict[fx.Node, Any] = {}
-    with _evaluating(model), torch.no_grad():
-        graph = _graph(root, known)
-        parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
-        zeros = torch.zeros(2, *input_shape, dtype=parameter.dtype, device=parameter.device)
-        try:
-            _Recorder(root, graph, values.__setitem__).run(zeros)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            reason = _first_line(error)
-            raise ValueError(f"an input of shape {tuple(input_shape)} does not fit the network: {reason}") from error
-        layers = tuple(_Walk(root, graph, values, known, bounds).layers())
-        calls = [
-            (root.get_submodule(str(n.target)), n.all_input_nodes[0]) for n in graph.nodes if n.op == "call_module"
-        ]
-        return Trace(root, graph, layers, tuple((module, tuple(values[one].shape[1:])) for module, one in calls))
+    _check_model(model)
+    known, reference = all_rules(rules), floating(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode(False):
+        batches = torch.rand(2, 2, *sizes(input_shape), generator=generator).to(reference.device, reference.dtype)
+    recording = _record(model, batches[0], known, bounds=bounds)
+    with plain(model):
+        layers = tuple(_layers(recording, bounds=bounds))
+    if bounds:
+        _check_rows(model, batches, recording)
+        _check_constants(recording, _record(model, batches[1], known, bounds=False))
+    return Trace(layers, recording.calls)
 
 
-class _Walk:
-    """From a graph and the values of its nodes to its layers."""
-
-    def __init__(self, root: nn.Module, graph: fx.Graph, values: dict, known: dict, bounds: bool) -> None:
-        self._root, self._values, self._known, self._bounds = root, values, known, bounds
-        self._carried: list[fx.Node] = []  # the nodes whose tensors depend on the input, in order
-        for node in graph.nodes:
-            carries = any(one in self._carried for one in node.all_input_nodes) and not _is_plain(values[node])
-            if node.op == "output":
-                self._output = node
-            elif carries or (node.op == "placeholder" and not self._carried):
-                self._carried.append(node)
-        self._position = {node: index for index, node in enumerate(self._carried)}
-
-    def layers(self) -> Iterator[Layer]:
-        start, needed = 0, 0
-        for index, node in enumerate(self._carried):
-            if index and needed <= index:  # nothing before this node is used after it
-                yield self._layer(start, index)
-                start = index
-            users = [self._position.get(user, len(self._carried)) for user in node.users if self._counts(user)]
-            needed = max(needed, *users, 0)
-        if start != len(self._carried) - 1:
-            raise ValueError("the network's last layer is not its output: it returns more than one tensor")
-
-    def _counts(self, user: fx.Node) -> bool:
-        return user in self._position or user is self._output
-
-    def _layer(self, start: int, end: int) -> Layer:
-        """The layer between two cuts; a block's bound is that of its last node, seen from its first."""
-        bounds = {self._carried[start]: 1.0}
-        name, kind, factor, module = "", "", 1.0, None
-        for node in self._carried[start + 1 : end + 1]:
-            name, kind, factor, module = self._node(node, bounds)
-            bounds[node] = factor
-        return Layer(name, kind, factor, self._carried[end], module if end == start + 1 else None)
-
-    def _node(self, node: fx.Node, bounds: Mapping[fx.Node, float]) -> tuple[str, str, float, nn.Module | None]:
-        """(name, kind, bound seen from the last cut, module) of one node."""
-        sources = [one for one in node.all_input_nodes if one in self._position]
-        if node.op == "call_module" and len(sources) == 1 and node.args and node.args[0] is sources[0]:
-            module = self._root.get_submodule(str(node.target))
-            return str(node.target), type(module).__name__, bounds[sources[0]] * self._module(node, module), module
-        kind = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-        factor = None
-        if node.op in ("call_function", "call_method"):
-            factor = self._operation(node, sources, bounds)
-        if factor is None:
-            raise ValueError(f"no Lipschitz bound is known for the operation '{kind}' ({node.name}) of the network")
-        if len(sources) > 1:
-            kind = CONCATENATION if node.target in _CONCATENATE else SUM
-        return node.name, kind, factor, None
-
-    def _module(self, node: fx.Node, module: nn.Module) -> float:
-        rule = module_rule(module, self._known)
-        if rule is None:
-            raise ValueError(
-                f"no Lipschitz bound is known for layer '{node.target}' ({type(module).__name__}); give one in rules"
-            )
-        source = node.all_input_nodes[0]
-        return rule(module, tuple(self._values[source].shape[1:])) if self._bounds else math.nan
-
-    def _operation(self, node: fx.Node, sources: list[fx.Node], bounds: Mapping[fx.Node, float]) -> float | None:
-        target, first = node.target, bounds[sources[0]]
-        size = self._values[node].numel()
-        # a tensor that is broadcast is repeated
-        own = [bounds[one] * math.sqrt(max(1.0, size / self._values[one].numel())) for one in sources]
-        arguments = [self._values.get(a, a) if isinstance(a, fx.Node) else a for a in node.args]
-        constants = [a for a, raw in zip(arguments, node.args, strict=True) if raw not in sources]
-        if target in _ADD | _SUBTRACT and not node.kwargs:
-            occurrences = sum(1 for a in node.args if a in sources)  # x + x is twice x
-            return sum(own) if occurrences == len(own) else 2 * own[0]
-        if target in _CONCATENATE:
-            parts = node.args[0]
-            return math.sqrt(sum(bounds[part] ** 2 for part in parts if part in bounds))  # pyright: ignore
-        if len(sources) > 1:
-            return None
-        if target in _NEGATE:
-            return first
-        if target in _MEAN:
-            return first * math.sqrt(size / self._values[sources[0]].numel())
-        if target in _MULTIPLY and len(constants) == 1:
-            return own[0] * _largest(constants[0])
-        if target in _DIVIDE and len(constants) == 1 and node.args[0] in sources:
-            return own[0] * _largest(1 / torch.as_tensor(constants[0], dtype=torch.float64))
-        if isinstance(node.args[0], fx.Node) and node.args[0] in sources:
-            values = {name: self._values.get(v, v) if isinstance(v, fx.Node) else v for name, v in node.kwargs.items()}
-            module = functional(target, arguments[1:], values)
-            rule = None if module is None else module_rule(module, self._known)
-            if rule is not None:
-                return first * rule(module, tuple(self._values[sources[0]].shape[1:]))
-        return None
+def _layers(recording: Recording, *, bounds: bool) -> Iterator[Layer]:
+    """Cut a recording into its layers."""
+    nodes = recording.nodes
+    position = {node: index for index, node in enumerate(nodes)}
+    last_use = list(range(len(nodes)))
+    for index, node in enumerate(nodes):
+        for source in node.sources:
+            last_use[position[source]] = index
+    start, needed = 0, 0
+    for index, node in enumerate(nodes):
+        if index and needed <= index:  # nothing before this node is used after it
+            found = {nodes[start]: 1.0}
+            for one in nodes[start + 1 : index + 1]:
+                found[one] = _bound(one, found) if bounds else math.nan
+            alone = node.module if index == start + 1 else None
+            if bounds and math.isnan(found[node]):
+                raise ValueError(
+                    f"the bound of layer '{node.name}' ({_block_kind(node)}) is not a number: are its weights?"
+                )
+            yield Layer(node.name, _block_kind(node), found[node], nodes[start], node, alone)
+            start = index
+        needed = max(needed, last_use[index])
+    if len(nodes) == 1:  # the output is the input, or constant
+        constant = recording.output.shape != nodes[0].value.shape or not torch.equal(recording.output, nodes[0].value)
+        value = recording.output if constant else nodes[0].value
+        node = Node("output", "constant" if constant else "identity", None, {}, 0, value)
+        yield Layer(node.name, node.kind, (0.0 if constant else 1.0) if bounds else math.nan, nodes[0], node, None)
 
 
-class _Tracer(fx.Tracer):
-    """Traces into modules of unknown kind, never into one that has a rule."""
-
-    def __init__(self, known: dict[type[nn.Module], LayerRule]) -> None:
-        super().__init__()
-        self._known = known
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return _is_leaf(m, self._known)
-
-
-def _is_leaf(module: nn.Module, known: dict[type[nn.Module], LayerRule]) -> bool:
-    return module_rule(module, known) is not None or fx.Tracer().is_leaf_module(module, "")
-
-
-def _graph(root: nn.Module, known: dict[type[nn.Module], LayerRule]) -> fx.Graph:
-    try:
-        return _Tracer(known).trace(root)
-    except Exception as error:  # tracing runs the module's own code
+def _bound(node: Node, found: Mapping[Node, float]) -> float:
+    """A node's bound, seen from the last cut."""
+    if node.func is None:  # a layer by its own rule
+        return found[node.arguments["x"]] * node.factor
+    bound = operation_bound(node, found)
+    if bound is not None:
+        return bound
+    if node.module is not None:
         raise ValueError(
-            f"{type(root).__name__} cannot be traced by torch.fx, so its layers are not known ({_first_line(error)}); "
-            "give the part that cannot be traced a bound in rules"
+            f"no Lipschitz bound is known for layer '{node.name}' ({type(node.module).__name__}); give one in rules"
+        )
+    raise ValueError(f"no Lipschitz bound is known for the operation '{node.kind}' ({node.name}) of the network")
+
+
+def _block_kind(node: Node) -> str:
+    if len(set(node.sources)) > 1:
+        return SUM if node.kind in (ADD, *SUBTRACT) else CONCATENATION if node.kind in CONCATENATE else node.kind
+    return node.kind if node.module is None else type(node.module).__name__
+
+
+# -- what a recording rests on --------------------------------------------------------------------------------------
+
+
+def _record(
+    model: Callable[[Tensor], Tensor], inputs: Tensor, known: Mapping[type[nn.Module], LayerRule], *, bounds: bool
+) -> Recording:
+    try:
+        return record(model, inputs, lambda module: module_rule(module, known), bounds=bounds)
+    except ValueError:
+        raise
+    except Exception as error:  # it ran the network's own code
+        raise ValueError(
+            f"an input of shape {tuple(inputs.shape[1:])} does not fit the network, or it cannot be traced (then give "
+            f"the part in question a bound in rules): {first_line(error)}"
         ) from error
 
 
-class _Recorder(fx.Interpreter):
-    """Runs a graph and tells of every node's value."""
-
-    def __init__(self, root: nn.Module, graph: fx.Graph, record: Callable[[fx.Node, Any], Any]) -> None:
-        super().__init__(root, graph=graph)
-        self._record = record
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        self._record(n, value)
-        return value
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    before = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
+def _check_rows(model: Callable[[Tensor], Tensor], batches: Tensor, recording: Recording) -> None:
+    """Compare with the network as it runs by itself, on a batch that shares only the first row."""
+    with plain(model), untouched(model):
+        output = model(torch.stack([batches[0, 0], batches[1, 1]]))
+    recorded = recording.output
+    same = isinstance(output, Tensor) and output.shape == recorded.shape and output.dim() > 0
+    if same:
+        ours, theirs = recorded[0].double(), output[0].double()
+        scale = max(float(ours.abs().nan_to_num(0, 0, 0).max()) if ours.numel() else 0.0, 1e-30)
+        room = scale * max(1e-4, 30 * (torch.finfo(output.dtype).eps if output.is_floating_point() else 0.0))
+        same = torch.allclose(ours, theirs, rtol=0, atol=room, equal_nan=True)
+    if not same:
+        raise ValueError(
+            "the network mixes the images of a batch, or answers otherwise from one run to the next: it has no "
+            "Lipschitz bound"
+        )
 
 
-def _is_plain(value: Any) -> bool:
-    """Sizes and the like: made from the input's shape, not from its values."""
-    return not isinstance(value, Tensor) and not (
-        isinstance(value, tuple | list) and any(isinstance(one, Tensor) for one in value)
-    )
+def _check_constants(one: Recording, other: Recording) -> None:
+    """Compare the numbers that two runs on different inputs have computed with: they must not depend on the input."""
+    same = len(one.nodes) == len(other.nodes)
+    for first, second in zip(one.nodes, other.nodes, strict=False):
+        same = same and first.func is second.func and first.name == second.name
+        pairs = zip(_constants(first), _constants(second), strict=False)
+        same = same and all(_equal(a, b) for a, b in pairs)
+    if len(one.nodes) == 1 and same:
+        same = _equal(one.output, other.output) or _equal(one.output, one.nodes[0].value)
+    if not same:
+        raise ValueError(
+            "the network cannot be traced: it computes with numbers that change from one input to the next (random "
+            "numbers, or values read outside of PyTorch)"
+        )
 
 
-def _largest(value: Any) -> float:
-    return float(torch.as_tensor(value, dtype=torch.float64).abs().max())
+def _constants(node: Node) -> list[Any]:
+    return [one for one in tree_leaves(node.arguments) if not isinstance(one, Node)] if node.func is not None else []
 
 
-def _first_line(error: BaseException) -> str:
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a is b or (a.shape == b.shape and torch.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True))
+    return type(a) is type(b) and bool(a == b or a != a)
+
+
+def _check_model(model: Any) -> None:
+    if not callable(model):
+        raise TypeError(f"expected a torch module, got {_kind(model)}")
+
+
+def _kind(value: Any) -> str:
+    return f"a tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the error's name where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from intriguing.spectral.lipschitz import Rules, trace
-from intriguing.spectral.operator_norm import padding_sizes
+from intriguing.spectral.layer_bounds import Rules
+from intriguing.spectral.lipschitz import Layer, trace
+from intriguing.spectral.operator_norm import CONVOLUTIONS, TRANSPOSED, own_code, padding_sizes
+
+_PENALISED = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
 
 
 class LayerNorms(nn.Module):
-    """The operator norms of a network's Linear and Conv2d layers, differentiable and cheap enough for every step.
+    """The operator norms of a network's Linear and convolutional layers, differentiable, cheap enough for every step.
 
     Each layer keeps its leading singular vector as a buffer and moves it by one step of power iteration at each call in
     training mode, so that it follows the weights at the price of one more image in the batch. (Miyato et al. 2018,
@@ -27,21 +32,27 @@ class LayerNorms(nn.Module):
         input_shape: shape of one input, without the batch.
 
     Raises:
-        ValueError: see `lipschitz_bounds`; or a network without such layers.
+        ValueError: a network that cannot be traced, without such layers, or with one that has its own forward pass.
     """
 
     def __init__(self, model: nn.Module, input_shape: Sequence[int]) -> None:
         super().__init__()
         found: list[nn.Module] = []
+        for name, module in model.named_modules():
+            kind = next((kind for kind in _PENALISED if isinstance(module, kind)), None)
+            if kind is not None and (own := own_code(module, kind)) is not None:
+                words = f"layer '{name}' ({type(module).__name__}) has its own {own}"
+                raise ValueError(f"{words}, so its norm is not that of a {kind.__name__}: it cannot be penalised")
         generator = torch.Generator().manual_seed(0)
         for module, shape in trace(model, input_shape, bounds=False).calls:
-            if not isinstance(module, nn.Linear | nn.Conv2d):
+            if not isinstance(module, _PENALISED):
                 continue
-            start = torch.randn(1, *shape, generator=generator)
-            self.register_buffer(f"vector_{len(found)}", start / start.norm())
+            with torch.inference_mode(False):
+                start = torch.randn(1, *shape, generator=generator)
+                self.register_buffer(f"vector_{len(found)}", start / start.norm())
             found.append(module)
         if not found:
-            raise ValueError("expected a network with Linear or Conv2d layers to penalise")
+            raise ValueError("expected a network with Linear or Conv2d layers, or other convolutions, to penalise")
         names = {module: name for name, module in model.named_modules()}
         self._names = tuple(names[module] for module in found)
         self._layers = tuple(found)  # nn.Module does not register what is in a tuple
@@ -55,7 +66,10 @@ class LayerNorms(nn.Module):
         return None
 
     def norms(self) -> Tensor:
-        """(layers,); its gradient goes to the weights."""
+        """(layers,); its gradient goes to the weights, where there are gradients."""
+        if torch.is_inference_mode_enabled():  # a vector made in it could not be trained with afterwards
+            with torch.inference_mode(False), torch.no_grad():
+                return self.norms()
         norms = []
         for index, layer in enumerate(self._layers):
             name = f"vector_{index}"
@@ -70,7 +84,7 @@ class LayerNorms(nn.Module):
 
 
 class LogProductPenalty(LayerNorms):
-    """log(1 + product of the norms of a network's Linear and Conv2d layers), see `LayerNorms`.
+    """log(1 + product of the norms of a network's Linear and convolutional layers), see `LayerNorms`.
 
     While the product is large the pull on a layer does not depend on how large that layer's norm is; it fades where the
     product is below 1, so that a network is not drawn on to 0.
@@ -89,16 +103,22 @@ class LipschitzMargin(LayerNorms):
     penalised for what it costs, and not at all once every image is certified.
 
     Raises:
-        ValueError: also for a network whose layers do not follow one another, where the product is no bound.
+        ValueError: also for a network whose layers do not follow one another, where the product is no bound, and for
+            one in which other layers are trained too, whose bounds would change (normalisation, PReLU).
     """
 
     def __init__(self, model: nn.Module, input_shape: Sequence[int]) -> None:
         super().__init__(model, input_shape)
-        ones: Rules = dict.fromkeys((nn.Linear, nn.Conv2d), lambda layer, shape: 1.0)
+        ones: Rules = dict.fromkeys(_PENALISED, lambda layer, shape: 1.0)
         layers = trace(model, input_shape, rules=ones).layers
         alone = [layer.module for layer in layers]
         if any(not any(one is layer for one in alone) for layer in self._layers):
             raise ValueError("expected a network whose layers follow one another, without branches, for a margin")
+        trained = {id(one) for one in model.parameters()}
+        for layer in layers:
+            if not isinstance(layer.module, _PENALISED) and _is_trained(layer, trained):
+                words = "expected no trained layers but Linear and convolutional ones for a margin"
+                raise ValueError(f"{words}, got '{layer.name}' ({layer.kind})")
         self._others = math.prod(layer.bound for layer in layers)  # of activations, pools, normalisation
 
     def forward(self) -> Tensor:
@@ -125,10 +145,18 @@ def _of_length_1(vector: Tensor) -> Tensor:
     return vector * (norm.clamp(min=_TINY).reciprocal() + 0 * norm)  # nan, not 0, of a length that is not finite
 
 
+def _is_trained(layer: Layer, trained: set[int]) -> bool:
+    """Whether training changes the bound of a layer."""
+    numbers = [id(one) for one in tree_leaves(layer.node.arguments)]
+    if layer.module is not None:
+        numbers += [id(one) for one in layer.module.parameters()]
+    return isinstance(layer.module, nn.modules.batchnorm._BatchNorm) or any(one in trained for one in numbers)
+
+
 def _pulled_back(layer: nn.Module, vector: Tensor, image: Tensor) -> Tensor:
     """The image through the layer's transpose."""
     if isinstance(layer, nn.Linear):
-        return image @ layer.weight
+        return image @ _weight(layer)
     with torch.enable_grad():
         x = vector.clone().requires_grad_()
         return torch.autograd.grad(_apply(layer, x), x, image)[0]
@@ -136,16 +164,26 @@ def _pulled_back(layer: nn.Module, vector: Tensor, image: Tensor) -> Tensor:
 
 def _apply(layer: nn.Module, vector: Tensor) -> Tensor:
     """The layer without its bias."""
-    if isinstance(layer, nn.Conv2d):
-        return convolve(layer, vector)
-    assert isinstance(layer, nn.Linear)
-    return F.linear(vector, layer.weight)
+    if isinstance(layer, nn.Linear):
+        return F.linear(vector, _weight(layer))
+    assert isinstance(layer, (*CONVOLUTIONS, *TRANSPOSED))
+    return convolve(layer, vector)
 
 
-def convolve(layer: nn.Conv2d, images: Tensor) -> Tensor:
-    """A convolution with its own padding, without its bias."""
-    settings = (layer.stride, 0, layer.dilation, layer.groups)
-    if layer.padding_mode == "zeros":
-        return F.conv2d(images, layer.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-    (top, bottom), (left, right) = padding_sizes(layer)
-    return F.conv2d(F.pad(images, (left, right, top, bottom), mode=layer.padding_mode), layer.weight, None, *settings)
+def convolve(layer: Any, images: Tensor) -> Tensor:
+    """A convolution, or a transposed one, with its own padding, without its bias."""
+    axes, weight = len(layer.kernel_size), _weight(layer)
+    if isinstance(layer, TRANSPOSED):
+        function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
+        settings = (layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation)
+        return function(images, weight, None, *settings)  # pyright: ignore
+    function, padding = (F.conv1d, F.conv2d, F.conv3d)[axes - 1], layer.padding
+    if layer.padding_mode != "zeros":
+        pads = [pad for axis in reversed(padding_sizes(layer)) for pad in axis]
+        images, padding = F.pad(images, pads, mode=layer.padding_mode), 0
+    return function(images, weight, None, layer.stride, padding, layer.dilation, layer.groups)  # pyright: ignore
+
+
+def _weight(layer: Any) -> Tensor:
+    """A layer's weight, a copy of one made in inference mode."""
+    return layer.weight.clone() if layer.weight.is_inference() else layer.weight
