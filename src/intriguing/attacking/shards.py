@@ -66,9 +66,9 @@ def _strategy(job: AttackJob) -> str:
 
 def pick_images(job: AttackJob) -> Subset:
     """The images to attack: all of the subset, or ``limit`` of them drawn by the seed, in their own order."""
-    subset = ImageData(**job.data).subset(job.subset)
-    if len(subset) == 0:
-        raise UserError(f"{job.name}: the network was trained without a validation part, so subset=val is empty")
+    data = ImageData(**job.data)
+    data.require(job.subset)
+    subset = data.subset(job.subset)
     if job.limit is None or job.limit >= len(subset):
         return subset if isinstance(subset, Subset) else subset.take(torch.arange(len(subset)))
     order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(job.seed))
@@ -87,6 +87,9 @@ def fill(fabric: Fabric, job: AttackJob, folder: Path, progress: Progress | None
     """
     torch.set_num_threads(job.threads)
     make_folder(folder)
+    if fabric.local_rank == 0:
+        ImageData(**job.data).prepare_data()  # on a node of its own disk, where MNIST may be missing
+    fabric.barrier()
     images = pick_images(job)
     model = None if job.checkpoint is None else load_model(job.checkpoint).to(fabric.device)
     targets = _targets(job, model, images)
