@@ -39,9 +39,9 @@ HELD_OUT = ("test", "val")  # whose images are the held-out ones, the first that
 SIZE = 224  # pixels of a side, where nothing else is asked for
 BACKGROUND = (255, 255, 255)  # red, green, blue behind transparent pixels: white, as a page shows them
 SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff")
-    + (".webp",)
-)
+    f".{ending}"
+    for ending in ("bmp", "gif", "jfif", "jp2", "jpe", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff")
+) | {".webp"}
 """Files with these endings are images, in upper case too; others are passed over and counted."""
 # What systems leave in folders. Together with hidden names (.DS_Store, ._photo.png) it is neither read nor counted.
 CLUTTER = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"))

@@ -241,28 +241,33 @@ def _check_runs(job: ReportJob) -> None:
                 )
 
 
-def _source(made: RunRecord, networks: Sequence[RunRecord]) -> str | None:
-    """The name of the network that a set was made for: the one with its weights, whatever its folder is called.
+def _source(made: RunRecord, networks: Sequence[RunRecord]) -> dict[str, str]:
+    """What a set says of its source, where that must be put differently among these networks.
+
+    A set belongs to the network whose weights it was made for, whatever the folder of that network is called.
 
     Returns:
-        None for Gaussian noise, and where that network is not among these.
+        ``name`` of that network; or, where it is not among these and another one has its label, a ``label`` of its own.
 
     Raises:
         UserError: the network of that name has other weights.
     """
-    source = made.config.get("source") or {}
-    weights, name = source.get("checkpoint_sha256"), source.get("name")
-    owners = [one.name for one in networks if weights and one.artifacts.get("model.ckpt") == weights]
+    source = made.config.get("source")
+    if not source:
+        return {}
+    weights, name = source["checkpoint_sha256"], source["name"]
+    owners = [one.name for one in networks if one.artifacts.get("model.ckpt") == weights]
     if owners:
-        return name if name in owners else owners[0]
+        return {"name": name if name in owners else owners[0]}
     for one in networks:
         if name in (one.name, one.folder.resolve().name):
             raise UserError(
-                f"{made.folder} was made for another network than {one.folder}, one of the same name with other weights "
-                f"(sha256 {shown(weights)[:8]}, not {one.artifacts.get('model.ckpt', 'none')[:8]}): attack this one, "
+                f"{made.folder} was made for a network called {name} with other weights than {one.folder} has (sha256 "
+                f"{shown(weights)[:8]}, not {one.artifacts.get('model.ckpt', 'none')[:8]}): attack {one.folder} anew, "
                 "and give that set"
             )
-    return None
+    label = source["label"]
+    return {"label": f"{label} [{name}]"} if label in {one.label for one in networks} else {}
 
 
 def _network(record: RunRecord) -> Network:
@@ -304,11 +309,11 @@ def _curves(record: RunRecord) -> dict[str, list[float]]:
         raise UserError(f"{file} is damaged ({shown(str(error))}); remove it, and its curves are left out") from error
 
 
-def _crafted(record: RunRecord, source: str | None) -> CraftedSet:
+def _crafted(record: RunRecord, source: dict[str, str]) -> CraftedSet:
     def load() -> AdversarialSet:
         made = AdversarialSet.load(record.verify("set.safetensors"))
-        if source is not None:
-            made.metadata["source"]["name"] = source
+        if source:
+            made.metadata["source"].update(source)
         return made
 
     return CraftedSet(
