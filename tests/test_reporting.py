@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from intriguing import reporting
+from intriguing.adversarial_set import AdversarialSet
 from intriguing.attacking import AttackJob, craft
 from intriguing.checkpoints import load_model
 from intriguing.doors import plain
 from intriguing.errors import UserError
 from intriguing.reporting import ReportJob, report_on
+from intriguing.tracking import file_sha256
+from intriguing.tracking.records import seal
 from intriguing.training import TrainingJob, fit
 
 ROOT = Path(__file__).parent.parent
@@ -80,11 +84,25 @@ def test_a_set_of_a_network_that_is_not_there_is_nobodys_own(
 ) -> None:
     config = composed("train", "data=digits", "model=fc10", "name=other", "trainer.max_epochs=2")
     other = fit(TrainingJob.from_config(config))
-    found = _report(composed, other, made, "sections=[table1,transfer]")
+    found = _report(composed, other, made, "sections=[table1,table2]")
     assert "av. distortion" not in _table(found)
-    rows = (found / "tables" / "table2.csv").read_text() if (found / "tables" / "table2.csv").exists() else ""
-    rows += "".join(file.read_text() for file in (found / "tables").glob("transfer*.csv"))
+    rows = (found / "tables" / "table2.csv").read_text()
     assert "FC10(1e-4) [net]," in rows and "FC10(1e-4),FC10(1e-4)," not in rows
+
+
+def test_a_set_that_its_run_does_not_vouch_for_is_refused(
+    composed: Callable[..., dict], made: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(made / "a/attack/set", tmp_path / "attack" / "set"))
+    crafted = AdversarialSet.load(copy / "set.safetensors")
+    crafted.metadata["source"]["checkpoint_sha256"] = "0" * 64
+    crafted.save(copy / "set.safetensors")
+    info = json.loads((copy / "run.json").read_text())
+    info["artifacts"]["set.safetensors"] = file_sha256(copy / "set.safetensors")
+    (copy / "run.json").write_text(json.dumps(seal(info)))
+    given = (f"networks={made}/a/train/net", f"sets={copy}")
+    with pytest.raises(UserError, match=r"set\.safetensors names another source than config\.yaml"):
+        report_on(ReportJob.from_config(composed("analyze", *given)))
 
 
 def test_two_networks_of_one_name_are_refused_in_one_line(composed: Callable[..., dict], made: Path) -> None:

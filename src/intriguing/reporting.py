@@ -253,9 +253,9 @@ def _source(made: RunRecord, networks: Sequence[RunRecord]) -> dict[str, str]:
         UserError: the network of that name has other weights.
     """
     source = made.config.get("source")
-    if not source:
+    if not isinstance(source, dict):
         return {}
-    weights, name = source["checkpoint_sha256"], source["name"]
+    weights, name, label = (source.get(key) for key in ("checkpoint_sha256", "name", "label"))
     owners = [one.name for one in networks if one.artifacts.get("model.ckpt") == weights]
     if owners:
         return {"name": name if name in owners else owners[0]}
@@ -266,7 +266,6 @@ def _source(made: RunRecord, networks: Sequence[RunRecord]) -> dict[str, str]:
                 f"{shown(weights)[:8]}, not {one.artifacts.get('model.ckpt', 'none')[:8]}): attack {one.folder} anew, "
                 "and give that set"
             )
-    label = source["label"]
     return {"label": f"{label} [{name}]"} if label in {one.label for one in networks} else {}
 
 
@@ -312,6 +311,8 @@ def _curves(record: RunRecord) -> dict[str, list[float]]:
 def _crafted(record: RunRecord, source: dict[str, str]) -> CraftedSet:
     def load() -> AdversarialSet:
         made = AdversarialSet.load(record.verify("set.safetensors"))
+        if made.metadata["source"] != record.config.get("source"):
+            raise UserError(f"{record.folder}: set.safetensors names another source than config.yaml; attack again")
         if source:
             made.metadata["source"].update(source)
         return made
