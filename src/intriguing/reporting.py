@@ -17,7 +17,7 @@ from intriguing import __version__, report, tracking
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Progress, Subsets, analyze, check_set
 from intriguing.checkpoints import load_model
-from intriguing.checks import choice, whole
+from intriguing.checks import choice, flag, whole
 from intriguing.data import ImageData, Subset, check_given, images_of_network
 from intriguing.errors import UserError, shown
 from intriguing.image_folder import FolderSubset
@@ -84,7 +84,7 @@ class ReportJob:
             sets=() if study or not config["sets"] else tuple(_find(config["sets"], "attack")),
             sections=sections,
             settings=_settings(config["settings"], (study or {}).get("settings") or {}),
-            data=dict(config["data"]),
+            data={**config["data"], "download": flag("data.download", config["data"]["download"])},
             batch_size=whole("batch_size", config["batch_size"], 1),
             seed=whole("seed", config["seed"], 0),
             threads=whole("threads", config["threads"], 1),
@@ -187,9 +187,10 @@ def report_on(
     if tracking.standing(Path(job.runs), "analyze", job.name, job.identity) != "finished":
         # all of them once, so that what cannot be used is said before anything is measured or written
         networks = [_network(record) for record in job.networks]
-        if job.data.get("folder"):
+        if job.data.get("folder") or not set(EXTRA).isdisjoint(job.sections):
             for network in networks:
-                ImageData(**_images_of(network, job))
+                if (data := _images_of(network, job))["name"] == "image_folder":
+                    ImageData(**data)
         for one in sets:
             check_set(one, networks)
     subsets = _subsets(job)

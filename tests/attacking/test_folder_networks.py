@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from malformed_cases import forged_checkpoint
 from PIL import Image
 
 from intriguing.adversarial_set import AdversarialSet
@@ -217,7 +218,50 @@ def test_an_analysis_says_where_the_pictures_are_now(report: Callable[..., Path]
     assert (report(*_here(base)) / "report.html").is_file()
 
 
+def test_pictures_that_are_gone_are_said_before_anything_is_measured(
+    report: Callable[..., Path], base: Path, made: Path, tmp_path: Path
+) -> None:
+    (made / "pics").rename(made / "away")
+    try:
+        with pytest.raises(UserError, match="pics holds neither train/ nor test/"):
+            report("sections=[stability]", "settings.stability.alexnet=none")
+    finally:
+        (made / "away").rename(made / "pics")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_noise_of_a_folder_is_named_after_it(composed: Callable, base: Path) -> None:
     (job,) = AttackJob.from_config(composed("attack", "attack=gaussian", "subset=test", *_here(base), "data.size=8"))
     assert job.name.startswith("pics_gaussian0.1_test") and job.identity["data"]["classes"] == list(GREYS)
     assert len(AdversarialSet.load(craft(job) / "set.safetensors")) == 12
+
+
+def test_names_without_ascii_letters_go_through_every_stage(composed: Callable, tmp_path: Path) -> None:
+    pics = paint(tmp_path / "写真", 猫=40, собака=180)
+    given = ["data=image_folder", f'data.folder="{pics}"']
+    trained = fit(
+        TrainingJob.from_config(composed("train", *given, "data.size=8", "model=fc10", "trainer.max_epochs=1"))
+    )
+    assert trained.name.isascii() and "fc10" in trained.name and trained.name != "fc10_full_seed0"
+    crafted = [f"checkpoints={trained}", "attack=nearest", "subset=test", "limit=4", *given]
+    (job,) = AttackJob.from_config(composed("attack", *crafted))
+    found = [f"networks={trained}", f"sets={craft(job)}", "sections=[transfer]", *given]
+    assert (report_on(ReportJob.from_config(composed("analyze", *found))) / "report.html").is_file()
+    assert load_model(trained / "model.ckpt").trained_on["classes"] == ["собака", "猫"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"classes": ["ant", "bee"]}, "its data names 2 classes, its network has 3"),
+        ({"classes": ["ant", "ant", "bee"]}, "its data names 2 classes, its network has 3"),
+        ({"classes": [1, 2, 3]}, "no names of classes"),
+        ({"counts": {"train": [6] * 3, "test": [4] * 2}}, "no counts of images"),
+        ({"files": {"train": "x"}}, "no digests"),
+    ],
+)
+def test_a_checkpoint_with_classes_that_are_not_its_networks_is_refused(base: Path, change: dict, words: str) -> None:
+    file = base / "runs/train/n/model.ckpt"
+    forged_checkpoint(lambda content: content["intriguing"]["data"].update(change), file)(base)
+    with pytest.raises(UserError, match=rf"model\.ckpt is no checkpoint that train\.py wrote: .*{words}"):
+        load_model(file)
