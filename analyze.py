@@ -12,10 +12,12 @@ from intriguing import doors
 @doors.task
 def main(cfg: DictConfig) -> None:
     config = doors.plain(cfg)
-    command = doors.command("analyze.py", doors.task_overrides())
+    overrides = doors.task_overrides()
+    command = doors.command("analyze.py", overrides)
 
-    from intriguing import console, reporting, study, tracking  # torch takes seconds: --help must not wait for it
+    from intriguing import console, data, reporting, study, tracking  # torch takes seconds: --help must not wait for it
 
+    data.check_typed(overrides)
     job = reporting.ReportJob.from_config(config, command=command)
     if config["study"]:
         steps = doors.study_steps(config["study"], job.runs, logger=job.logger, threads=config["threads"])

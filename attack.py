@@ -12,8 +12,9 @@ def main(cfg: DictConfig) -> None:
     config = doors.plain(cfg)
     overrides = doors.task_overrides()
 
-    from intriguing import attacking, console, tracking  # torch takes seconds: --help must not wait for it
+    from intriguing import attacking, console, data, tracking  # torch takes seconds: --help must not wait for it
 
+    data.check_typed(overrides)
     jobs = attacking.AttackJob.from_config(
         config, extras=doors.name_extras(overrides), command=doors.command("attack.py", overrides)
     )

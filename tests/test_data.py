@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader
+from torchvision import datasets
 
-from intriguing.data import MNIST_FILES, BatchIndices, ImageData, half_indices, load_arrays
+from intriguing.data import MNIST_FILES, BatchIndices, ImageData, fetch_mnist, half_indices, load_arrays
 from intriguing.errors import UserError
 
 
@@ -84,6 +88,71 @@ def test_missing_mnist_says_where_the_files_belong_and_leaves_no_trace(tmp_path:
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.*MNIST/raw.*data=digits"):
         load_arrays("mnist", tmp_path / "there", download=False)
     assert not (tmp_path / "there").exists()
+
+
+def _write_mnist(root: Path, count: int = 12) -> dict[str, str]:
+    """A small set in MNIST's files; the sha256 of each."""
+    raw, found = root / "MNIST" / "raw", {}
+    raw.mkdir(parents=True, exist_ok=True)
+    for name in MNIST_FILES:
+        sides = (28, 28) if "images" in name else ()
+        header = struct.pack(f">{2 + len(sides)}I", 2049 + len(sides), count, *sides)
+        content = header + bytes(i % 10 for i in range(count * (784 if sides else 1)))
+        (raw / name).write_bytes(content)
+        found[name] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def test_a_download_that_fails_leaves_nothing_and_takes_nothing_from_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "new" / "data"
+
+    def fail(own: str, **options: object) -> None:
+        (Path(own) / "MNIST" / "raw").mkdir(parents=True)
+        (Path(own) / "MNIST" / "raw" / "half").write_text("x")
+        _write_mnist(root)  # another process is done meanwhile
+        raise RuntimeError("no mirror")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", fail)
+    fetch_mnist(root)
+    assert sorted(file.name for file in root.rglob("*") if file.is_file()) == sorted(MNIST_FILES)
+    assert [one.name for one in tmp_path.iterdir()] == ["new"]  # nor a temporary folder
+    (root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
+    fetch_mnist(root)
+    assert [one.name for one in root.iterdir()] == ["MNIST"]
+
+
+def test_mnist_is_downloaded_by_the_first_process_and_loaded_by_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = _write_mnist(tmp_path / "published")
+    monkeypatch.setattr("intriguing.data.MNIST_FILES", digests)
+    original, downloads = datasets.MNIST, []
+
+    def mnist(root: str, train: bool, download: bool) -> datasets.MNIST:
+        if download:
+            downloads.append(root)
+            _write_mnist(Path(root))
+        return original(root, train=train, download=False)
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", mnist)
+    root = tmp_path / "data"
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    further = ImageData(name="mnist", root=str(root))
+    assert (further.input_shape, further.num_classes) == ((1, 28, 28), 10)
+    assert not downloads and not root.exists()
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    first = ImageData(name="mnist", root=str(root), validation=2)
+    assert len(downloads) == 1 and not Path(downloads[0]).exists()
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    further.setup("fit")
+    assert torch.equal(further.subset("train").labels, first.subset("full").labels)
+    further.prepare_data()  # in the first process of another node, whose disk may be another
+    assert len(downloads) == 1
+    late = ImageData(name="mnist", root=str(root), validation=12)
+    with pytest.raises(UserError, match=r"data\.validation must be in"):
+        late.setup("fit")
 
 
 def test_a_damaged_mnist_file_is_named(tmp_path: Path) -> None:

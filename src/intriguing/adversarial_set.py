@@ -56,8 +56,8 @@ class AdversarialSet:
         num_forwards: (N,) int64, forward passes spent on the image.
         num_backwards: (N,) int64.
         metadata: Plain values: source (name, label, checkpoint_sha256, split, seed; None for Gaussian noise), data
-            (name, subset), attack (name and all its settings), amplify (None, or the per-pixel RMS scaled to), clip,
-            seed, study, version.
+            (name, subset; of images in folders also classes, in the order of the labels, and files, a digest), attack
+            (name and all its settings), amplify (None, or the per-pixel RMS scaled to), clip, seed, study, version.
 
     Raises:
         TypeError: a value of another type or dtype.

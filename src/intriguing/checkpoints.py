@@ -33,7 +33,11 @@ DATA = {
     "folder": str,
     "size": int,
     "resize": int | None,
+    "classes": list,
+    "counts": dict,
+    "files": dict,
 }
+CONTENT = ("classes", "counts", "files")  # of folders of images
 MAX_SIDE = 1 << 12  # pixels of an image's side
 MAX_SETTINGS = 10_000  # values among a network's settings, for example widths
 MAX_PIXELS = 1 << 26
@@ -46,7 +50,8 @@ def load_model(path: str | Path) -> Classifier:
         path: a checkpoint of train.py (``model.ckpt``, ``checkpoints/best.ckpt``, ``checkpoints/last.ckpt``).
 
     Returns:
-        The LightningModule; ``.label`` names it, ``.hparams`` holds its settings.
+        The LightningModule; ``.label`` names it, ``.hparams`` holds its settings, ``.trained_on`` says which images it
+        was trained on (``data.ImageData.description``), with the names of its classes where they came from folders.
 
     Raises:
         UserError: no file, an empty, truncated, changed or foreign one, or one from another version of the project.
@@ -63,6 +68,7 @@ def load_model(path: str | Path) -> Classifier:
                 raise ValueError(f"{name} should have shape {tuple(value.shape)}, the file has {found}")
         model = network(**settings)
         model.load_state_dict(weights)
+        model.trained_on = header["data"]
     except (TypeError, ValueError, RuntimeError, KeyError, OverflowError, AttributeError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
@@ -125,13 +131,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(header["model"], str) or header["model"] not in REGISTRY:
         known = ", ".join(sorted(REGISTRY))
         raise UserError(f"{path} holds the unknown network {shown(repr(header['model']))}; known: {known}")
-    for wrong in (_wrong_data(header), _wrong_settings(checkpoint), _wrong_weights(checkpoint)):
+    for wrong in (_wrong_settings(checkpoint), _wrong_data(header, checkpoint), _wrong_weights(checkpoint)):
         if wrong:
             raise UserError(f"{path} is no checkpoint that train.py wrote: {wrong}")
     return checkpoint
 
 
-def _wrong_data(header: Mapping[str, Any]) -> str | None:
+def _wrong_data(header: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> str | None:
     """What is wrong with what is said about the images, if anything."""
     data, seed = header["data"], header["seed"]
     if not isinstance(data, dict | None) or not isinstance(seed, int | None):
@@ -141,7 +147,27 @@ def _wrong_data(header: Mapping[str, Any]) -> str | None:
             return f"its data has {shown(key)}={shown(value)}"
         if key in ("size", "resize") and not 1 <= (value or 1) <= MAX_SIDE:
             return f"its data has {key}={shown(value)}, more than {MAX_SIDE} pixels or fewer than 1"
+    if data and not data.keys().isdisjoint(CONTENT):
+        return _wrong_content(data, checkpoint["hyper_parameters"].get("num_classes"))
     return None
+
+
+def _wrong_content(data: Mapping[str, Any], num_classes: Any) -> str | None:
+    """What is wrong with the classes, counts and files of a folder of images (`image_folder.ImageFolders.content`)."""
+    classes, counts, files = (data.get(key) for key in CONTENT)
+    if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
+        return "its data has no names of classes"
+    if len(set(classes)) < len(classes) or len(classes) != num_classes:
+        return f"its data names {len(set(classes))} classes, its network has {shown(num_classes)}"
+    if not isinstance(files, dict) or not all(isinstance(files.get(part), str) for part in ("train", "test")):
+        return "its data has no digests of the lists of files"
+    if not isinstance(counts, dict) or not all(_counts(counts.get(part), len(classes)) for part in ("train", "test")):
+        return "its data has no counts of images of each class"
+    return None
+
+
+def _counts(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length and all(type(one) is int and one >= 0 for one in value)
 
 
 def _wrong_settings(checkpoint: Mapping[str, Any]) -> str | None:

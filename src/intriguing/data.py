@@ -7,20 +7,21 @@ That, and not workers, is what makes small networks train fast (a bare loop cost
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from intriguing.checks import choice
+from intriguing.checks import choice, flag, whole
 from intriguing.errors import UserError
+from intriguing.tracking import is_first_process
 
 if TYPE_CHECKING:
     from intriguing.image_folder import FolderSubset, ImageFolders
@@ -32,6 +33,7 @@ MNIST_FILES = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+MNIST_SHAPE = (1, 28, 28)
 DIGITS_TEST, DIGITS_SEED = 360, 0  # scikit-learn's digits have no official test set: a stratified, fixed one
 DATA_NAMES = ("mnist", "digits", "image_folder")
 SUBSETS = ("train", "val", "test", "full", "p1", "p2")
@@ -105,7 +107,9 @@ def load_arrays(name: str, root: str | Path = "data", *, download: bool = True) 
     if name == "digits":
         return _load_digits()
     if name == "mnist":
-        return _load_mnist(str(Path(root).expanduser().resolve()), download)
+        if download:
+            fetch_mnist(root)
+        return _load_mnist(str(Path(root).expanduser().resolve()))
     raise UserError(f"unknown data '{name}'; known: {', '.join(DATA_NAMES)}")
 
 
@@ -125,15 +129,11 @@ def _load_digits() -> ImageArrays:
 
 
 @lru_cache(maxsize=1)
-def _load_mnist(root: str, download: bool) -> ImageArrays:
+def _load_mnist(root: str) -> ImageArrays:
     from torchvision.datasets import MNIST
 
     raw = Path(root) / "MNIST" / "raw"
-    missing = [name for name in MNIST_FILES if not (raw / name).is_file()]
-    if missing and download:
-        _download_mnist(root)
-        missing = [name for name in MNIST_FILES if not (raw / name).is_file()]
-    if missing:
+    if missing := _missing_mnist(Path(root)):
         raise UserError(
             f"MNIST is not there: put {', '.join(missing)} into {raw} (or set data.root / INTRIGUING_DATA to the "
             "folder that holds MNIST/raw); data=digits needs no files"
@@ -151,21 +151,32 @@ def _load_mnist(root: str, download: bool) -> ImageArrays:
     return ImageArrays("mnist", images, labels)
 
 
-def _download_mnist(root: str) -> None:
-    """Let torchvision download and verify MNIST; where that fails, leave no trace of the attempt."""
+def _missing_mnist(root: Path) -> list[str]:
+    return [name for name in MNIST_FILES if not (root / "MNIST" / "raw" / name).is_file()]
+
+
+def fetch_mnist(root: str | Path) -> None:
+    """Download the MNIST files that are not below ``root``, where that is possible.
+
+    They are downloaded into a folder of this process's own and moved one by one, so that other processes that do the
+    same meet whole files only, and lose none where this one fails. A failure is silent and leaves nothing behind: who
+    loads the files says which are missing.
+    """
     from torchvision.datasets import MNIST
 
-    first_missing = Path(root)
-    while not first_missing.parent.exists():
-        first_missing = first_missing.parent
-    existed = first_missing.exists()
-    target = Path(root) / "MNIST" if existed else first_missing
-    had_target = target.exists()
+    root = Path(root).expanduser().resolve()
+    if not (missing := _missing_mnist(root)):
+        return
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
     try:
-        MNIST(root, train=True, download=True)
-    except (OSError, RuntimeError):  # no network, no mirror, no right to write: the caller says what to do
-        if not had_target:
-            shutil.rmtree(target, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=there, prefix=".mnist-") as own:
+            MNIST(own, train=True, download=True)
+            raw = root / "MNIST" / "raw"
+            raw.mkdir(parents=True, exist_ok=True)
+            for name in missing:
+                (Path(own) / "MNIST" / "raw" / name).replace(raw / name)
+    except (OSError, RuntimeError):  # no network, no mirror, no right to write
+        return
 
 
 def half_indices(num_images: int, half: str, seed: int) -> Tensor:
@@ -235,6 +246,9 @@ class BatchIndices(Sampler[Tensor]):
 class ImageData(lightning.LightningDataModule):
     """Lightning DataModule over whole tensors, or over folders of images that are read batch by batch.
 
+    The images are there once it is made. Only the further processes of a distributed fit wait for MNIST until Lightning
+    calls ``setup``: the first process, and one on every other node, downloads it before (``prepare_data``).
+
     Args:
         name: data set, see ``load_arrays``.
         root: where MNIST lies.
@@ -249,9 +263,12 @@ class ImageData(lightning.LightningDataModule):
         download: fetch MNIST when it is not there.
         folder: of ``image_folder``: where ``train/<class>`` and ``test/<class>`` lie, absolute or below ``root``.
         size, resize, workers: of ``image_folder``, see ``image_folder.FolderSubset``.
+        classes, counts, files: of ``image_folder``: what the folder held when a network was trained on it
+            (``image_folder.ImageFolders.content``); None: nothing is known of that. Other classes are refused; other
+            training files where training images are asked for.
 
     Raises:
-        UserError: unknown name or split, or sizes that do not fit.
+        UserError: unknown name or split, sizes that do not fit, or a folder that is not the recorded one.
     """
 
     def __init__(
@@ -270,38 +287,98 @@ class ImageData(lightning.LightningDataModule):
         size: int = 224,
         resize: int | None = None,
         workers: int = 0,
+        classes: Sequence[str] | None = None,
+        counts: Mapping[str, Sequence[int]] | None = None,
+        files: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         choice("split", split, SPLIT_NAMES)
         if batch_size < 1:
             raise UserError(f"data.batch_size must be at least 1, got {batch_size}")
-        self.arrays: ImageArrays | ImageFolders
+        self.split, self.split_seed, self.batch_size, self.seed = split, split_seed, batch_size, seed
+        self.validation, self.only = validation, only
+        self._source, self._root, self._download = name, root, download
+        self._loaded: ImageArrays | ImageFolders | None = None
+        self._in_folder: dict[str, Any] = {}
+        self._recorded_files = files
         if name == "image_folder":
             from intriguing.image_folder import open_folders
 
             if not folder:
                 raise UserError("data=image_folder needs data.folder=..., which holds train/<class> and test/<class>")
-            self.arrays = open_folders(Path(root) / folder, size=size, resize=resize, workers=workers)
-            self._in_folder = {"folder": folder, "size": size, "resize": resize}
-        else:
-            self.arrays, self._in_folder = load_arrays(name, root, download=download), {}
-        self.split, self.split_seed, self.batch_size, self.seed = split, split_seed, batch_size, seed
-        num_images = len(self._indices(split))
-        if not 0 <= validation < max(1, num_images):
-            raise UserError(f"data.validation must be in [0, {num_images}), got {validation}")
-        self.validation, self.only = validation, only
+            where = Path(root).expanduser() / Path(folder).expanduser()
+            folders = open_folders(where, size=size, resize=resize, workers=workers)
+            if classes is not None:
+                folders.check_classes(classes)
+            if folders.num_classes < 2:
+                raise UserError(
+                    f"{folders.root} holds one class, {folders.classes[0]}; a classifier needs two or more folders of "
+                    "classes"
+                )
+            self._loaded = folders
+            self._in_folder = {"folder": folder, "size": size, "resize": resize, **folders.content}
+        if name != "mnist" or is_first_process():
+            self.prepare_data()
+            self.setup()
+
+    def prepare_data(self) -> None:
+        """Download MNIST if it is missing; Lightning calls this in one process of each node."""
+        if self._source == "mnist" and self._download:
+            fetch_mnist(self._root)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the images, unless they are.
+
+        Raises:
+            UserError: they are not there, or ``validation`` does not fit them.
+        """
+        if self._loaded is None:
+            self._loaded = load_arrays(self._source, self._root, download=False)
+        num_images = len(self._indices(self.split))
+        if not 0 <= self.validation < max(1, num_images):
+            raise UserError(f"data.validation must be in [0, {num_images}), got {self.validation}")
 
     @property
-    def description(self) -> dict[str, str | int | None]:
+    def arrays(self) -> ImageArrays | ImageFolders:
+        """The whole data set."""
+        if self._loaded is None:
+            self.setup()
+        assert self._loaded is not None
+        return self._loaded
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one image; known before the images are there."""
+        return MNIST_SHAPE if self._source == "mnist" else self.arrays.input_shape
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; known before the images are there."""
+        return 10 if self._source == "mnist" else self.arrays.num_classes
+
+    @property
+    def description(self) -> dict[str, Any]:
         """Which images these are, in plain values: what an attack must know to find a network's training images."""
         return {
-            "name": self.arrays.name,
+            "name": self._source,
             "split": self.split,
             "split_seed": self.split_seed,
             "validation": self.validation,
             "only": self.only,
             **self._in_folder,
         }
+
+    def require(self, *subsets: str) -> None:
+        """Raises UserError, naming what is missing, where one of these subsets has no images."""
+        for name in subsets:
+            if not len(self._indices(name)):
+                if name == "val":
+                    why = "no training images were set apart (data.validation=0)"
+                else:
+                    why = (
+                        f"{getattr(self.arrays, 'root', '')} has no {'test/ (or val/)' if name == 'test' else 'train/'}"
+                    )
+                raise UserError(f"{self._source}: there are no {name} images: {why}")
 
     def _indices(self, subset: str) -> Tensor:
         """Indices (N,) into the official training set (for ``test``: into the official test set), sorted."""
@@ -326,12 +403,26 @@ class ImageData(lightning.LightningDataModule):
     def subset(self, name: str) -> Subset | FolderSubset:
         """Images by name: ``train`` (what the network trains on), ``val``, ``test``, ``full``, ``p1``, ``p2``."""
         choice("subset", name, SUBSETS)
+        self._check_files("test" if name == "test" else "train")
         return self.arrays.select("test" if name == "test" else "full", self._indices(name))
 
+    def _check_files(self, part: str) -> None:
+        """Training files must be those that the network was trained on; others to test it on are worth a word."""
+        if self._recorded_files is None or self._recorded_files[part] == self._in_folder["files"][part]:
+            return
+        from intriguing.image_folder import tell_once
+
+        where = f"{self._in_folder['folder']}: the {part} files are not those that the network was {part}ed "
+        if part == "train":
+            raise UserError(
+                f"{where}on (their names or lengths differ), so its training images cannot be told; give "
+                "data.folder=... with the same files, or take subset=test"
+            )
+        tell_once(f"{where}on when its errors were counted (their names or lengths differ)")
+
     def _loader(self, subset: str, batch_size: int, seed: int | None) -> DataLoader:
+        self.require(subset)
         batches = TensorBatches(self.subset(subset))
-        if not len(batches):
-            raise UserError(f"{self.arrays.name}: there are no {subset} images (data.folder without that folder)")
         rank, world_size = 0, 1
         if self.trainer is not None and seed is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
@@ -346,3 +437,67 @@ class ImageData(lightning.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader:
         return self._loader("test", 1000, None)
+
+
+def images_of_network(own: Mapping[str, Any] | None, given: Mapping[str, Any], network: str) -> dict[str, Any]:
+    """The arguments of ``ImageData`` for the images of a trained network, wherever they lie now.
+
+    Args:
+        own: the images as its checkpoint describes them (``ImageData.description``).
+        given: the ``data`` settings of attack.py or analyze.py: ``root``, ``download``; and, where they are not None,
+            ``name``, ``folder``, ``size``, ``resize``, ``workers``.
+        network: what the network is called in a message.
+
+    Raises:
+        UserError: see ``check_given``; a checkpoint that does not say which images it was trained on.
+    """
+    if not own or not own.keys() >= {"name", "split", "split_seed"}:
+        raise UserError(f"{network} does not say which images it was trained on")
+    choice("data", own["name"], DATA_NAMES)
+    check_given(own, given, network)
+    found = {**own, "root": given["root"] or "data", "download": flag("data.download", given["download"])}
+    if own["name"] != "image_folder":
+        return found
+    if "classes" not in own:
+        raise UserError(f"{network} does not say which classes it was trained on: train it with this version")
+    if given.get("folder"):
+        found["folder"] = str(given["folder"])
+    return found | {"workers": whole("data.workers", given.get("workers") or 0, 0)}
+
+
+def check_given(own: Mapping[str, Any], given: Mapping[str, Any], network: str) -> None:
+    """Raises UserError for a setting of images that is not the network's, or has no meaning for them.
+
+    Args:
+        own: ``name`` of the network's data; for folders of images ``size`` and ``resize``.
+        given, network: see ``images_of_network``.
+    """
+    name = own.get("name")
+    if given["name"] not in (None, name):
+        raise UserError(f"{network} was trained on {name}, so data={given['name']} cannot be")
+    if name != "image_folder":
+        for key in ("folder", "size", "resize", "workers"):
+            if given.get(key):
+                raise UserError(f"{network} was trained on {name}, for which data.{key}={given[key]} changes nothing")
+        return
+    its = {"size": own["size"], "resize": own["resize"] or own["size"]}
+    for key, value in its.items():
+        if given.get(key) not in (None, value):
+            raise UserError(
+                f"{network} was trained on images of data.{key}={value}, so data.{key}={given[key]} cannot be"
+            )
+
+
+# What attack.py and analyze.py read of the data settings; the rest is the network's own.
+READ_AFTER_TRAINING = ("root", "download", "folder", "size", "resize", "workers")
+
+
+def check_typed(overrides: Sequence[str]) -> None:
+    """Raises UserError for a data setting typed to attack.py or analyze.py that neither of them reads."""
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key.startswith("data.") and key.removeprefix("data.") not in READ_AFTER_TRAINING:
+            raise UserError(
+                f"{override} changes nothing here: the images are those of the network's training; of the data "
+                f"settings, {', '.join(READ_AFTER_TRAINING)} are read"
+            )

@@ -9,18 +9,19 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from intriguing import __version__, report, tracking
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Progress, Subsets, analyze, check_set
-from intriguing.checkpoints import load_model, read_checkpoint
+from intriguing.checkpoints import load_model
 from intriguing.checks import choice, flag, whole
-from intriguing.data import ImageData, Subset
+from intriguing.data import ImageData, Subset, check_given, images_of_network
 from intriguing.errors import UserError, shown
 from intriguing.image_folder import FolderSubset
+from intriguing.models import Classifier
 from intriguing.results import AnalysisResult
 from intriguing.tracking import RunRecord
 
@@ -37,7 +38,7 @@ class ReportJob:
         networks, sets: finished train and attack runs.
         sections: which of ``analysis.SECTIONS`` and ``analysis.EXTRA``.
         settings: of the latter, by section; what is None is the section's own default.
-        data: where the networks' images are: root and download.
+        data: where the networks' images are, see ``data.images_of_network``.
         results: folder that gets a copy of the small files; None for none.
     """
 
@@ -83,7 +84,7 @@ class ReportJob:
             sets=() if study or not config["sets"] else tuple(_find(config["sets"], "attack")),
             sections=sections,
             settings=_settings(config["settings"], (study or {}).get("settings") or {}),
-            data={"root": config["data"]["root"], "download": flag("data.download", config["data"]["download"])},
+            data={**config["data"], "download": flag("data.download", config["data"]["download"])},
             batch_size=whole("batch_size", config["batch_size"], 1),
             seed=whole("seed", config["seed"], 0),
             threads=whole("threads", config["threads"], 1),
@@ -131,17 +132,20 @@ def _settings(given: dict[str, dict[str, Any]], study: dict[str, dict[str, Any]]
 
 def _subsets(job: ReportJob) -> Subsets:
     """The images of a network's data, found where this job's data are and read when they are needed."""
-    records = {record.name: record for record in job.networks}
     loaded: dict[str, ImageData] = {}
 
     def subsets(network: Network, subset: str) -> Subset | FolderSubset:
-        own = read_checkpoint(records[network.name].verify("model.ckpt"))["intriguing"]["data"]
-        key = json.dumps(own, sort_keys=True)
+        data = _images_of(network, job)
+        key = json.dumps(data, sort_keys=True)
         if key not in loaded:
-            loaded[key] = ImageData(**own, **job.data)
+            loaded[key] = ImageData(**data)
         return loaded[key].subset(subset)
 
     return subsets
+
+
+def _images_of(network: Network, job: ReportJob) -> dict[str, Any]:
+    return images_of_network(cast(Classifier, network.module).trained_on, job.data, network.folder)
 
 
 def _images(subsets: Subsets) -> Images:
@@ -176,12 +180,20 @@ def report_on(
     """
     torch.set_num_threads(job.threads)
     start = time.perf_counter()
-    networks, sets = [], [_crafted(record) for record in job.sets]
+    for record in job.networks:
+        check_given(record.config.get("data", {}), job.data, str(record.folder))
+    _check_runs(job)
+    networks, sets = [], [_crafted(record, _source(record, job.networks)) for record in job.sets]
     if tracking.standing(Path(job.runs), "analyze", job.name, job.identity) != "finished":
         # all of them once, so that what cannot be used is said before anything is measured or written
         networks = [_network(record) for record in job.networks]
+        if job.data.get("folder") or not set(EXTRA).isdisjoint(job.sections):
+            for network in networks:
+                if (data := _images_of(network, job))["name"] == "image_folder":
+                    ImageData(**data)
         for one in sets:
             check_set(one, networks)
+    subsets = _subsets(job)
     with tracking.open_job(job, "analyze", label=job.title) as run:
         if run.finished:
             tracking.read_run(run.folder).verify_all()
@@ -196,8 +208,8 @@ def report_on(
                     provenance=_provenance(job),
                     sections=job.sections,
                     settings=job.settings,
-                    images=_images(_subsets(job)),
-                    subsets=_subsets(job),
+                    images=_images(subsets),
+                    subsets=subsets,
                     progress=progress,
                 )
             files = [file.relative_to(run.folder) for file in report.write(result, run.folder)]
@@ -210,6 +222,52 @@ def report_on(
             _copy_small(run.folder, Path(job.results), job)
     print(f"the page: {run.folder / 'report.html'}", file=sys.stderr)
     return run.folder
+
+
+def _check_runs(job: ReportJob) -> None:
+    """Raises UserError, from the runs' records alone, where they cannot be analysed together."""
+    names: dict[str, Path] = {}
+    for one in job.networks:
+        if one.name in names:
+            raise UserError(f"two networks are called {one.name}: {names[one.name]} and {one.folder}; give one of them")
+        names[one.name] = one.folder
+    for made in job.sets:
+        for network in job.networks:
+            theirs, own = (one.config.get("data", {}).get("classes") for one in (made, network))
+            if theirs != own:
+                differ = ", ".join(shown(name, 40) for name in sorted(set(theirs or ()) ^ set(own or ()))[:5])
+                raise UserError(
+                    f"the images of {made.folder} and those that {network.folder} was trained on do not have the same "
+                    f"classes ({differ} are in one alone): analyse runs of one folder of classes together"
+                )
+
+
+def _source(made: RunRecord, networks: Sequence[RunRecord]) -> dict[str, str]:
+    """What a set says of its source, where that must be put differently among these networks.
+
+    A set belongs to the network whose weights it was made for, whatever the folder of that network is called.
+
+    Returns:
+        ``name`` of that network; or, where it is not among these and another one has its label, a ``label`` of its own.
+
+    Raises:
+        UserError: the network of that name has other weights.
+    """
+    source = made.config.get("source")
+    if not isinstance(source, dict):
+        return {}
+    weights, name, label = (source.get(key) for key in ("checkpoint_sha256", "name", "label"))
+    owners = [one.name for one in networks if one.artifacts.get("model.ckpt") == weights]
+    if owners:
+        return {"name": name if name in owners else owners[0]}
+    for one in networks:
+        if name in (one.name, one.folder.resolve().name):
+            raise UserError(
+                f"{made.folder} was made for a network called {name} with other weights than {one.folder} has (sha256 "
+                f"{shown(weights)[:8]}, not {one.artifacts.get('model.ckpt', 'none')[:8]}): attack {one.folder} anew, "
+                "and give that set"
+            )
+    return {"label": f"{label} [{name}]"} if label in {one.label for one in networks} else {}
 
 
 def _network(record: RunRecord) -> Network:
@@ -251,10 +309,18 @@ def _curves(record: RunRecord) -> dict[str, list[float]]:
         raise UserError(f"{file} is damaged ({shown(str(error))}); remove it, and its curves are left out") from error
 
 
-def _crafted(record: RunRecord) -> CraftedSet:
+def _crafted(record: RunRecord, source: dict[str, str]) -> CraftedSet:
+    def load() -> AdversarialSet:
+        made = AdversarialSet.load(record.verify("set.safetensors"))
+        if made.metadata["source"] != record.config.get("source"):
+            raise UserError(f"{record.folder}: set.safetensors names another source than config.yaml; attack again")
+        if source:
+            made.metadata["source"].update(source)
+        return made
+
     return CraftedSet(
         name=record.name,
-        load=lambda: AdversarialSet.load(record.verify("set.safetensors")),
+        load=load,
         config=record.config,
         folder=str(record.folder),
         command=str(record.info.get("command", "")),

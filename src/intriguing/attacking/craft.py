@@ -124,7 +124,7 @@ def _in_shards(
 def _as_set(job: AttackJob, images: Subset, columns: dict[str, Tensor], *, clip: bool) -> AdversarialSet:
     metadata = {
         "source": job.identity["source"],
-        "data": {"name": job.data["name"], "subset": job.subset},
+        "data": {"name": job.data["name"], "subset": job.subset, **_content(job)},
         "attack": {**job.attack, "limit": job.limit},
         "amplify": job.attack.get("amplify"),
         "clip": clip,
@@ -135,6 +135,12 @@ def _as_set(job: AttackJob, images: Subset, columns: dict[str, Tensor], *, clip:
     return AdversarialSet(
         inputs=images.images, labels=images.labels, indices=images.indices, metadata=metadata, **columns
     )
+
+
+def _content(job: AttackJob) -> dict[str, Any]:
+    """Of images in folders: the names of their classes, and the digest of their files."""
+    data = job.identity["data"]
+    return {key: data[key] for key in ("classes", "files") if key in data}
 
 
 def _amplified(job: AttackJob, base: Path) -> AdversarialSet:

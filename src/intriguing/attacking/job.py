@@ -15,8 +15,9 @@ from intriguing.attacks import AttackResult, adam_l1, lbfgs, nearest
 from intriguing.attacks.targets import RULES
 from intriguing.checkpoints import find_checkpoints, read_checkpoint
 from intriguing.checks import choice, flag, number, whole
-from intriguing.data import DATA_NAMES, SUBSETS
+from intriguing.data import DATA_NAMES, SUBSETS, ImageData, images_of_network
 from intriguing.errors import UserError
+from intriguing.image_folder import folder_name, folder_settings
 from intriguing.tracking import file_sha256, slug
 
 _GIVEN = ("model", "inputs", "labels", "targets", "generator")  # what is not a setting
@@ -103,18 +104,15 @@ class AttackJob:
         return [job._for(source, config, extras) for source in sources]
 
     def _for(self, checkpoint: Path | None, config: dict[str, Any], extras: Sequence[str]) -> AttackJob:
-        named = {key: config["data"][key] for key in ("root", "download")}
-        own: dict[str, Any] = {"name": config["data"]["name"], "split": "full", "split_seed": 0}
-        if own["name"] == "image_folder":
-            own |= {key: config["data"][key] for key in ("folder", "size", "resize")}
-        source, label, prefix = None, f"Gaussian, stddev {self.attack.get('stddev')}", own["name"]
-        if checkpoint is not None:
+        given = config["data"]
+        source, label, prefix = None, f"Gaussian, stddev {self.attack.get('stddev')}", str(given["name"])
+        if checkpoint is None:
+            choice("data", given["name"], DATA_NAMES)
+            data = _images(given)
+            prefix = folder_name(data["root"], data["folder"]) if "folder" in data else prefix
+        else:
             content = read_checkpoint(checkpoint)
-            own = dict(content["intriguing"]["data"])
-            if config["data"]["name"] not in (None, own["name"]):
-                raise UserError(
-                    f"{checkpoint} was trained on {own['name']}, so data={config['data']['name']} cannot be"
-                )
+            data = images_of_network(content["intriguing"]["data"], given, str(checkpoint))
             folder = checkpoint.parent if checkpoint.name == "model.ckpt" else checkpoint.parent.parent
             stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"
             label, prefix = str(content["hyper_parameters"]["label"]), stem
@@ -122,13 +120,12 @@ class AttackJob:
                 "name": stem,
                 "label": label,
                 "checkpoint_sha256": file_sha256(checkpoint),
-                "split": own["split"],
+                "split": data["split"],
                 "seed": int(content["intriguing"]["seed"]),
             }
-        choice("data", own["name"], DATA_NAMES)
         identity = {
             "source": source,
-            "data": own,
+            "data": _identified(data, self.subset),
             "attack": self.attack,
             "subset": self.subset,
             "limit": self.limit,
@@ -141,7 +138,7 @@ class AttackJob:
             label=label,
             identity=identity,
             checkpoint=checkpoint,
-            data={**own, "root": named["root"] or "data", "download": flag("data.download", named["download"])},
+            data=data,
         )
 
     def _parts(self) -> list[str]:
@@ -151,6 +148,22 @@ class AttackJob:
         )
         parts = [how, f"{self.subset}{'all' if self.limit is None else self.limit}", f"seed{self.seed}"]
         return parts + ([f"amplify{attack['amplify']:g}"] if attack.get("amplify") else [])
+
+
+def _images(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of ``ImageData`` for images of no network."""
+    data = {"name": given["name"], "split": "full", "split_seed": 0}
+    data |= {"root": given["root"] or "data", "download": flag("data.download", given["download"])}
+    return data | (folder_settings(given) if given["name"] == "image_folder" else {})
+
+
+def _identified(data: dict[str, Any], subset: str) -> dict[str, Any]:
+    """What decides which images these are: of folders, the classes and files that are there now, not where they lie."""
+    if data["name"] == "image_folder":
+        part = "test" if subset == "test" else "train"
+        there = ImageData(**data).description
+        data = there | {key: {part: there[key][part]} for key in ("counts", "files")}
+    return {key: value for key, value in data.items() if key not in ("root", "download", "folder")}
 
 
 def _attack(config: dict[str, Any]) -> dict[str, Any]:

@@ -64,11 +64,19 @@ def _strategy(job: AttackJob) -> str:
     return "ddp_fork" if can_fork and threading.active_count() == 1 else "ddp_spawn"
 
 
-def pick_images(job: AttackJob) -> Subset:
-    """The images to attack: all of the subset, or ``limit`` of them drawn by the seed, in their own order."""
-    subset = ImageData(**job.data).subset(job.subset)
-    if len(subset) == 0:
-        raise UserError(f"{job.name}: the network was trained without a validation part, so subset=val is empty")
+def pick_images(job: AttackJob, data: ImageData | None = None) -> Subset:
+    """The images to attack: all of the subset, or ``limit`` of them drawn by the seed, in their own order.
+
+    Args:
+        job: what to attack.
+        data: the images that the job describes, where they are open already.
+
+    Raises:
+        UserError: images that are not there, or not those that the network was trained on.
+    """
+    data = data or ImageData(**job.data)
+    data.require(job.subset)
+    subset = data.subset(job.subset)
     if job.limit is None or job.limit >= len(subset):
         return subset if isinstance(subset, Subset) else subset.take(torch.arange(len(subset)))
     order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(job.seed))
@@ -87,7 +95,11 @@ def fill(fabric: Fabric, job: AttackJob, folder: Path, progress: Progress | None
     """
     torch.set_num_threads(job.threads)
     make_folder(folder)
-    images = pick_images(job)
+    data = ImageData(**job.data)
+    if fabric.local_rank == 0:
+        data.prepare_data()  # the disk of a further node may lack MNIST
+    fabric.barrier()
+    images = pick_images(job, data)
     model = None if job.checkpoint is None else load_model(job.checkpoint).to(fabric.device)
     targets = _targets(job, model, images)
     firsts = range(0, len(images), job.shard)[fabric.global_rank :: fabric.world_size]

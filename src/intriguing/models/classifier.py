@@ -66,6 +66,7 @@ class Classifier(lightning.LightningModule):
     trains_in_parts: ClassVar[bool] = False  # whether a step may leave parameters without a gradient
     network: nn.Sequential
     feed: Feed | None = None
+    trained_on: dict[str, Any] | None = None  # of a network from a checkpoint: its images, in plain values
 
     def __init__(
         self,

@@ -49,6 +49,9 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
         UserError: data that is not there, a folder that holds another run, a checkpoint that cannot be used.
     """
     torch.set_num_threads(job.threads)
+    folders = ImageData(**job.data) if job.data["name"] == "image_folder" else None
+    if folders is not None:  # what is in them decides which run this is
+        job = job.with_images(folders.description)
     runs, start = Path(job.runs), time.perf_counter()
     folder = runs / "train" / job.name
     if tracking.standing(runs, "train", job.name, job.identity) == "finished":
@@ -57,7 +60,9 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
         return folder
     last = _resume_from(job, folder)  # a damaged checkpoint is named before anything is written
     _check_trainer(job)
-    data = ImageData(**job.data)
+    data = folders or ImageData(**job.data)
+    if folders is not None:
+        folders.require(*(["train"] if job.trainer["max_epochs"] else []), "test")
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = build_model(job, data)
     for callback in job.callbacks:
@@ -105,9 +110,7 @@ def _saying_what_is_saved(job: TrainingJob, folder: Path) -> Iterator[None]:
 def build_model(job: TrainingJob, data: ImageData) -> Classifier:
     """The network of a job, with fresh weights from the global seed."""
     try:
-        return REGISTRY[job.model](
-            **job.settings, input_shape=list(data.arrays.input_shape), num_classes=data.arrays.num_classes
-        )
+        return REGISTRY[job.model](**job.settings, input_shape=list(data.input_shape), num_classes=data.num_classes)
     except (TypeError, ValueError) as error:
         raise UserError(f"model.settings of {job.label}: {str(error).split('__init__() ')[-1]}") from error
 
@@ -270,7 +273,7 @@ def count_errors(
     if not isinstance(data.arrays, ImageArrays):  # photographs are not read several times over
         names = names[:-3]
     names = [name for name in names if name in only] if only else names
-    pixels = math.prod(data.arrays.input_shape)
+    pixels = math.prod(data.input_shape)
     size = max(1, min(batch_size, _PIXELS // pixels))
     found = {name: data.subset(name) for name in names}
     return {name: _count(model, subset, size) for name, subset in found.items() if len(subset)}

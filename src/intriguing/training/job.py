@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
@@ -12,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from intriguing.checks import choice, flag, number, whole
 from intriguing.data import DATA_NAMES, SPLIT_NAMES
 from intriguing.errors import UserError
+from intriguing.image_folder import folder_name, folder_settings
 from intriguing.models import PENALTIES, REGISTRY
 from intriguing.tracking import short_number, slug
 
@@ -85,6 +85,7 @@ class TrainingJob:
         """
         data, model, split = config["data"], config["model"], config["split"]
         choice("data", data["name"], DATA_NAMES)
+        in_folder = folder_settings(data) if data["name"] == "image_folder" else {}
         choice("split", split["name"], SPLIT_NAMES)
         choice("model.name", model["name"], sorted(REGISTRY))
         decay = _weight_decay(config["weight_decay"]["value"], model["weight_decay"])
@@ -102,7 +103,7 @@ class TrainingJob:
                 "batch_size": whole("data.batch_size", batch_size, 1),
                 "validation": whole("data.validation", data["validation"], 0),
                 "only": None if data["only"] is None else whole("data.only", data["only"], 1),
-                **_in_folder(data),
+                **{key: in_folder[key] for key in ("size", "resize") if key in in_folder},
             },
             "split": {"name": split["name"], "seed": whole("split.seed", split["seed"], 0)},
             "model": {"name": model["name"], "label": str(model["label"]), "settings": own},
@@ -118,7 +119,7 @@ class TrainingJob:
             identity["spectral_penalty"] = {"kind": kind, "value": penalty}
         return cls(
             runs=str(config["runs"]),
-            name=str(config["name"]) if config["name"] else _name(identity, model, extras),
+            name=str(config["name"]) if config["name"] else _name(identity, model, data, extras),
             label=settings["label"],
             identity=identity,
             data={
@@ -128,7 +129,7 @@ class TrainingJob:
                 "split_seed": identity["split"]["seed"],
                 "seed": identity["seed"],
                 "download": flag("data.download", data["download"]),
-                **({"workers": whole("data.workers", data["workers"], 0)} if "workers" in data else {}),
+                **in_folder,
             },
             model=model["name"],
             settings=settings,
@@ -146,15 +147,16 @@ class TrainingJob:
             debug=identity["debug"],
         )
 
+    def with_images(self, description: dict[str, Any]) -> TrainingJob:
+        """Add to the identity what a folder of images holds: its classes, their counts and a digest of its files.
 
-def _in_folder(data: dict[str, Any]) -> dict[str, Any]:
-    """Which images of which size, where they lie in folders; nothing for a set that its name alone says."""
-    if data["name"] != "image_folder":
-        return {}
-    if not data["folder"]:
-        raise UserError("data=image_folder needs data.folder=..., which holds train/<class> and test/<class>")
-    resize = None if data["resize"] is None else whole("data.resize", data["resize"], 1)
-    return {"folder": str(data["folder"]), "size": whole("data.size", data["size"], 1), "resize": resize}
+        Where the folder lies is no part of the identity.
+
+        Args:
+            description: of the images, see ``ImageData.description``.
+        """
+        content = {key: description[key] for key in ("classes", "counts", "files")}
+        return replace(self, identity={**self.identity, "data": {**self.identity["data"], **content}})
 
 
 def _trainer(config: dict[str, Any]) -> dict[str, Any]:
@@ -207,11 +209,12 @@ def _label(model: dict[str, Any], decay: list[float], split: str, kind: str, pen
     return f"{model['label']}{shown}" + ("'" if split == "p2" else "")
 
 
-def _name(identity: dict[str, Any], model: dict[str, Any], extras: Sequence[str]) -> str:
-    decay, data = identity["weight_decay"]["value"], identity["data"]["name"]
+def _name(identity: dict[str, Any], model: dict[str, Any], data: dict[str, Any], extras: Sequence[str]) -> str:
+    decay, images = identity["weight_decay"]["value"], data["name"]
     parts = [f"debug-{identity['debug']}"] if identity["debug"] else []
-    folder = identity["data"].get("folder")
-    parts += [] if data == "mnist" else [Path(folder).name if folder else data]
+    if images == "image_folder":
+        images = folder_name(data["root"] or "data", str(data["folder"]))
+    parts += [] if images == "mnist" else [images]
     parts.append(str(model["label"]).lower().replace("-", "_"))
     parts += [] if _is_paper(decay, model) else ["wd" + "-".join(_lambdas(decay))]
     if "spectral_penalty" in identity:
