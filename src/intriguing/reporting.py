@@ -224,6 +224,7 @@ def _network(record: RunRecord) -> Network:
         module=load_model(record.verify("model.ckpt")),
         errors=errors,
         config=record.config,
+        checkpoint_sha256=record.artifacts["model.ckpt"],
         folder=str(record.folder),
         command=str(record.info.get("command", "")),
         facts=_facts(record),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from intriguing.analysis import back_feeding, charts, pictures, stability, units
-from intriguing.analysis.cells import display_labels
+from intriguing.analysis.cells import display_labels, set_label
 from intriguing.analysis.curves import lambda_curves, lambda_table
 from intriguing.analysis.errors import error_table
 from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
@@ -93,7 +93,7 @@ def analyze(
     tables, curves = _tables(networks, measured, sections), ()
     if "lambda" in sections:
         curves = lambda_curves(networks, measured)
-        tables += _present(lambda_table(curves, networks, measured))
+        tables += _present(lambda_table(curves))
     same_data = comparable(networks)
     figures: list[Figure] = []
     if "agreement" in sections and same_data:
@@ -170,7 +170,7 @@ def _example_grids(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> 
 
 def _title(labels: Mapping[str, str], one: MeasuredSet) -> str:
     """The source as a heading: the same label may stand for a network of all images and for one of a half."""
-    label = labels.get(one.source or "", one.label)
+    label = set_label(labels, one)
     return label if one.split == "full" else f"{label}, trained on {one.split.upper()}"
 
 
