@@ -33,7 +33,7 @@ def display_labels(networks: Sequence[Network]) -> dict[str, str]:
 
     Networks of all images and of halves are in different tables, so one label may stand for one of either.
     """
-    pools = [[n for n in networks if pool_of(n.split) == pool] for pool in (FULL, HALVES)]
+    pools = [{n.name: n.id for n in networks if pool_of(n.split) == pool} for pool in (FULL, HALVES)]
     return {name: label for pool in pools for name, label in labels_apart(pool).items()}
 
 

@@ -62,7 +62,7 @@ def lambda_curves(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> t
         Curves with at least two lambdas, by name. Where curves would share a name, the settings that differ follow it.
     """
     labels = display_labels(networks)
-    families: dict[tuple[object, ...], list[Network]] = {}
+    families: dict[tuple[int, tuple[tuple[str, str], ...]], list[Network]] = {}
     for network in networks:
         if network.weight_decay:
             key = len(network.weight_decay), network.id.without("weight_decay.value")

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from intriguing.tracking.identity import canonical
 
@@ -68,30 +68,22 @@ class NetworkId:
         return tuple(pair for pair in self.settings if pair[0].startswith(("model.", "input_shape", "num_classes")))
 
 
-class Identified(Protocol):
-    """The part of a `Network` that telling it apart needs."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def id(self) -> NetworkId: ...
-
-
-def labels_apart(networks: Sequence[Identified]) -> dict[str, str]:
-    """Label the networks so that only seeds of one network share a label.
+def labels_apart(networks: Mapping[str, NetworkId]) -> dict[str, str]:
+    """Label networks so that only seeds of one network share a label.
 
     Args:
-        networks: runs; identities, not labels, decide which belong together.
+        networks: identity by the name of the run. Identities, not labels, decide which belong together.
 
     Returns:
         Label by name of the run: the network's own; followed by the settings that differ where networks of different
         settings share one; and by the run's name where several runs have one identity and one seed.
     """
-    labels = tell_apart([n.id.label for n in networks], [dict(n.id.settings) for n in networks])
-    seeds = Counter((label, n.id.seed) for label, n in zip(labels, networks, strict=True))
+    ids = list(networks.values())
+    labels = tell_apart([one.label for one in ids], [dict(one.settings) for one in ids])
+    seeds = Counter((label, one.seed) for label, one in zip(labels, ids, strict=True))
     repeated = {label for (label, _), count in seeds.items() if count > 1}
     return {
-        n.name: f"{label} [{n.name}]" if label in repeated else label for label, n in zip(labels, networks, strict=True)
+        name: f"{label} [{name}]" if label in repeated else label for name, label in zip(networks, labels, strict=True)
     }
 
 

@@ -183,8 +183,10 @@ def measure(
 
 def _maker(source: Mapping[str, Any] | None, networks: Sequence[Network]) -> Network | None:
     """The network whose weights a set was made with: by the checkpoint's sha256, by name only where there is none."""
-    sha256 = source and source.get("checkpoint_sha256")
-    for network in networks if source else ():
+    if source is None:
+        return None
+    sha256 = source.get("checkpoint_sha256")
+    for network in networks:
         known = sha256 and network.checkpoint_sha256
         if network.checkpoint_sha256 == sha256 if known else network.name == source["name"]:
             return network
