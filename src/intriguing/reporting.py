@@ -15,7 +15,18 @@ import torch
 
 from intriguing import __version__, report, tracking
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Progress, Subsets, analyze, check_set
+from intriguing.analysis import (
+    EXTRA,
+    SECTIONS,
+    CraftedSet,
+    Images,
+    Network,
+    Progress,
+    Subsets,
+    analyze,
+    check_networks,
+    check_set,
+)
 from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.checks import choice, flag, whole
 from intriguing.data import ImageData, Subset
@@ -180,6 +191,7 @@ def report_on(
     if tracking.standing(Path(job.runs), "analyze", job.name, job.identity) != "finished":
         # all of them once, so that what cannot be used is said before anything is measured or written
         networks = [_network(record) for record in job.networks]
+        check_networks(networks, job.sections)
         for one in sets:
             check_set(one, networks)
     with tracking.open_job(job, "analyze", label=job.title) as run:

@@ -30,6 +30,7 @@ __all__ = [
     "Progress",
     "Subsets",
     "analyze",
+    "check_networks",
     "check_set",
     "measure",
 ]
@@ -89,6 +90,7 @@ def analyze(
         UserError: two sets that would count the same images twice.
     """
     _check(networks, sets, sections, batch_size)
+    check_networks(networks, sections)
     measured = [measure(s, networks, seed=seed, batch_size=batch_size, progress=progress) for s in sets]
     tables, curves = _tables(networks, measured, sections), ()
     if "lambda" in sections:
@@ -176,6 +178,16 @@ def _title(labels: Mapping[str, str], one: MeasuredSet) -> str:
 
 def _present(value: T | None) -> list[T]:
     return [] if value is None else [value]
+
+
+def check_networks(networks: Sequence[Network], sections: Sequence[str]) -> None:
+    """See that the sections can take these networks.
+
+    Raises:
+        UserError: two runs of which a section can take but one.
+    """
+    if "back_feeding" in sections:
+        back_feeding.families(networks)
 
 
 def _check(networks: Sequence[Network], sets: Sequence[CraftedSet], sections: Sequence[str], batch_size: int) -> None:

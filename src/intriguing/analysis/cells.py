@@ -54,6 +54,21 @@ def variants(sets: Iterable[MeasuredSet]) -> list[tuple[str, list[MeasuredSet]]]
     return sorted(found, key=lambda pair: (not pair[0].startswith(_PRIMARY_ATTACK), -len(pair[1]), pair[0]))
 
 
+def one_attack(sets: Iterable[MeasuredSet]) -> list[MeasuredSet]:
+    """Choose the sets of one attack on one image set, unamplified, so that distances of two attacks are never compared.
+
+    Returns:
+        At most one set a network: of the attack that most networks have seen; of several such, of the one that comes
+        nearest.
+    """
+    attacks: dict[tuple[str, str], dict[str, MeasuredSet]] = {}
+    for one in sets:
+        if one.source is not None and one.amplify is None and one.num_success:
+            attacks.setdefault((one.attack_key, one.subset), {}).setdefault(one.source, one)
+    found = [list(sets.values()) for sets in attacks.values()]
+    return min(found, key=lambda sets: (-len(sets), sum(float(s.distortion.mean()) for s in sets)), default=[])
+
+
 def error_cell(
     counts: Sequence[SeedCount],
     place: tuple[str, str, str],

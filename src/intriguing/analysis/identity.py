@@ -98,9 +98,14 @@ def tell_apart(labels: Sequence[str], settings: Sequence[Mapping[str, str]]) -> 
     return found
 
 
-def differences(first: NetworkId, second: NetworkId) -> str:
-    """Name the settings in which two networks differ, with the first's values: "max_epochs=1, learning_rate=0.1"."""
-    one, two = dict(first.settings), dict(second.settings)
+def differences(first: NetworkId, second: NetworkId, *besides: str) -> str:
+    """Name the settings in which two networks differ, with the first's values: "max_epochs=1, learning_rate=0.1".
+
+    Args:
+        first, second: the networks.
+        besides: beginnings of keys that are left out.
+    """
+    one, two = dict(first.without(*besides)), dict(second.without(*besides))
     return ", ".join(_words(key, one).strip(" ,") for key in _differing([one, two]))
 
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from intriguing.analysis import paper, stability_charts
-from intriguing.analysis.cells import WILSON, distortion_cell, error_cell
+from intriguing.analysis.cells import WILSON, distortion_cell, error_cell, one_attack
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import CraftedSet, Network
-from intriguing.analysis.measure import MeasuredSet
 from intriguing.analysis.sections import Made, Material
 from intriguing.errors import UserError
 from intriguing.metrics import Interval, equal_norm_gaussian
@@ -94,7 +93,7 @@ def section(material: Material) -> Made:
     """
     which = str(material.setting("alexnet", INITIALISED))
     tables = [] if which == NONE else [table_5(*alexnet(which, seed=material.seed))]
-    networks, attack = list(material.networks), _one_attack(material.measured)
+    networks, attack = list(material.networks), one_attack(material.measured)
     crafted = {one.name: one for one in material.sets}
     sets = {one.source: crafted[one.name] for one in attack}
     measured = []
@@ -265,19 +264,6 @@ def _certifier(module: nn.Module, shape: tuple[int, ...]) -> Certifier | None:
         return Certifier(module, shape)
     except ValueError:
         return None
-
-
-def _one_attack(measured: Sequence[MeasuredSet]) -> list[MeasuredSet]:
-    """The sets of one attack on one image set, unamplified: of the attack that most networks have seen.
-
-    Distances of two attacks are never set beside each other. Of attacks on as many networks the one that comes nearest.
-    """
-    attacks: dict[tuple[str, str], dict[str, MeasuredSet]] = {}
-    for one in measured:
-        if one.source is not None and one.amplify is None and one.num_success:
-            attacks.setdefault((one.attack_key, one.subset), {}).setdefault(one.source, one)
-    found = [list(sets.values()) for sets in attacks.values()]
-    return min(found, key=lambda sets: (-len(sets), sum(float(s.distortion.mean()) for s in sets)), default=[])
 
 
 def _amplification(module: nn.Module, inputs: Tensor, moved: Tensor) -> tuple[float, ...]:
