@@ -30,6 +30,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "data__batch_size": (20, 100),
     "data__name": ("mnist", "digits"),
     "data__folder": (None, "cats", "dogs"),
+    "data__classes": (None, ["ant", "bee"], ["ant", "cow"]),
+    "data__files": (None, {"train": "a" * 64}, {"train": "b" * 64}),
     "data__validation": (0, 50),
     "split": ("full", "p1", "p2"),
     "split__seed": (0, 1),
@@ -208,7 +210,7 @@ def alike(networks: list[Network]) -> bool:
 
 
 @given(networks=runs())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_runs_that_differ_in_a_setting_never_end_in_one_cell(networks: list[Network]) -> None:
     by_name = {n.name: n for n in networks}
     sets = [crafted_set(n, {0: 10}, subset=s, name=f"{n.name}_{s}") for n in networks for s in ("train", "test")]

@@ -13,11 +13,13 @@ from intriguing.tracking.identity import canonical
 
 MOST_SHOWN = 4
 """Settings that are all shown where they differ; of more, only as many as it takes to tell the networks apart."""
-_FIRST = ("data.name", "data.folder", "split.name")
+_FIRST = ("data.name", "data.folder", "data.classes", "split.name")
 """Settings that are shown alone where they suffice: other data and splits bring other rates and sizes with them."""
 _PREFIXES = ("model.settings.", "model.", "trainer.", "callbacks.", "data.")
 _WORD = re.compile(r'"(?!(?:true|false|null)")([A-Za-z$][^"]*)"')
 """A text as JSON that is no less clear without its quotes."""
+_DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
+"""A sha256, of which the first eight digits are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +112,9 @@ def differences(first: NetworkId, second: NetworkId, *besides: str) -> str:
 
 
 def data_set(data: Mapping[str, Any]) -> str:
-    """Name the data set that a config's ``data`` describes; other folders of images are other data sets."""
-    return str(data.get("folder") or data.get("name", "unknown"))
+    """Name the data set that a config's ``data`` describes; images in folders are named by their classes."""
+    name = str(data.get("name", "unknown"))
+    return f"{name} ({', '.join(data['classes'])})" if data.get("classes") else str(data.get("folder") or name)
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -169,8 +172,10 @@ def _has(settings: Mapping[str, str], callback: str) -> bool:
 
 def _words(key: str, settings: Mapping[str, str]) -> str:
     """A setting as it follows a label: ", max_epochs=1", " on P1", ", without back_feeding"."""
-    value = _WORD.sub(r"\1", settings.get(key, "null"))
-    if key in ("data.name", "data.folder"):
+    value = _DIGEST.sub(r"\1", _WORD.sub(r"\1", settings.get(key, "null")))
+    if key == "data.classes":
+        value = ", ".join(json.loads(settings.get(key, '["images without classes"]')))
+    if key in _FIRST[:3]:
         return f" on {value}"
     if key == "split.name":
         return "" if value == "full" else f" on {value.upper()}"

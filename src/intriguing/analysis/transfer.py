@@ -246,7 +246,7 @@ def _notes(table: Table, rows: Rows) -> tuple[str, ...]:
             notes.append(f"{row}: {tried - succeeded} of {tried} attacks failed; those images are left out.")
         for column in table.columns:
             cell = table.cells.get((row, column))
-            if cell and cell.own and cell.k != cell.n:
+            if cell and cell.own and cell.k != cell.n and all(s.source in cell.runs for s in rows[row]):
                 notes.append(
                     f"{row}: its own network gets {cell.n - (cell.k or 0)} of its {cell.n} adversarial examples right; "
                     f"the stored success flags say otherwise."
