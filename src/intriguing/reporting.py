@@ -15,7 +15,18 @@ import torch
 
 from intriguing import __version__, report, tracking
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Images, Network, Progress, Subsets, analyze, check_set
+from intriguing.analysis import (
+    EXTRA,
+    SECTIONS,
+    CraftedSet,
+    Images,
+    Network,
+    Progress,
+    Subsets,
+    analyze,
+    check_networks,
+    check_set,
+)
 from intriguing.checkpoints import load_model
 from intriguing.checks import choice, flag, whole
 from intriguing.data import ImageData, Subset, check_given, images_of_network
@@ -191,6 +202,7 @@ def report_on(
             for network in networks:
                 if (data := _images_of(network, job))["name"] == "image_folder":
                     ImageData(**data)
+        check_networks(networks, job.sections)
         for one in sets:
             check_set(one, networks)
     subsets = _subsets(job)
@@ -282,6 +294,7 @@ def _network(record: RunRecord) -> Network:
         module=load_model(record.verify("model.ckpt")),
         errors=errors,
         config=record.config,
+        checkpoint_sha256=record.artifacts["model.ckpt"],
         folder=str(record.folder),
         command=str(record.info.get("command", "")),
         facts=_facts(record),

@@ -39,7 +39,8 @@ class Cell:
         k: how many of them were wrong; for an excess the net number; None for a distortion.
         paper: the printed number, an int where the paper prints no decimals; None where the paper has none.
         paper_interval: the interval the printed number has, given the paper's sample size.
-        own: a network on the examples made for itself, 100 % by construction and so no evidence of agreement.
+        own: a network on the examples made for itself (or for the same network and seed, trained in another run), 100 %
+            by construction and so no evidence of agreement.
         by_seed: the counts of each seed, if several were pooled.
         runs: names of the runs this number came from; empty where they are those of the whole table.
     """

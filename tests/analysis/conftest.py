@@ -1,96 +1,20 @@
-"""Networks whose mistakes are known in advance, and adversarial sets made for them."""
+"""The makers of planted networks and sets, as fixtures."""
 
-from collections.abc import Callable, Sequence
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-import torch
-from torch import Tensor, nn
+from planted import crafted_set, planted_network
 
 from intriguing.analysis import CraftedSet, Network
-from intriguing.metrics import distortion
-
-SIDE = 4
-IMAGES = 40
-LABELS = torch.arange(IMAGES) % 10
-"""Four images of each digit; an image of digit d has every pixel at d / 10."""
-
-
-class Planted(nn.Module):
-    """Reads the class off one pixel of its own, and takes some digits for the next one."""
-
-    def __init__(self, pixel: int, confused: Sequence[int] = ()) -> None:
-        super().__init__()
-        self.pixel = pixel
-        self.confused = list(confused)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        read = (inputs.flatten(1)[:, self.pixel] * 10).round().long() % 10
-        shift = torch.isin(read, torch.tensor(self.confused, dtype=torch.long)).long()
-        return nn.functional.one_hot((read + shift) % 10, 10).float()
-
-
-def planted_network(label: str, pixel: int, *, confused: Sequence[int] = (), **more: Any) -> Network:
-    split, seed = more.get("split", "full"), more.get("seed", 0)
-    return Network(
-        label=label,
-        name=f"{label}_{split}_seed{seed}".lower(),
-        module=Planted(pixel, confused),
-        errors=more.get("errors", {"full": (3, 60), "p1": (1, 30), "p2": (2, 30), "test": (2, 40)}),
-        config={
-            "data": {"name": more.get("data", "mnist")},
-            "split": {"name": split, "seed": 0},
-            "seed": seed,
-            "weight_decay": {"value": more.get("weight_decay", [1e-4])},
-        },
-        folder=f"runs/train/{label}",
-        command=f"python train.py network={label}",
-    )
-
-
-def crafted_set(source: Network | None, changed: dict[int, int], **more: Any) -> CraftedSet:
-    """A set in which pixel p of the first `changed[p]` images shows the next digit."""
-    subset, attack = more.get("subset", "train"), more.get("attack", {"name": "lbfgs", "targets": "random"})
-    inputs = (LABELS.float() / 10).view(-1, 1, 1, 1).expand(-1, 1, SIDE, SIDE).clone()
-    adv_inputs = inputs.clone()
-    for pixel, count in changed.items():
-        adv_inputs.flatten(1)[:count, pixel] = ((LABELS[:count] + 1) % 10).float() / 10
-    success = torch.ones(IMAGES, dtype=torch.bool)
-    success[IMAGES - more.get("failed", 0) :] = False
-    size = torch.where(success, distortion(inputs, adv_inputs), torch.inf)
-    described = source and {"name": source.name, "label": source.label, "split": source.split, "seed": source.seed}
-    value: Any = SimpleNamespace(
-        inputs=inputs,
-        adv_inputs=adv_inputs,
-        labels=LABELS,
-        targets=(LABELS + 1) % 10 if source else torch.full_like(LABELS, -1),
-        success=success,
-        distortion=size,
-        metadata={
-            "source": described,
-            "data": {"name": "mnist", "subset": subset},
-            "attack": attack,
-            "amplify": more.get("amplify"),
-            "clip": more.get("clip", False),
-            "seed": source.seed if source else more.get("seed", 0),
-        },
-    )
-    name = more.get("name") or f"{attack['name']}_{source.name if source else attack.get('stddev')}_{subset}"
-    return CraftedSet(
-        name=name if more.get("amplify") is None else f"{name}_amplified",
-        load=lambda: value,
-        command="python attack.py",
-    )
 
 
 @pytest.fixture
 def network() -> Callable[..., Network]:
-    """Makes a network with known mistakes; see `planted_network`."""
+    """Makes a network with known mistakes; see `planted.planted_network`."""
     return planted_network
 
 
 @pytest.fixture
 def crafted() -> Callable[..., CraftedSet]:
-    """Makes an adversarial set with known effects; see `crafted_set`."""
+    """Makes an adversarial set with known effects; see `planted.crafted_set`."""
     return crafted_set

@@ -10,6 +10,7 @@ from scipy import stats
 from intriguing.analysis import EXTRA, Material, Network
 from intriguing.analysis.back_feeding import arm_name, paired_p, t_interval
 from intriguing.analysis.measure import Examples, MeasuredSet, Outcome
+from intriguing.errors import UserError
 from intriguing.metrics import PairedCounts
 from intriguing.results import RunRecord
 
@@ -17,10 +18,15 @@ POOLS = {"back_feeding": {"layers": None, "attack": "gradient", "num_steps": 1}}
 EMPTY = torch.zeros(0)
 
 
-def network(name: str, seed: int, wrong: int, callbacks=None, dropout=(0.0, 0.0), curve=()) -> Network:
-    config = {"seed": seed, "callbacks": callbacks, "model": {"settings": {"dropout": list(dropout)}}}
+def network(
+    name: str, seed: int, wrong: int, callbacks=None, dropout=(), curve=(), label="FC100-100-10", **settings
+) -> Network:
+    model = {"label": label, "settings": {"learning_rate": 0.25, **settings}}
+    if dropout:
+        model["settings"]["dropout"] = list(dropout)
+    config = {"seed": seed, "callbacks": callbacks, "model": model}
     return Network(
-        label="FC100-100-10",
+        label=label,
         name=f"{name}{seed}",
         module=torch.nn.Identity(),
         errors={"train": [0, 60_000], "test": [wrong, 10_000]},
@@ -105,6 +111,66 @@ def test_distortion_and_transfer_both_ways():
 
 def test_without_two_ways_of_training_there_is_nothing_to_say():
     assert made([network("plain", 0, 160), network("plain", 1, 150)]).tables == ()
+
+
+def arms(kind: str, errors, *, label="FC100-100-10", callbacks=None, **settings):
+    return [network(f"{label}_{kind}", s, e, callbacks, label=label, **settings) for s, e in enumerate(errors)]
+
+
+def test_the_baseline_is_the_same_network_without_pools():
+    """Not what was trained first without pools: an autoencoder, or the network at another rate."""
+    others = [*arms("plain", (1000, 1001, 1002), label="AE400-10"), *arms("fast", (800, 801, 802), learning_rate=2.0)]
+    plain, fed = arms("plain", (200, 210, 220)), arms("fed", (200, 220, 240), callbacks=POOLS)
+    (table,) = made([*others, *fed, *plain]).tables
+    assert table.rows == ("weight decay, learning_rate=2", "weight decay, learning_rate=0.25", "all pools")
+    gain = table.cells["all pools", "less than weight decay, points"]
+    assert gain.value == pytest.approx(-0.1)
+    assert set(gain.runs) == {n.name for n in (*plain, *fed)}
+    assert "all pools: compared with weight decay, learning_rate=0.25." in table.notes
+
+    (table,) = made([*others, *fed]).tables
+    assert ("all pools", "less than weight decay, points") not in table.cells
+    assert "all pools: nothing to compare with, for no network without pools has its settings." in table.notes
+
+
+def test_dropout_has_the_only_plain_arm_beside_it_and_what_else_differs_is_said():
+    dropped = arms("drop", (150, 151, 152), dropout=(0.2, 0.1), learning_rate=0.5)
+    fed = arms("fed", (140, 141, 142), callbacks=POOLS)
+    (table,) = made([*arms("plain", (160, 170, 165)), *dropped, *fed]).tables
+    assert table.cells["dropout", "less than weight decay, points"].value == pytest.approx(0.14)
+    assert table.notes[1:] == ("dropout differs from weight decay also in its own settings: learning_rate=0.5.",)
+
+
+def test_every_network_has_a_table_of_its_own():
+    networks = [
+        one
+        for label, better in (("FC100-100-10", 100), ("FC200-200-10", 120))
+        for one in (
+            *arms("plain", (160, 161), label=label),
+            *arms("fed", (better, better), label=label, callbacks=POOLS),
+        )
+    ]
+    result = made(networks)
+    assert [table.key for table in result.tables] == ["back_feeding_fc100_100_10", "back_feeding_fc200_200_10"]
+    gains = [table.cells["all pools", "less than weight decay, points"].value for table in result.tables]
+    assert gains == pytest.approx([0.605, 0.405])
+    assert "of FC200-200-10" in result.summary[1]
+
+
+def test_a_second_run_of_an_arm_and_seed_is_refused():
+    with pytest.raises(
+        UserError, match=r"two networks are FC100-100-10 with weight decay, seed 0: a0 and b0; give one"
+    ):
+        made([network("a", 0, 160), network("b", 0, 160), network("fed", 0, 100, POOLS)])
+
+
+def test_distances_of_two_attacks_are_not_compared():
+    plain, fed = network("plain", 0, 160), network("fed", 0, 110, POOLS)
+    slow = measured(fed, "nearest", [0.01], {})
+    slow.attack["settings"] = {"max_iter": 1000}
+    sets = [measured(plain, "nearest", [0.05], {}), measured(fed, "nearest", [0.08], {}), slow]
+    cells = made([plain, fed], sets).tables[0].cells
+    assert cells["all pools", "distortion, nearest"].value == pytest.approx(0.08)
 
 
 def test_statistics_of_too_few_seeds_are_left_out():

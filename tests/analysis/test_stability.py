@@ -12,12 +12,13 @@ from intriguing.analysis import CraftedSet, Network, analyze
 from intriguing.analysis import stability as section
 from intriguing.attacks import nearest
 from intriguing.errors import UserError
+from intriguing.metrics import distortion
 from intriguing.models import AlexNet, TorchvisionModel
 
 IMAGES = torch.rand(40, 1, 3, 3, generator=torch.Generator().manual_seed(0))
 
 
-def network(label: str, *, seed: int = 0, strength: float = 0.0, scale: float = 1.0) -> Network:
+def network(label: str, *, seed: int = 0, strength: float = 0.0, scale: float = 1.0, epochs: int = 60) -> Network:
     torch.manual_seed(seed)
     module = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.Sigmoid(), nn.Linear(8, 4)).eval()
     with torch.no_grad():
@@ -26,32 +27,41 @@ def network(label: str, *, seed: int = 0, strength: float = 0.0, scale: float = 
     penalty = {"spectral_penalty": {"kind": "log_product", "value": strength}} if strength else {}
     return Network(
         label=label,
-        name=f"{label}_seed{seed}".replace(" ", "_"),
+        name=f"{label}_seed{seed}_{epochs}".replace(" ", "_"),
         module=module,
         errors={"test": (3, 100)},
-        config={"seed": seed, "data": {"name": "digits"}, "split": {"name": "full"}, **penalty},
+        config={
+            "seed": seed,
+            "data": {"name": "digits"},
+            "split": {"name": "full"},
+            "trainer": {"max_epochs": epochs},
+            **penalty,
+        },
     )
 
 
-def crafted(source: Network) -> CraftedSet:
+def crafted(source: Network, attack: str = "nearest", *, size: float | None = None) -> CraftedSet:
+    """Its nearest examples; or, as if another attack had made them, images that are `size` brighter or darker."""
     labels = source.module(IMAGES).argmax(1)
-    found = nearest(source.module, IMAGES, labels)
+    adv_inputs = (
+        nearest(source.module, IMAGES, labels).adv_inputs if size is None else IMAGES - size * IMAGES.sub(0.5).sign()
+    )
     metadata = {
         "source": {"name": source.name, "label": source.label, "split": "full", "seed": source.seed},
         "data": {"name": "digits", "subset": "test"},
-        "attack": {"name": "nearest", "targets": "closest"},
+        "attack": {"name": attack, "targets": "closest"},
         "amplify": None,
     }
     value = SimpleNamespace(
         inputs=IMAGES,
-        adv_inputs=found.adv_inputs,
+        adv_inputs=adv_inputs,
         labels=labels,
         targets=torch.full_like(labels, -1),
-        success=found.success,
-        distortion=found.distortion,
+        success=torch.ones_like(labels, dtype=torch.bool),
+        distortion=distortion(IMAGES, adv_inputs),
         metadata=metadata,
     )
-    return CraftedSet(name=f"nearest_{source.name}", load=lambda: value)
+    return CraftedSet(name=f"{attack}_{source.name}", load=lambda: value)
 
 
 def images(network: Network, subset: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,6 +89,25 @@ def test_bounds_enclose_and_seeds_are_pooled(result) -> None:
     # the same weights but for the last layer, four times smaller
     ratio = table.cells["A", section.PRODUCT].value / table.cells["A penalty 0.1", section.PRODUCT].value
     assert ratio == pytest.approx(4, rel=1e-5)
+
+
+def test_other_epochs_are_other_networks_and_distances_are_of_one_attack(monkeypatch) -> None:
+    """One attack on all three networks is compared, though another comes nearer to two of them."""
+    monkeypatch.setattr(section, "_certifier", lambda *given: SimpleNamespace(constant=lambda: 1.0))
+    networks = [network("A", scale=4.0), network("A", scale=2.0, epochs=12), network("A penalty 0.1", strength=0.1)]
+    sets = [crafted(one, "lbfgs", size=0.2) for one in networks]
+    sets += [crafted(one, "nearest", size=0.1) for one in networks[:2]]
+    settings = {"stability": {"alexnet": "none", "pairs": False, "limit": 10}}
+    result = analyze(networks, sets, title="t", sections=("stability",), settings=settings, images=images)
+    table = result.table("stability")
+    assert table.rows == ("A, max_epochs=12", "A, max_epochs=60", "A penalty 0.1")
+    for one, row in zip((networks[1], networks[0], networks[2]), table.rows, strict=True):
+        distance = table.cells[row, section.DISTANCE]
+        assert distance.runs == (one.name, f"lbfgs_{one.name}")
+        assert table.cells[row, section.TEST].n == 100
+    assert "Distances found by lbfgs, closest targets on test images, for every network." in table.notes
+    grown = [line for line in result.summary if "with a penalty" in line]
+    assert len(grown) == 1 and grown[0].startswith("A, max_epochs=60 with a penalty of 0.1")
 
 
 def test_no_certificate_is_broken_and_the_fall_is_said(result) -> None:

@@ -241,3 +241,112 @@ def test_every_cell_names_the_runs_it_came_from(network, crafted):
         for table in result.tables
         for cell in table.cells.values()
     )
+
+
+def test_a_set_belongs_to_the_network_whose_weights_made_it(network, crafted):
+    made_for = network("FC10(1)", 0, sha256="aa" * 32)
+    again = network("FC10(1)", 1, sha256="bb" * 32)  # trained again under the name of the first
+    result = analyze([again], [crafted(made_for, {0: 40})], title="t", sections=["table1", "table2"])
+    assert paper.DISTORTION not in {column for _, column in result.table("table1").cells}
+    table = result.table("table2")
+    (row,) = table.rows
+    assert row == "FC10(1) [fc10(1)_full_seed0, sha256 aaaaaaaa]"
+    cell = table.cells[row, "FC10(1)"]
+    assert (cell.k, cell.own, cell.paper) == (0, False, None)
+    assert any("no network of this analysis has" in note for note in table.notes)
+
+    renamed = network("FC10(1)", 0, sha256="aa" * 32, name="moved")
+    result = analyze([renamed, again], [crafted(made_for, {0: 40})], title="t", sections=["table1", "table2"])
+    of_set = [c.runs for (_, column), c in result.table("table1").cells.items() if column == paper.DISTORTION]
+    assert of_set == [("lbfgs_fc10(1)_full_seed0_train", "moved")]
+    table = result.table("table2")
+    assert table.cells["FC10(1) [moved]", "FC10(1) [moved]"].k == 40
+    assert not table.notes
+
+
+@pytest.mark.parametrize("key", ["folder", "classes"])
+def test_two_folders_of_images_are_two_data_sets(network, crafted, key):
+    first, second = ({"folder": "a", "classes": ["ant", "bee"]}[key], {"folder": "b", "classes": ["bee", "cow"]}[key])
+    one, two = (network("FC10(1)", i, name=str(i), **{f"data__{key}": v}) for i, v in enumerate((first, second)))
+    noise = crafted(None, {0: 40}, attack=GAUSSIAN, data="mnist")
+    result = analyze([one, two], [crafted(one, {0: 40, 1: 40}), noise], title="t", sections=["table2"])
+    label = {"folder": "FC10(1) on a", "classes": "FC10(1) on ant, bee"}[key]
+    assert values(result.table("table2")) == {(label, label): (40, 40)}
+
+
+def test_noise_of_two_data_sets_is_told_apart(network, crafted):
+    nets = [network("FC10(1)", i, data__name=name, name=name) for i, name in enumerate(("mnist", "digits"))]
+    noise = [crafted(None, {i: 4}, attack=GAUSSIAN, data=n.name, name=f"n{i}") for i, n in enumerate(nets)]
+    table = analyze(nets, [*noise, crafted(nets[0], {0: 40})], title="t", sections=["table2"]).table("table2")
+    assert {place: k for place, (k, _) in values(table).items() if "Gaussian" in place[0]} == {
+        ("Gaussian .1 on mnist", "FC10(1) on mnist"): 4,
+        ("Gaussian .1 on digits", "FC10(1) on digits"): 4,
+    }
+
+
+def test_networks_of_other_settings_are_told_apart_and_each_is_judged(network, crafted):
+    long = network("FC10(1)", 0, name="long", errors={"test": (20, 100)})
+    short = network("FC10(1)", 1, name="short", seed=1, trainer__max_epochs=1, errors={"test": (90, 100)})
+    table = analyze([long, short], [], title="t", sections=["table1"]).table("table1")
+    assert values(table) == {
+        ("FC10(1), max_epochs=60", paper.TEST_ERROR): (20, 100),
+        ("FC10(1), max_epochs=1", paper.TEST_ERROR): (90, 100),
+    }
+    assert [cell.meets for cell in table.cells.values()] == [False, True]
+    assert {cell.paper for cell in table.cells.values()} == {20}
+
+
+def test_the_summary_counts_pairs_of_different_networks(network, crafted):
+    first, second = network("FC100-100-10", 0, split="p1"), network("FC123-456-10", 1, split="p1")
+    sets = [crafted(n, {0: 40, 1: 40}, subset="test", amplify=a) for n in (first, second) for a in (None, 0.1)]
+    said = analyze([first, second], sets, title="t", sections=["table4"]).summary[-1]
+    assert "in 4 of 4 pairs" in said
+
+    again = network("FC123-456-10", 1, split="p1", name="again")  # the second's settings and seed
+    sets += [crafted(again, {0: 40, 1: 40}, subset="test", amplify=a) for a in (None, 0.1)]
+    result = analyze([first, second, again], sets, title="t", sections=["table4"])
+    assert "in 8 of 8 pairs" in result.summary[-1]
+    table = result.table("table4")
+    twins = ("FC123-456-10 [fc123-456-10_p1_seed0]", "FC123-456-10 [again]")
+    assert {table.cells[a, b].own for a in twins for b in twins} == {True}
+
+
+@pytest.mark.parametrize("penalty", [None, {"kind": "margin", "value": 0.1}, {"kind": "log_product", "value": 0.1}])
+def test_a_sweep_under_a_penalty_has_its_curve(network, crafted, penalty):
+    more = {"spectral_penalty": penalty} if penalty else {}
+    suffix = {None: "", "margin": " margin 0.1", "log_product": " penalty 0.1"}[penalty and penalty["kind"]]
+    nets = [network(f"FC10({a}){suffix}", 0, weight_decay=[float(a)], **more) for a in ("1e-4", "1e-2")]
+    table = analyze(nets, [], title="t", sections=["lambda"]).table("lambda")
+    assert table.rows == (f"FC10{suffix}, λ = 0.0001", f"FC10{suffix}, λ = 0.01")
+    assert (table.cells[table.rows[0], paper.TEST_ERROR].paper is None) is bool(penalty)
+
+
+def test_a_curve_holds_networks_that_differ_in_lambda_alone(network, crafted):
+    long = [network(f"FC10({a})", 0, name=f"long{a}") for a in ("1e-3", "1e-1")]
+    short = [network(f"FC10({a})", 0, name=f"short{a}", trainer__max_epochs=1) for a in ("1e-3", "1e-2")]
+    twin = network("FC10(1e-1)", 0, name="twin")
+    table = analyze([*long, *short], [], title="t", sections=["lambda"]).table("lambda")
+    assert [table.cells[row, paper.TEST_ERROR].runs for row in table.rows] == [
+        *[("short1e-3",), ("short1e-2",), ("long1e-3",), ("long1e-1",)],
+    ]
+    assert table.rows[0] == "FC10, max_epochs=1, λ = 0.001"
+    table = analyze([*long, twin], [], title="t", sections=["lambda"]).table("lambda")
+    assert table.rows == ("FC10, λ = 0.001 [long1e-3]", "FC10, λ = 0.1 [long1e-1]", "FC10, λ = 0.1 [twin]")
+
+
+def test_distortions_of_a_curve_are_of_one_attack(network, crafted):
+    nets = [network(f"FC10({a})", 0) for a in ("1e-4", "1e-2", "1")]
+    near = {"name": "nearest", "targets": "closest"}
+    sets = [crafted(nets[0], {0: 40}), *(crafted(n, {0: 40}, attack=near) for n in nets[1:])]
+    table = analyze(nets, sets, title="t", sections=["lambda"]).table("lambda")
+    places = [row for row, column in table.cells if column == paper.DISTORTION]
+    assert places == ["FC10, λ = 0.01", "FC10, λ = 1"]
+    assert table.notes == ("FC10: distortions of nearest, closest targets on train images.",)
+
+
+def test_attacks_of_other_settings_are_kept_apart_where_each_network_saw_one(network, crafted):
+    nets = [network("FC10(1)", 0, seed=seed) for seed in (0, 1)]
+    attacks = [{"name": "lbfgs", "targets": "random", "settings": {"max_iter": n}} for n in (5, 50)]
+    sets = [crafted(n, {0: 40}, attack=a) for n, a in zip(nets, attacks, strict=True)]
+    tables = analyze(nets, sets, title="t", sections=["table2"]).tables
+    assert [values(t) for t in tables if "excess" not in t.key] == [{("FC10(1)", "FC10(1)"): (40, 40)}] * 2

@@ -135,6 +135,14 @@ def test_only_seeds_are_pooled() -> None:
     assert keys == {"units_tests", "units_labels", "units_labels_on_p1", "units_chance"}
 
 
+def test_networks_of_other_settings_are_not_pooled_as_seeds() -> None:
+    first, second = _network("labels"), _network("labels", 1)
+    second = replace(second, config={**second.config, "trainer": {"max_epochs": 1}})
+    made = _made([first, second], untrained=False, sweeps=0, ablated=0)
+    rows = {row.split(" · ")[0] for table in made.tables if table.key == "units_tests" for row in table.rows}
+    assert rows == {"labels, max_epochs=null", "labels, max_epochs=1"}
+
+
 def test_a_network_without_units_is_passed_over() -> None:
     bare = _network("bare")
     bare.module[2] = nn.Identity()  # type: ignore[index]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from intriguing.analysis import back_feeding, charts, pictures, stability, units
-from intriguing.analysis.cells import display_labels
+from intriguing.analysis.cells import display_labels, set_label
 from intriguing.analysis.curves import lambda_curves, lambda_table
 from intriguing.analysis.errors import error_table
 from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
@@ -30,6 +30,7 @@ __all__ = [
     "Progress",
     "Subsets",
     "analyze",
+    "check_networks",
     "check_set",
     "measure",
 ]
@@ -89,11 +90,12 @@ def analyze(
         UserError: two sets that would count the same images twice.
     """
     _check(networks, sets, sections, batch_size)
+    check_networks(networks, sections)
     measured = [measure(s, networks, seed=seed, batch_size=batch_size, progress=progress) for s in sets]
     tables, curves = _tables(networks, measured, sections), ()
     if "lambda" in sections:
         curves = lambda_curves(networks, measured)
-        tables += _present(lambda_table(curves, networks, measured))
+        tables += _present(lambda_table(curves))
     same_data = comparable(networks)
     figures: list[Figure] = []
     if "agreement" in sections and same_data:
@@ -170,12 +172,22 @@ def _example_grids(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> 
 
 def _title(labels: Mapping[str, str], one: MeasuredSet) -> str:
     """The source as a heading: the same label may stand for a network of all images and for one of a half."""
-    label = labels.get(one.source or "", one.label)
+    label = set_label(labels, one)
     return label if one.split == "full" else f"{label}, trained on {one.split.upper()}"
 
 
 def _present(value: T | None) -> list[T]:
     return [] if value is None else [value]
+
+
+def check_networks(networks: Sequence[Network], sections: Sequence[str]) -> None:
+    """See that the sections can take these networks.
+
+    Raises:
+        UserError: two runs of which a section can take but one.
+    """
+    if "back_feeding" in sections:
+        back_feeding.families(networks)
 
 
 def _check(networks: Sequence[Network], sets: Sequence[CraftedSet], sections: Sequence[str], batch_size: int) -> None:

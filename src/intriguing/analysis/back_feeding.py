@@ -1,7 +1,11 @@
-"""Section "back_feeding": networks of one shape trained with and without pools, arm by arm over seeds (section 4.2)."""
+"""Section "back_feeding": one network trained with and without pools, arm by arm over seeds (section 4.2).
+
+An arm is compared with the one that differs from it in the pools alone, never with whatever else has none.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,13 +13,17 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from intriguing.analysis.cells import one_attack
 from intriguing.analysis.drawing import COLOURS, GREY, MARKERS, canvas, chart, style
+from intriguing.analysis.identity import NetworkId, differences, tell_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
 from intriguing.analysis.sections import Made, Material
+from intriguing.errors import UserError
 from intriguing.metrics import Interval
 from intriguing.results import Cell, Figure, Table
 
+ATTACKS = ("lbfgs", "nearest")
 BASELINE = "weight decay"
 CURVE = "curve/test_error"
 PAPER = {BASELINE: "1.6 %", "dropout": "about 1.3 %", "all pools": "below 1.2 %"}
@@ -25,6 +33,12 @@ _ERROR, _TRAIN, _GAIN, _P = "test error, %", "train error, %", "less than weight
 _TO, _FROM = "fooled by weight decay's, %", "fools weight decay's, %"
 
 
+POOLS = "callbacks.back_feeding."
+_DROPOUT = "model.settings.dropout"
+_TRAINING = (_DROPOUT, *(f"model.settings.{key}" for key in ("learning_rate", "softmax_rate", "optimizer", "schedule")))
+"""Settings of a model that are a way of training it; all others make it another network."""
+
+
 @dataclass
 class Arm:
     """The networks of one way of training, a seed each.
@@ -32,12 +46,24 @@ class Arm:
     Attributes:
         name: in words.
         networks: by seed.
-        sets: (attack, its adversarial set's measurement) by seed.
+        sets: the measurement of one adversarial set of each attack, by seed.
+        baseline: the arm it is compared with; None where there is none.
     """
 
     name: str
     networks: dict[int, Network] = field(default_factory=dict)
     sets: dict[int, list[MeasuredSet]] = field(default_factory=dict)
+    baseline: Arm | None = None
+
+    @property
+    def id(self) -> NetworkId:
+        """What its networks share."""
+        return next(iter(self.networks.values())).id
+
+    @property
+    def plain(self) -> bool:
+        """Whether it has weight decay alone."""
+        return arm_name(next(iter(self.networks.values())).config) == BASELINE
 
     @property
     def seeds(self) -> list[int]:
@@ -80,17 +106,47 @@ def arm_name(config: Mapping[str, Any]) -> str:
 
 
 def section(material: Material) -> Made:
-    """The arms' table, their curves, and robustness against error; nothing where there are not two arms."""
-    arms = _arms(material)
-    if len(arms) < 2 or BASELINE not in arms:
-        return Made()
-    table = _table(list(arms.values()), arms[BASELINE])
-    figures = [_curves_figure(list(arms.values())), _scatter_figure(list(arms.values()))]
+    """Make the arms' table, their curves, and robustness against error, for each network that was trained with pools.
+
+    Returns:
+        One of each for every network that has two arms, one of them with pools or dropout.
+
+    Raises:
+        UserError: two runs of one arm and seed.
+    """
+    tables, figures, sentences = [], [], []
+    for key, (name, arms) in families(material.networks).items():
+        _add_sets(arms, material.measured)
+        tables.append(_table(key, name, arms))
+        figures += [_curves_figure(key, name, arms), _scatter_figure(key, name, arms)]
+        sentences += _summary(name, arms)
     return Made(
-        tables=(table,),
+        tables=tuple(tables),
         figures=tuple(figure for figure in figures if figure is not None),
-        summary=_summary(arms),
+        summary=tuple(sentences),
     )
+
+
+def families(networks: Sequence[Network]) -> dict[str, tuple[str, list[Arm]]]:
+    """Sort networks by their shape, data and split, and then by how they were trained.
+
+    Returns:
+        Name (empty where there is only one family) and arms, the baseline first, by the key of the family's table.
+
+    Raises:
+        UserError: two runs of one arm and seed.
+    """
+    shapes: dict[tuple[object, ...], list[Network]] = {}
+    for one in networks:
+        shape = tuple(pair for pair in one.id.architecture if pair[0] not in _TRAINING)
+        shapes.setdefault((one.id.name, shape, one.data_set, one.split), []).append(one)
+    found = [(members[0].id.name, _arms(members)) for members in shapes.values()]
+    found = [(name, arms) for name, arms in found if len(arms) > 1 and not all(arm.plain for arm in arms)]
+    if len(found) == 1:
+        return {"back_feeding": ("", found[0][1])}
+    names = tell_apart([name for name, _ in found], [dict(arms[0].id.settings) for _, arms in found])
+    stems = [re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in names]
+    return {f"back_feeding_{stem}": (name, arms) for stem, name, (_, arms) in zip(stems, names, found, strict=True)}
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
@@ -110,19 +166,40 @@ def paired_p(first: Sequence[float], second: Sequence[float]) -> float | None:
     return float(stats.ttest_rel(first, second).pvalue)
 
 
-def _arms(material: Material) -> dict[str, Arm]:
-    """The arms in the order in which they were trained, the baseline first."""
+def _arms(networks: Sequence[Network]) -> list[Arm]:
+    """The arms of one family in the order in which they were trained, baselines first."""
+    names = tell_apart([arm_name(n.config) for n in networks], [dict(n.id.settings) for n in networks])
     arms: dict[str, Arm] = {}
-    by_name = {one.name: one for one in material.networks}
-    for one in material.networks:
-        arms.setdefault(arm_name(one.config), Arm(arm_name(one.config))).networks.setdefault(one.seed, one)
-    for one in material.measured:
-        source = by_name.get(one.source or "")
-        if source is not None and one.amplify is None:
-            arm = arms[arm_name(source.config)]
-            if arm.networks[source.seed] is source:
-                arm.sets.setdefault(source.seed, []).append(one)
-    return dict(sorted(arms.items(), key=lambda item: item[0] != BASELINE))
+    for name, one in zip(names, networks, strict=True):
+        arm = arms.setdefault(name, Arm(name))
+        if one.seed in arm.networks:
+            raise UserError(
+                f"two networks are {one.id.name} with {name}, seed {one.seed}: {arm.networks[one.seed].name} and "
+                f"{one.name}; give one of them"
+            )
+        arm.networks[one.seed] = one
+    found = sorted(arms.values(), key=lambda arm: not arm.plain)
+    for arm in found:
+        arm.baseline = _baseline(arm, found)
+    return found
+
+
+def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
+    """The arm with the same settings but for the pools, or for the dropout; for dropout else the only plain arm."""
+    pools = any(key.startswith(POOLS) for key, _ in arm.id.settings)
+    what = POOLS if pools else _DROPOUT
+    same = [one for one in arms if one is not arm and one.id.settings == arm.id.without(what)]
+    plain = [one for one in arms if one.plain]
+    return same[0] if same else plain[0] if not pools and not arm.plain and len(plain) == 1 else None
+
+
+def _add_sets(arms: Sequence[Arm], measured: Sequence[MeasuredSet]) -> None:
+    """Give each arm one set of each attack, of the same settings in all arms."""
+    places = {one.name: (arm, seed) for arm in arms for seed, one in arm.networks.items()}
+    for attack in ATTACKS:
+        for one in one_attack(s for s in measured if s.attack.get("name") == attack and s.source in places):
+            arm, seed = places[one.source or ""]
+            arm.sets.setdefault(seed, []).append(one)
 
 
 def _mean(values: Mapping[int, float], quantity: str, runs: tuple[str, ...]) -> Cell | None:
@@ -133,35 +210,35 @@ def _mean(values: Mapping[int, float], quantity: str, runs: tuple[str, ...]) -> 
     return Cell(quantity=quantity, value=mean, interval=interval, n=len(numbers), runs=runs)
 
 
-def _table(arms: Sequence[Arm], baseline: Arm) -> Table:
+def _table(key: str, name: str, arms: Sequence[Arm]) -> Table:
     cells: dict[tuple[str, str], Cell | None] = {}
-    attacks = [name for name in ("lbfgs", "nearest") if any(arm.distortions(name) for arm in arms)]
-    columns = [_ERROR, _TRAIN, _GAIN, _P, *(f"distortion, {name}" for name in attacks), _FROM, _TO]
-    base = baseline.errors()
+    attacks = [attack for attack in ATTACKS if any(arm.distortions(attack) for arm in arms)]
+    columns = [_ERROR, _TRAIN, _GAIN, _P, *(f"distortion, {attack}" for attack in attacks), _FROM, _TO]
     for arm in arms:
-        error = arm.errors()
-        both = (*arm.runs, *baseline.runs)
+        error, base = arm.errors(), arm.baseline
         cells[arm.name, _ERROR] = _mean(error, "percent", arm.runs)
         cells[arm.name, _TRAIN] = _mean(arm.errors("train"), "percent", arm.runs)
-        shared = [seed for seed in arm.seeds if seed in base]
-        if arm is not baseline and shared:
-            gains = {seed: base[seed] - error[seed] for seed in shared}
+        for attack in attacks:
+            cells[arm.name, f"distortion, {attack}"] = _mean(arm.distortions(attack), "rms", arm.attacks(attack))
+        if base is None:
+            continue
+        both, plain = (*arm.runs, *base.runs), base.errors()
+        shared = [seed for seed in arm.seeds if seed in plain]
+        if shared:
+            gains = {seed: plain[seed] - error[seed] for seed in shared}
             cells[arm.name, _GAIN] = _mean(gains, "points", both)
-            p = paired_p([base[s] for s in shared], [error[s] for s in shared])
+            p = paired_p([plain[s] for s in shared], [error[s] for s in shared])
             if p is not None:
                 cells[arm.name, _P] = Cell(quantity="p", value=p, interval=None, n=len(shared), runs=both)
-        for name in attacks:
-            cells[arm.name, f"distortion, {name}"] = _mean(arm.distortions(name), "rms", arm.attacks(name))
-        if arm is not baseline:
-            cells[arm.name, _FROM] = _mean(_transfer(arm, baseline), "percent", (*arm.attacks("lbfgs"), *baseline.runs))
-            cells[arm.name, _TO] = _mean(_transfer(baseline, arm), "percent", (*baseline.attacks("lbfgs"), *arm.runs))
+        cells[arm.name, _FROM] = _mean(_transfer(arm, base), "percent", (*arm.attacks("lbfgs"), *base.runs))
+        cells[arm.name, _TO] = _mean(_transfer(base, arm), "percent", (*base.attacks("lbfgs"), *arm.runs))
     sets = [one for arm in arms for found in arm.sets.values() for one in found]
     images = f", {sets[0].num:,} images an attack" if sets else ""
     seeds = sorted({seed for arm in arms for seed in arm.seeds})
-    paper = ", ".join(f"{name} {value}" for name, value in PAPER.items())
+    paper = ", ".join(f"{way} {value}" for way, value in PAPER.items())
     return Table(
-        key="back_feeding",
-        title="Back-feeding: training on adversarial examples of every layer",
+        key=key,
+        title="Back-feeding: training on adversarial examples of every layer" + (f" · {name}" if name else ""),
         caption="One row for each way of training the same network; each number is a mean over seeds. The distortion "
         "is what an attack needs to fool the trained network; transfer is the share of adversarial examples (lbfgs) "
         "made for one network that fool the other of the same seed, less what it gets wrong without a perturbation.",
@@ -172,9 +249,24 @@ def _table(arms: Sequence[Arm], baseline: Arm) -> Table:
         sample=f"{len(seeds)} seeds ({', '.join(map(str, seeds))}){images}",
         method="95 % interval of Student's t over the seeds; the p-value is that of the two-sided paired t-test "
         "against weight decay alone",
-        notes=(f"The paper gives test errors without a spread or a number of seeds: {paper}.",),
+        notes=(f"The paper gives test errors without a spread or a number of seeds: {paper}.", *_comparisons(arms)),
         runs=tuple(run for arm in arms for run in arm.runs),
     )
+
+
+def _comparisons(arms: Sequence[Arm]) -> list[str]:
+    """What a reader must know of the arms that are not compared with weight decay alone, all else being equal."""
+    notes = []
+    for arm in arms:
+        if arm.baseline is None:
+            if not arm.plain:
+                notes.append(f"{arm.name}: nothing to compare with, for no network without pools has its settings.")
+            continue
+        if arm.baseline.name != BASELINE:
+            notes.append(f"{arm.name}: compared with {arm.baseline.name}.")
+        if other := differences(arm.id, arm.baseline.id, POOLS, _DROPOUT):
+            notes.append(f"{arm.name} differs from {arm.baseline.name} also in its own settings: {other}.")
+    return notes
 
 
 def _transfer(source: Arm, victim: Arm) -> dict[int, float]:
@@ -191,29 +283,31 @@ def _transfer(source: Arm, victim: Arm) -> dict[int, float]:
     return found
 
 
-def _summary(arms: Mapping[str, Arm]) -> tuple[str, ...]:
-    base = arms[BASELINE].errors()
+def _summary(name: str, arms: Sequence[Arm]) -> list[str]:
     sentences = []
-    for name, arm in arms.items():
+    for arm in arms:
+        base = arm.baseline.errors() if arm.baseline else {}
         shared = [seed for seed in arm.seeds if seed in base]
-        if name != "all pools" or not shared:
+        if not arm.name.startswith("all pools") or not shared or arm.baseline is None:
             continue
         error = arm.errors()
         own, plain = (float(np.mean([one[s] for s in shared])) for one in (error, base))
         p = paired_p([base[s] for s in shared], [error[s] for s in shared])
         tested = f" (paired t-test over {len(shared)} seeds: p = {p:.2g})" if p is not None else ""
+        more = arm.name.removeprefix("all pools")
         sentences.append(
-            f"Pools of adversarial examples for every layer bring the test error from {plain:.2f} % with weight decay "
-            f"alone to {own:.2f} %{tested}; the paper says from 1.6 to below 1.2 %."
+            f"Pools of adversarial examples for every layer{f' of {name}' if name else ''}{more} bring the test error "
+            f"from {plain:.2f} % with {arm.baseline.name}{'' if more else ' alone'} to {own:.2f} %{tested}; the paper "
+            "says from 1.6 to below 1.2 %."
         )
-    return tuple(sentences)
+    return sentences
 
 
 def _colours(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
-def _curves_figure(arms: Sequence[Arm]) -> Figure | None:
+def _curves_figure(key: str, name: str, arms: Sequence[Arm]) -> Figure | None:
     """Test error over training, a line an arm with a band from the lowest to the highest seed."""
     drawn_arms = [arm for arm in arms if all(CURVE in one.curves for one in arm.networks.values())]
     if len(drawn_arms) < 2:
@@ -235,15 +329,15 @@ def _curves_figure(arms: Sequence[Arm]) -> Figure | None:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return chart(
         figure,
-        key="back_feeding_curves",
-        title="Test error over training",
+        key=f"{key}_curves",
+        title="Test error over training" + (f" · {name}" if name else ""),
         caption="Test error after each epoch, the mean over seeds, with a band from the lowest to the highest seed.",
         alt=f"Line chart of the test error over epochs for {', '.join(arm.name for arm in drawn_arms)}.",
         runs=tuple(run for arm in drawn_arms for run in arm.runs),
     )
 
 
-def _scatter_figure(arms: Sequence[Arm]) -> Figure | None:
+def _scatter_figure(key: str, name: str, arms: Sequence[Arm]) -> Figure | None:
     """Distortion needed to fool each network against its test error, a point a run."""
     attack = next((name for name in ("nearest", "lbfgs") if any(arm.distortions(name) for arm in arms)), None)
     if attack is None:
@@ -262,8 +356,8 @@ def _scatter_figure(arms: Sequence[Arm]) -> Figure | None:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return chart(
         figure,
-        key="back_feeding_robustness",
-        title="Robustness against test error",
+        key=f"{key}_robustness",
+        title="Robustness against test error" + (f" · {name}" if name else ""),
         caption=f"A point for each run: test error, and the mean per-pixel RMS distortion with which {attack} fools "
         "it. The dashed line is the 1.2 % below which the paper's network came.",
         alt="Scatter plot of the distortion needed to fool a network against its test error, one colour for each way "

@@ -1,8 +1,7 @@
 """From counts to cells: pooling over seeds, intervals, and the paper's number beside each."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from operator import add
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from intriguing.analysis import paper
+from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
 from intriguing.metrics import Interval, PairedCounts, excess, excess_interval, mean_interval, wilson_interval
@@ -29,46 +29,60 @@ def pool_of(split: str) -> str:
 
 
 def display_labels(networks: Sequence[Network]) -> dict[str, str]:
-    """Label to show for each network, by the name of its run.
+    """Label to show for each network, by the name of its run: equal for the seeds of one network, and for them alone.
 
-    The paper's label; followed by the run's name where several networks of one seed and split share it, which would
-    otherwise be pooled as if they were seeds of one network.
+    Networks of all images and of halves are in different tables, so one label may stand for one of either.
     """
-    count = Counter((n.label, n.seed, n.split) for n in networks)
-    repeated = {n.label for n in networks if count[n.label, n.seed, n.split] > 1}
-    return {n.name: f"{n.label} [{n.name}]" if n.label in repeated else n.label for n in networks}
+    pools = [{n.name: n.id for n in networks if pool_of(n.split) == pool} for pool in (FULL, HALVES)]
+    return {name: label for pool in pools for name, label in labels_apart(pool).items()}
 
 
 def variants(sets: Iterable[MeasuredSet]) -> list[tuple[str, list[MeasuredSet]]]:
-    """Sorts the sets that were made for networks by the attack that made them, the paper's first.
+    """Sort the sets that were made for networks by the attack that made them, the paper's first.
 
-    Attacks are told apart by name and targets; by all their parameters only where one network was attacked twice.
+    Attacks are named after their name and targets, and after their other parameters where these differ.
     """
-    by_attack: dict[str, list[MeasuredSet]] = {}
+    by_attack: dict[str, dict[str, list[MeasuredSet]]] = {}
     for one in sets:
         if not one.is_noise:
-            by_attack.setdefault(one.attack_name, []).append(one)
-    found: list[tuple[str, list[MeasuredSet]]] = []
-    for name, members in by_attack.items():
-        count = Counter((m.source, m.subset, m.amplify) for m in members)
-        if max(count.values()) == 1:
-            found.append((name, members))
-            continue
-        by_key: dict[str, list[MeasuredSet]] = {}
-        for member in members:
-            by_key.setdefault(member.attack_key, []).append(member)
-        found += [(f"{name} {_differences(key, list(by_key))}", group) for key, group in by_key.items()]
+            by_attack.setdefault(one.attack_name, {}).setdefault(one.attack_key, []).append(one)
+    found = [
+        (name if len(by_key) == 1 else f"{name} {_differences(key, list(by_key))}", members)
+        for name, by_key in by_attack.items()
+        for key, members in by_key.items()
+    ]
     return sorted(found, key=lambda pair: (not pair[0].startswith(_PRIMARY_ATTACK), -len(pair[1]), pair[0]))
 
 
+def one_attack(sets: Iterable[MeasuredSet]) -> list[MeasuredSet]:
+    """Choose the sets of one attack on one image set, unamplified, so that distances of two attacks are never compared.
+
+    Returns:
+        At most one set a network: of the attack that most networks have seen; of several such, of the one that comes
+        nearest.
+    """
+    attacks: dict[tuple[str, str], dict[str, MeasuredSet]] = {}
+    for one in sets:
+        if one.source is not None and one.amplify is None and one.num_success:
+            attacks.setdefault((one.attack_key, one.subset), {}).setdefault(one.source, one)
+    found = [list(sets.values()) for sets in attacks.values()]
+    return min(found, key=lambda sets: (-len(sets), sum(float(s.distortion.mean()) for s in sets)), default=[])
+
+
 def error_cell(
-    counts: Sequence[SeedCount], place: tuple[str, str, str], *, own: bool = False, runs: Iterable[str] = ()
+    counts: Sequence[SeedCount],
+    place: tuple[str, str, str],
+    *,
+    judge: bool = True,
+    own: bool = False,
+    runs: Iterable[str] = (),
 ) -> Cell | None:
     """An error rate in percent, pooled over seeds; None without images.
 
     Args:
         counts: one entry per seed.
-        place: (table, row, column), where the paper may have a number.
+        place: (table, row, column) in the paper's names, where it may have a number; see `paper.network_name`.
+        judge: False where the paper's number is only shown, being about other images.
         own: whether the network is shown the examples made for it.
         runs: names of the runs behind it.
     """
@@ -82,7 +96,7 @@ def error_cell(
         n=n,
         k=k,
         paper=paper.value(*place),
-        paper_interval=paper_error_interval(*place),
+        paper_interval=paper_error_interval(*place) if judge else None,
         own=own,
         by_seed=tuple(sorted(counts, key=lambda c: c.seed)) if len(counts) > 1 else (),
         runs=tuple(dict.fromkeys(runs)),
@@ -114,8 +128,9 @@ def distortion_cell(
 
     Args:
         values: (N,) per seed.
-        place: (table, row, column), where the paper may have a number.
-        judge: False for distortions that were prescribed rather than found (Gaussian noise).
+        place: (table, row, column) in the paper's names, where it may have a number; see `paper.network_name`.
+        judge: False where the paper's number is only shown: of distortions that were prescribed rather than found
+            (Gaussian noise), and of other images.
         runs: names of the runs behind it.
     """
     pooled = torch.cat([v.double() for v in values]) if values else torch.zeros(0)
@@ -150,6 +165,11 @@ def made_by(sets: Iterable[MeasuredSet]) -> list[str]:
     """The runs behind the distortion of some sets: the attacks, then the networks they were made for."""
     sets = list(sets)
     return [*(s.name for s in sets), *(s.source for s in sets if s.source)]
+
+
+def set_label(labels: Mapping[str, str], one: MeasuredSet) -> str:
+    """The network a set was made for as its tables name it, or the noise."""
+    return labels[one.source] if one.source else one.label
 
 
 def sample_text(cells: Iterable[Cell], seeds: Iterable[int]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from intriguing.analysis import paper
-from intriguing.analysis.cells import FULL, display_labels, pool_of, variants
+from intriguing.analysis.cells import FULL, display_labels, pool_of, set_label, variants
 from intriguing.analysis.curves import Curve
 from intriguing.analysis.drawing import BLUE, COLOURS, FAINT, GREY, INK, MARKERS, ORANGE, canvas, chart, style
 from intriguing.analysis.inputs import Network
@@ -143,11 +143,11 @@ def _paper_key(axes: Axes, comparable: bool) -> None:
 
 def distortion_figure(sets: Sequence[MeasuredSet], networks: Sequence[Network], *, comparable: bool) -> Figure | None:
     """How far the adversarial examples of each network lie from their originals; None without any."""
-    labels = display_labels(networks)
+    labels, configs = display_labels(networks), {n.name: n.config for n in networks}
     groups: dict[tuple[str, str, str], list[MeasuredSet]] = {}
     for _, chosen in variants(s for s in sets if s.amplify is None and s.num_success)[:1]:
         for one in chosen:
-            key = pool_of(one.split), labels.get(one.source or "", one.label), one.subset
+            key = pool_of(one.split), set_label(labels, one), one.subset
             groups.setdefault(key, []).append(one)
     if not groups:
         return None
@@ -159,8 +159,10 @@ def distortion_figure(sets: Sequence[MeasuredSet], networks: Sequence[Network], 
         figure = canvas(8.6, 0.72 * len(keys) + 0.9)
         rows = figure.subplots(len(keys), 1, sharex=True, squeeze=False)[:, 0]
         for axes, key in zip(rows, keys, strict=True):
-            printed = paper.value("table1" if key[0] == FULL else "table3", key[1], paper.DISTORTION)
-            _histogram(axes, f"{key[1]}\n{key[2]} images", values[key], edges, printed if comparable else None)
+            config = configs.get(groups[key][0].source or "", {})
+            place = "table1" if key[0] == FULL else "table3", paper.network_name(config), paper.DISTORTION
+            printed = paper.value(*place) if comparable and paper.is_paper_data(config) else None
+            _histogram(axes, f"{key[1]}\n{key[2]} images", values[key], edges, printed)
         rows[-1].set_xlabel("distortion of an image (per-pixel RMS)")
     marks = "A line marks the mean" + (", a triangle the paper's mean." if comparable else ".")
     return chart(

@@ -62,12 +62,14 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
     cells: dict[tuple[str, str], Cell | None] = {}
     for row in rows:
         same = [n for n in members if labels[n.name] == row]
+        named, judge = paper.network_name(same[0].config), paper.is_paper_data(same[0].config)
         for column, names in error_columns.items():
-            counts = _counts(same, names)
-            cells[row, column] = error_cell(counts, (key, row, column), runs=(n.name for n in same))
+            counts, runs = _counts(same, names), [n.name for n in same]
+            cells[row, column] = error_cell(counts, (key, named, column), judge=judge, runs=runs)
         own = [s for s in attacked if s.source in {n.name for n in same}]
+        place = (key, named, paper.DISTORTION)
         cells[row, paper.DISTORTION] = distortion_cell(
-            [s.distortion for s in own], (key, row, paper.DISTORTION), runs=made_by(own)
+            [s.distortion for s in own], place, judge=judge, runs=made_by(own)
         )
     present = {place: cell for place, cell in cells.items() if cell is not None}
     if not present:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from intriguing.analysis.identity import NetworkId, data_set
 from intriguing.results import RunRecord
 
 Config = Mapping[str, Any]
@@ -40,6 +42,8 @@ class Network:
         module: images in [0, 1], (N, C, H, W), to logits (N, K); in evaluation mode.
         errors: (wrong, out of) by image set: "train", "test", "full", "p1", "p2".
         config: the resolved configuration of its training.
+        checkpoint_sha256: of the file that holds its weights; adversarial sets name their network by it. Empty where
+            there is no file: then sets name it by `name`.
         folder, command: where its run lies, and the command that made it.
         facts: commit, seconds and the like, shown as they are.
         curves: what its metrics.csv says after every epoch, by column.
@@ -50,15 +54,21 @@ class Network:
     module: nn.Module = field(repr=False)
     errors: Mapping[str, Sequence[int]]
     config: Config = field(default_factory=dict, repr=False)
+    checkpoint_sha256: str = ""
     folder: str = ""
     command: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
 
+    @cached_property
+    def id(self) -> NetworkId:
+        """What makes it the network it is; networks are seeds of one another where these are equal."""
+        return NetworkId.of(self.label, self.config, self.module)
+
     @property
     def seed(self) -> int:
         """The seed it was trained with."""
-        return int(self.config.get("seed", 0))
+        return self.id.seed
 
     @property
     def split(self) -> str:
@@ -71,10 +81,22 @@ class Network:
         return str(self.config.get("data", {}).get("name", "unknown"))
 
     @property
+    def data_set(self) -> str:
+        """The data set in full: of images in folders also which; equal where the same images may be shown."""
+        return data_set(self.config.get("data", {}))
+
+    @property
     def weight_decay(self) -> tuple[float, ...]:
         """Lambda, one per layer; empty if the configuration does not say."""
         value = self.config.get("weight_decay", {}).get("value", ())
         return tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
+
+    @property
+    def penalty(self) -> tuple[str, float] | None:
+        """Kind and strength of the spectral penalty it was trained with; None without one."""
+        penalty = self.config.get("spectral_penalty", {})
+        strength = float(penalty.get("value", 0))
+        return (str(penalty.get("kind", "")), strength) if strength else None
 
     @property
     def run(self) -> RunRecord:

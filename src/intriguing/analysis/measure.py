@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from intriguing.analysis.identity import data_set
 from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
 from intriguing.errors import UserError
 from intriguing.finite import check_logits
@@ -66,9 +67,10 @@ class MeasuredSet:
 
     Attributes:
         name: of the attack run.
-        source: name of the training run it was made for; None for Gaussian noise.
-        label: the source's label; "Gaussian .1" for noise.
-        split, seed: the source's; for noise the split is empty and the seed is the set's own.
+        source: name of the network in this analysis whose weights it was made with; None for Gaussian noise, and for a
+            set of another network.
+        label: the network's label; "Gaussian .1" for noise.
+        split, seed: the network's; for noise the split is empty and the seed is the set's own.
         subset: which images it was made from: train, test or val.
         attack: the attack's parameters.
         amplify: the distortion every perturbation was scaled to, or None.
@@ -77,6 +79,8 @@ class MeasuredSet:
         outcomes: by the name of the victim's training run.
         examples: a few images for the pictures.
         run: its provenance.
+        stranger: name of the run it was made for, where that network is not in this analysis.
+        data_set: whose images they are, see `identity.data_set`.
     """
 
     name: str
@@ -93,11 +97,13 @@ class MeasuredSet:
     outcomes: Mapping[str, Outcome]
     examples: Examples = field(repr=False)
     run: RunRecord = field(repr=False)
+    stranger: str = ""
+    data_set: str = ""
 
     @property
     def is_noise(self) -> bool:
         """Whether this is Gaussian noise, made for no network."""
-        return self.source is None
+        return self.source is None and not self.stranger
 
     @property
     def attack_name(self) -> str:
@@ -110,7 +116,7 @@ class MeasuredSet:
         """All parameters that make this attack another attack, in one canonical string."""
         settings = self.attack.get("settings")
         flat = {**self.attack, **(settings if isinstance(settings, Mapping) else {})}
-        kept = {k: v for k, v in flat.items() if k not in ("seed", "amplify", "settings")}
+        kept = {k: v for k, v in flat.items() if k not in ("seed", "amplify", "settings", "chunk_size")}
         return json.dumps(kept, sort_keys=True, default=str)
 
 
@@ -120,7 +126,9 @@ def measure(
     """Loads one set and shows it to its victims.
 
     A source of seed s is paired with the victims of seed s: networks that were trained together, as in the paper.
-    Gaussian noise goes to the victims of its own seed, or to all of them where no network has that seed.
+    Gaussian noise goes to the victims of its own seed, or to all of them where no network has that seed. No set is
+    shown to networks of another data set. A set was made for the network whose file has the sha256 that it names, be
+    that run renamed since; a network that was trained again under the same name is another.
 
     Args:
         crafted: the set.
@@ -134,8 +142,9 @@ def measure(
     """
     examples = crafted.load()
     metadata = examples.metadata
-    source = metadata.get("source")
-    victims, set_seed = _victims(examples, networks)
+    source, maker = metadata.get("source"), _maker(metadata.get("source"), networks)
+    images = _data_set(crafted, examples, maker)
+    victims, set_seed = _victims(examples, images, networks)
     keep = examples.success.bool().nonzero().flatten()
     outcomes = _outcomes(
         examples,
@@ -149,14 +158,14 @@ def measure(
     attack = dict(metadata.get("attack", {}))
     distortion = examples.distortion[keep].double().cpu()
     amplify = metadata.get("amplify")
-    label = str(source["label"]) if source else _gaussian_label(metadata, distortion)
+    label = maker.label if maker else _stranger(source) if source else _gaussian_label(metadata, distortion)
     run_label = label if amplify is None else f"{label}, amplified to {short(amplify)}"
     subset = _subset(metadata)
     return MeasuredSet(
         name=crafted.name,
-        source=str(source["name"]) if source else None,
+        source=maker.name if maker else None,
         label=label,
-        split=str(source.get("split", "full")) if source else "",
+        split=maker.split if maker else str(source.get("split", "full")) if source else "",
         seed=set_seed,
         subset=subset,
         attack=attack,
@@ -167,14 +176,39 @@ def measure(
         outcomes=outcomes,
         examples=_pick(examples, keep),
         run=crafted.run(f"{run_label} ({subset} images)"),
+        stranger="" if maker or not source else str(source["name"]),
+        data_set=images,
     )
 
 
-def _victims(examples: ExampleSet, networks: Sequence[Network]) -> tuple[list[Network], int]:
+def _maker(source: Mapping[str, Any] | None, networks: Sequence[Network]) -> Network | None:
+    """The network whose weights a set was made with: by the checkpoint's sha256, by name only where there is none."""
+    if source is None:
+        return None
+    sha256 = source.get("checkpoint_sha256")
+    for network in networks:
+        known = sha256 and network.checkpoint_sha256
+        if network.checkpoint_sha256 == sha256 if known else network.name == source["name"]:
+            return network
+    return None
+
+
+def _stranger(source: Mapping[str, Any]) -> str:
+    """A network that is not in this analysis: by its file, for another one may have its name by now."""
+    sha256 = f", sha256 {source['checkpoint_sha256'][:8]}" if source.get("checkpoint_sha256") else ""
+    return f"{source['label']} [{source['name']}{sha256}]"
+
+
+def _data_set(crafted: CraftedSet, examples: ExampleSet, maker: Network | None) -> str:
+    return maker.data_set if maker else data_set(crafted.config.get("data") or examples.metadata.get("data", {}))
+
+
+def _victims(examples: ExampleSet, images: str, networks: Sequence[Network]) -> tuple[list[Network], int]:
     """The networks that are shown a set, and its seed."""
     source = examples.metadata.get("source")
     seed = int((source or examples.metadata).get("seed", 0) or 0)
-    return [n for n in networks if n.seed == seed] or (list(networks) if source is None else []), seed
+    fitting = [n for n in networks if n.data_set == images]
+    return [n for n in fitting if n.seed == seed] or (fitting if source is None else []), seed
 
 
 def check_set(crafted: CraftedSet, networks: Sequence[Network]) -> None:
@@ -184,7 +218,8 @@ def check_set(crafted: CraftedSet, networks: Sequence[Network]) -> None:
         UserError: a set that cannot be used, or images or labels that are not the victims'.
     """
     examples = crafted.load()
-    for victim in _victims(examples, networks)[0]:
+    maker = _maker(examples.metadata.get("source"), networks)
+    for victim in _victims(examples, _data_set(crafted, examples, maker), networks)[0]:
         _check_fit(crafted, examples, victim)
 
 

@@ -16,9 +16,10 @@ Known errata and gaps, and what this project does about them:
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 SOURCE: Final = "arXiv 1312.6199"
+DATA: Final = "mnist"
 NUM_ADVERSARIAL: Final = 256
 """Images behind each transfer entry and each distortion (inferred, see above)."""
 NUM_TRAIN: Final = 60_000
@@ -104,6 +105,17 @@ TABLE_4: Final = _rows(
 
 TABLES: Final[Mapping[str, Entries]] = {"table1": TABLE_1, "table2": TABLE_2, "table3": TABLE_3, "table4": TABLE_4}
 
+NETWORKS: Final[Mapping[str, tuple[str, str, Any, tuple[float, ...]]]] = {
+    "FC10(1e-4)": ("fully_connected", "widths", [], (1e-4,)),
+    "FC10(1e-2)": ("fully_connected", "widths", [], (1e-2,)),
+    "FC10(1)": ("fully_connected", "widths", [], (1.0,)),
+    "FC100-100-10": ("fully_connected", "widths", [100, 100], (1e-5, 1e-5, 1e-6)),
+    "FC200-200-10": ("fully_connected", "widths", [200, 200], (1e-5, 1e-5, 1e-6)),
+    "FC123-456-10": ("fully_connected", "widths", [123, 456], (1e-5, 1e-5, 1e-6)),
+    "AE400-10": ("sparse_autoencoder", "units", 400, (1e-6,)),
+}
+"""What makes a network the paper's, by its name there: model, the setting that is its shape, and lambda by layer."""
+
 NOISE_ACCURACY: Final = 51
 """Figure 7: accuracy in percent under Gaussian noise of stddev 1; the paper does not say of which network."""
 
@@ -113,6 +125,36 @@ def value(table: str, row: str, column: str) -> float | None:
     if table == "table4" and column == DISTORTION:
         table = "table3"  # Table 4 names the distortions of Table 3 in its row headers
     return TABLES.get(table, {}).get(row, {}).get(column)
+
+
+def network_name(config: Mapping[str, Any]) -> str:
+    """Name the paper's network that a training config describes, whatever data it was trained on.
+
+    Args:
+        config: a training run's resolved config.
+
+    Returns:
+        The name in Tables 1 to 4, with a prime where P2 was trained on; empty where shape, nonlinearity, weight decay
+        or way of training are not those of a network of the paper.
+    """
+    model, decay = config.get("model", {}), config.get("weight_decay", {}).get("value")
+    settings = model.get("settings", {})
+    other = (
+        any(settings.get("dropout") or ())
+        or (settings.get("widths") and settings.get("activation") != "sigmoid")
+        or (config.get("callbacks") or {}).get("back_feeding")
+        or config.get("spectral_penalty", {}).get("value")
+    )
+    for name, (kind, key, shape, lambdas) in NETWORKS.items():
+        if not other and (model.get("name"), settings.get(key), decay) == (kind, shape, list(lambdas)):
+            return f"{name}'" if config.get("split", {}).get("name") == "p2" else name
+    return ""
+
+
+def is_paper_data(config: Mapping[str, Any]) -> bool:
+    """Tell whether a training config names the paper's images: MNIST, with no image left out."""
+    data = config.get("data", {})
+    return data.get("name") == DATA and not data.get("validation") and data.get("only") is None
 
 
 def sample_size(table: str, row: str, column: str) -> int:

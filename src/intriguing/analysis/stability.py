@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from intriguing.analysis import paper, stability_charts
-from intriguing.analysis.cells import WILSON, distortion_cell, error_cell
+from intriguing.analysis.cells import WILSON, distortion_cell, error_cell, one_attack
+from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.sections import Made, Material
 from intriguing.errors import UserError
@@ -67,22 +68,17 @@ class Measured:
     @property
     def strength(self) -> float:
         """Of the penalty that it was trained with."""
-        return strength(self.network)
+        return self.network.penalty[1] if self.network.penalty else 0.0
 
     @property
     def kind(self) -> str:
         """Of that penalty; empty without one."""
-        return str(self.network.config.get("spectral_penalty", {}).get("kind", "")) if self.strength else ""
+        return self.network.penalty[0] if self.network.penalty else ""
 
     @property
-    def family(self) -> str:
-        """Its label without the penalty."""
-        return self.network.label.rsplit(" ", 2)[0] if self.strength else self.network.label
-
-
-def strength(network: Network) -> float:
-    """The strength of the spectral penalty that a network was trained with."""
-    return float(network.config.get("spectral_penalty", {}).get("value", 0.0))
+    def family(self) -> tuple[tuple[str, str], ...]:
+        """All of its settings but the penalty's: networks that share them differ in the penalty and the seed alone."""
+        return self.network.id.without("spectral_penalty.")
 
 
 def section(material: Material) -> Made:
@@ -97,21 +93,25 @@ def section(material: Material) -> Made:
     """
     which = str(material.setting("alexnet", INITIALISED))
     tables = [] if which == NONE else [table_5(*alexnet(which, seed=material.seed))]
-    networks = list(material.networks)
+    networks, attack = list(material.networks), one_attack(material.measured)
+    crafted = {one.name: one for one in material.sets}
+    sets = {one.source: crafted[one.name] for one in attack}
     measured = []
     for done, network in enumerate(networks, start=1):
-        measured.append(_measure(material, network))
+        measured.append(_measure(material, network, sets.get(network.name)))
         if material.progress:
             material.progress("stability", done, len(networks))
     if not measured:
         return Made(tables=tuple(tables), summary=tuple(_table_5_words(tables)))
     radius = float(material.setting("radius", 0.25))
     groups = _groups(measured)
-    tables += [_layer_table(material, groups), _bound_table(groups, radius)]
+    found_by = f"{attack[0].attack_name} on {attack[0].subset} images" if attack else ""
+    tables += [_layer_table(material, groups), _bound_table(groups, radius, found_by)]
+    firsts = {label: members[0] for label, members in groups.items()}
     figures = [
-        stability_charts.amplification_figure([group[0] for group in groups.values()]),
-        stability_charts.certificate_figure([group[0] for group in groups.values()]),
-        stability_charts.penalty_figure(list(groups.values()), radius),
+        stability_charts.amplification_figure(firsts),
+        stability_charts.certificate_figure(firsts),
+        stability_charts.penalty_figure(groups, radius),
     ]
     return Made(
         tables=tuple(tables),
@@ -213,7 +213,7 @@ def _table_5_words(tables: Sequence[Table]) -> list[str]:
 # -- every network --------------------------------------------------------------------------------------------------
 
 
-def _measure(material: Material, network: Network) -> Measured:
+def _measure(material: Material, network: Network, chosen: CraftedSet | None) -> Measured:
     limit = int(material.setting("limit", 256))
     images = material.images(network, "test")[0][:limit]
     shape = tuple(images.shape[1:])
@@ -221,7 +221,6 @@ def _measure(material: Material, network: Network) -> Measured:
     product = math.prod(layer.bound for layer in layers)
     certifier = Certifier(network.module, shape)
     constant = min(product, certifier.constant())
-    chosen = _set_of(material, network)
     distances, radii, adversarial, random = torch.zeros(0), torch.zeros(0), (), ()
     if chosen is not None:
         examples = chosen.load()
@@ -259,16 +258,6 @@ def _measure(material: Material, network: Network) -> Measured:
     )
 
 
-def _set_of(material: Material, network: Network) -> CraftedSet | None:
-    """The set made for a network that comes nearest on average, unamplified."""
-    found = [
-        (float(one.distortion.mean()), crafted)
-        for one, crafted in zip(material.measured, material.sets, strict=True)
-        if one.source == network.name and one.amplify is None and one.num_success
-    ]
-    return min(found, key=lambda pair: pair[0])[1] if found else None
-
-
 def _amplification(module: nn.Module, inputs: Tensor, moved: Tensor) -> tuple[float, ...]:
     """Mean over images of |phi_k(x + r) - phi_k(x)| / |r|, layer by layer."""
     size = (moved - inputs).flatten(1).norm(dim=1)
@@ -277,14 +266,11 @@ def _amplification(module: nn.Module, inputs: Tensor, moved: Tensor) -> tuple[fl
 
 
 def _groups(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
-    """Networks that are seeds of one another, by label (and split, where several share a label)."""
-    splits: dict[str, set[str]] = {}
-    for one in measured:
-        splits.setdefault(one.network.label, set()).add(one.network.split)
+    """Networks that are seeds of one another, by label."""
+    labels = labels_apart({one.network.name: one.network.id for one in measured})
     groups: dict[str, list[Measured]] = {}
-    for one in sorted(measured, key=lambda m: (m.family, m.kind, m.strength, m.network.seed)):
-        label, split = one.network.label, one.network.split
-        groups.setdefault(label if len(splits[label]) == 1 else f"{label} {split}", []).append(one)
+    for one in sorted(measured, key=lambda m: (m.network.id.name, m.family, m.kind, m.strength, m.network.seed)):
+        groups.setdefault(labels[one.network.name], []).append(one)
     return groups
 
 
@@ -322,7 +308,7 @@ def _layer_table(material: Material, groups: dict[str, list[Measured]]) -> Table
     )
 
 
-def _bound_table(groups: dict[str, list[Measured]], radius: float) -> Table:
+def _bound_table(groups: dict[str, list[Measured]], radius: float, attack: str = "") -> Table:
     cells: dict[tuple[str, str], Cell | None] = {}
     for label, members in groups.items():
         errors = [(m.network.seed, m.network.errors["test"]) for m in members if "test" in m.network.errors]
@@ -357,6 +343,7 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float) -> Table:
             "in [0, 1]; empty where a network is not fully connected. Radii are by that constant there, or by one for "
             "each pair of classes (settings.stability.pairs), by the product of the bounds elsewhere.",
             "Shares are in percent.",
+            *([f"Distances found by {attack}, for every network."] if attack else []),
         ),
         runs=tuple(dict.fromkeys(run for members in groups.values() for run in _runs(members))),
     )
@@ -371,20 +358,20 @@ def _words(measured: Sequence[Measured], groups: dict[str, list[Measured]]) -> l
         sentences.append(
             f"Certificates: {broken} of {images:,} certified radii exceed the adversarial distance that was found."
         )
-    for family in dict.fromkeys(m.family for m in measured):
-        own = [members for members in groups.values() if members[0].family == family and members[0].sharper]
-        plain = [members for members in own if members[0].strength == 0]
-        for members in own if plain else []:
-            if members[0].strength:
-                fall = _average(plain[0], lambda m: m.constant) / _average(members, lambda m: m.constant)
-                errors = [_error(plain[0]), _error(members)]
+    for label, plain in groups.items():
+        if plain[0].strength or not plain[0].sharper:
+            continue
+        for members in groups.values():
+            if members[0].strength and members[0].sharper and members[0].family == plain[0].family:
+                fall = _average(plain, lambda m: m.constant) / _average(members, lambda m: m.constant)
+                errors = [_error(plain), _error(members)]
                 name = "penalty" if members[0].kind != "margin" else "margin"
                 line = (
-                    f"{family} with a {name} of {members[0].strength:g}: the certified constant falls {fall:.1f} "
+                    f"{label} with a {name} of {members[0].strength:g}: the certified constant falls {fall:.1f} "
                     f"times, the test error is {errors[1]:.2f} % (without {errors[0]:.2f} %)"
                 )
-                if all(len(m.distances) for m in (*plain[0], *members)):
-                    near = [_average(one, lambda m: float(m.distances.mean())) for one in (plain[0], members)]
+                if all(len(m.distances) for m in (*plain, *members)):
+                    near = [_average(one, lambda m: float(m.distances.mean())) for one in (plain, members)]
                     line += f", the distance found grows {near[1] / near[0]:.2f} times"
                 sentences.append(line + ".")
     return sentences

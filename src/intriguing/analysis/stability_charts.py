@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 MOST_PANELS = 6
 
 
-def amplification_figure(measured: Sequence[Measured]) -> Figure | None:
-    """How much of a perturbation is left after each layer, adversarial and random, beside the bound."""
-    shown = _spread([m for m in measured if m.adversarial and len(m.layers) > 1])
+def amplification_figure(measured: Mapping[str, Measured]) -> Figure | None:
+    """How much of a perturbation is left after each layer, adversarial and random, beside the bound; by label."""
+    shown = _spread([(label, m) for label, m in measured.items() if m.adversarial and len(m.layers) > 1])
     if not shown:
         return None
     with style():
         figure, places = lay_out(len(shown), most=3, width=3.1, height=3.3)
-        for axes, one in zip(places, shown, strict=True):
+        for axes, (label, one) in zip(places, shown, strict=True):
             at = np.arange(1, len(one.layers) + 1)
             axes.plot(at, one.bounds, "--", color=GREY, label="product of the bounds")
             axes.plot(at, one.adversarial, "o-", color=ORANGE, label="adversarial")
             axes.plot(at, one.random, "s-", color=BLUE, markerfacecolor="white", label="random, equal norm")
-            axes.set(yscale="log", title=one.network.label, xlabel="after layer")
+            axes.set(yscale="log", title=label, xlabel="after layer")
             axes.set_xticks(at, one.layers, rotation=60, ha="right", fontsize=8)
             axes.grid(axis="y")
         first = figure.axes[0]
@@ -42,24 +42,24 @@ def amplification_figure(measured: Sequence[Measured]) -> Figure | None:
         caption="Mean over images of how much a perturbation of the image has grown after each layer: adversarial "
         "ones, random ones of the same norm, and the product of the bounds up to there, which no perturbation exceeds.",
         alt="Line charts of the amplification of adversarial and random perturbations by layer, one for each network.",
-        runs=tuple(run for m in shown for run in m.runs),
+        runs=tuple(run for _, m in shown for run in m.runs),
     )
 
 
-def certificate_figure(measured: Sequence[Measured]) -> Figure | None:
-    """Certified radius against the distance that an attack found, image by image."""
-    shown = _spread([m for m in measured if len(m.distances)])
+def certificate_figure(measured: Mapping[str, Measured]) -> Figure | None:
+    """Certified radius against the distance that an attack found, image by image; by label."""
+    shown = _spread([(label, m) for label, m in measured.items() if len(m.distances)])
     if not shown:
         return None
     with style():
         figure, places = lay_out(len(shown), most=3, width=3.1, height=3.3)
-        for axes, one in zip(places, shown, strict=True):
+        for axes, (label, one) in zip(places, shown, strict=True):
             distances, radii = one.distances.numpy(), one.radii.numpy()
             highest = float(max(distances.max(), 1e-6)) * 1.05
             axes.plot([0, highest], [0, highest], color=INK, linewidth=1)
             axes.plot(distances, radii, ".", color=BLUE, alpha=0.5, markersize=4)
             certain = float(radii.sum() / max(distances.sum(), 1e-12))
-            axes.set(xlim=(0, highest), ylim=(0, highest), aspect="equal", title=one.network.label)
+            axes.set(xlim=(0, highest), ylim=(0, highest), aspect="equal", title=label)
             axes.set(xlabel="distance found (L2)", ylabel="certified radius (L2)")
             axes.text(0.04, 0.95, f"{100 * certain:.0f} % of the\ndistance", transform=axes.transAxes, va="top")
     return chart(
@@ -69,7 +69,7 @@ def certificate_figure(measured: Sequence[Measured]) -> Figure | None:
         caption="Each point is an image: how near an adversarial example was found (across), and up to where it is "
         "proved that there is none (up). No point may lie above the diagonal. The text compares the sums.",
         alt="Scatter plots of certified radius against found adversarial distance, one for each network.",
-        runs=tuple(run for m in shown for run in m.runs),
+        runs=tuple(run for _, m in shown for run in m.runs),
     )
 
 
@@ -79,14 +79,16 @@ PENALTIES = {
 }
 
 
-def penalty_figure(groups: Sequence[Sequence[Measured]], radius: float) -> Figure | None:
+def penalty_figure(groups: Mapping[str, Sequence[Measured]], radius: float) -> Figure | None:
     """Bound, test error, distance and certified share along a penalty's strength, a row a penalty; None without one."""
+    names = {members[0].family: label for label, members in groups.items() if members[0].kind}
+    names |= {members[0].family: label for label, members in groups.items() if not members[0].kind}
     sweeps: dict[tuple[str, str], list[Sequence[Measured]]] = {}
-    for members in groups:
-        first = members[0]
-        kinds = [first.kind] if first.kind else {m[0].kind for m in groups if m[0].kind and m[0].family == first.family}
+    for members in groups.values():
+        family, kind = members[0].family, members[0].kind
+        kinds = [kind] if kind else {m[0].kind for m in groups.values() if m[0].kind and m[0].family == family}
         for kind in kinds:  # a network without a penalty is the start of every sweep
-            sweeps.setdefault((kind, first.family), []).append(members)
+            sweeps.setdefault((kind, names[family]), []).append(members)
     sweeps = {key: sorted(one, key=lambda ms: ms[0].strength) for key, one in sorted(sweeps.items()) if len(one) > 1}
     if not sweeps:
         return None
@@ -135,7 +137,7 @@ def _sweep(
     axes.minorticks_off()
 
 
-def _spread(measured: Sequence[Measured]) -> list[Measured]:
+def _spread(measured: Sequence[tuple[str, Measured]]) -> list[tuple[str, Measured]]:
     """At most `MOST_PANELS` of them, evenly chosen."""
     if len(measured) <= MOST_PANELS:
         return list(measured)

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Sequence
 from intriguing.analysis import paper
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
+from intriguing.analysis.transfer import source_of
 from intriguing.results import Cell, Table
 
-PAPER_DATA = "mnist"
 DISTORTION_MARGIN = 0.25
 """How far a mean distortion may be from the paper's to be called near it."""
 
 
 def comparable(networks: Sequence[Network]) -> bool:
     """Whether every network was trained on the paper's data, so that agreement may be expected."""
-    return bool(networks) and all(network.data == PAPER_DATA for network in networks)
+    return bool(networks) and all(network.data == paper.DATA for network in networks)
 
 
 def summarize(networks: Sequence[Network], sets: Sequence[MeasuredSet], tables: Sequence[Table]) -> tuple[str, ...]:
@@ -29,10 +29,10 @@ def summarize(networks: Sequence[Network], sets: Sequence[MeasuredSet], tables: 
             f"({100 * met / total:.0f} %; {share})."
         )
         sentences += _distortions(main)
-    elif total:
+    elif not comparable(networks) and any(cell.paper is not None for t in main for cell in t.cells.values()):
         sentences.append(
             f"The paper used MNIST, this is {_data(networks)}: its numbers stand beside "
-            f"these for orientation, and no agreement is to be expected (the intervals meet in {met} of {total} cells)."
+            "these for orientation, and no agreement is to be expected."
         )
     sentences += _transfer(tables)
     return tuple(sentences)
@@ -71,11 +71,13 @@ def _distortions(tables: Sequence[Table]) -> list[str]:
 
 
 def _transfer(tables: Sequence[Table]) -> list[str]:
-    """How much of the transfer is neither clean error nor what noise of the same size does."""
+    """How much of the transfer is neither clean error nor what noise of the same size does, to other networks."""
     found = []
     for key, name in (("table2", "Table 2"), ("table4", "Table 4")):
         excess = next((t for t in tables if t.key == f"{key}_excess_noise"), None)
-        cells: list[Cell] = [c for c in excess.cells.values() if not c.own] if excess else []
+        cells: list[Cell] = []
+        if excess:
+            cells = [c for (row, to), c in excess.cells.items() if source_of(row) != to and not c.own]
         if cells:
             above = sum(cell.interval is not None and cell.interval.low > 0 for cell in cells)
             found.append(

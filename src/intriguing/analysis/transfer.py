@@ -1,7 +1,7 @@
 """Tables 2 and 4: what examples made for one network do to the others, beyond clean error and mere size."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from intriguing.analysis import paper
@@ -18,8 +18,10 @@ from intriguing.analysis.cells import (
     made_by,
     pool_of,
     sample_text,
+    set_label,
     variants,
 )
+from intriguing.analysis.identity import tell_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet, Outcome, short
 from intriguing.errors import UserError
@@ -32,6 +34,8 @@ _TITLES = {
     "table4": "Table 4 · Transfer between networks trained on disjoint halves",
 }
 _WORDS = {"train": "training", "val": "validation", "test": "test", FULL: "trained on all images", HALVES: "on halves"}
+
+_AMPLIFIED = ", amplified to "
 
 Rows = dict[str, list[MeasuredSet]]
 """The sets behind each row: one per seed."""
@@ -124,17 +128,21 @@ def _assemble(
     """One matrix: error rates and distortions without `outcome`, else the excess it picks; None if it is empty."""
     row_labels = paper.in_order(key, set(rows))
     columns = paper.in_order(key, {labels[v.name] for v in victims}, columns=True)
+    by_name = {v.name: v for v in victims}
     cells: dict[tuple[str, str], Cell | None] = {}
     used: dict[str, None] = {}
     for row in row_labels:
+        named = _paper_row(rows[row][0], by_name)
         for column in columns:
             pairs = [(s, v) for s in rows[row] for v in victims if labels[v.name] == column and v.name in s.outcomes]
             used |= dict.fromkeys(v.name for _, v in pairs)
-            cells[row, column] = _error(pairs, (key, row, column)) if outcome is None else _excess(pairs, outcome)
+            own = bool(pairs) and all(_is_own(s, v, by_name) for s, v in pairs)
+            cells[row, column] = _error(pairs, (key, named), own) if outcome is None else _excess(pairs, outcome, own)
         if outcome is None:
             values = [s.distortion for s in rows[row]]
-            judge = not any(s.is_noise or s.amplify is not None for s in rows[row])
-            place = (key, row, paper.DISTORTION)
+            found = not any(s.is_noise or s.amplify is not None for s in rows[row])
+            judge = found and all(paper.is_paper_data(by_name[s.source].config) for s in rows[row] if s.source)
+            place = (key, named, paper.DISTORTION)
             cells[row, paper.DISTORTION] = distortion_cell(values, place, judge=judge, runs=made_by(rows[row]))
     present = {place: cell for place, cell in cells.items() if cell is not None}
     if not present:
@@ -155,11 +163,14 @@ def _assemble(
 
 
 def _rows(sets: Sequence[MeasuredSet], labels: dict[str, str]) -> Rows:
-    """Groups the sets into rows, several seeds of one source into one row."""
+    """Group the sets into rows, several seeds of one source into one row."""
+    noise = [s for s in sets if s.is_noise]
+    described = tell_apart([s.label for s in noise], [{"data.name": s.data_set} for s in noise])
+    named = {s.name: label for s, label in zip(noise, described, strict=True)}
     rows: Rows = {}
     for one in sets:
-        label = labels.get(one.source or "", one.label)
-        rows.setdefault(label if one.amplify is None else f"{label}, amplified to {short(one.amplify)}", []).append(one)
+        label = named.get(one.name) or set_label(labels, one)
+        rows.setdefault(label if one.amplify is None else f"{label}{_AMPLIFIED}{short(one.amplify)}", []).append(one)
     for label, members in rows.items():
         by_seed: dict[int, str] = {}
         for member in members:
@@ -172,16 +183,31 @@ def _rows(sets: Sequence[MeasuredSet], labels: dict[str, str]) -> Rows:
     return rows
 
 
-def _error(pairs: list[tuple[MeasuredSet, Network]], place: tuple[str, str, str]) -> Cell | None:
+def source_of(row: str) -> str:
+    """The label of the network that a row's examples were made for, amplified or not."""
+    return row.partition(_AMPLIFIED)[0]
+
+
+def _paper_row(one: MeasuredSet, networks: Mapping[str, Network]) -> str:
+    """A row's name in the paper's tables: of a network only where it is the paper's."""
+    if one.is_noise:
+        return one.label
+    named = paper.network_name(networks[one.source].config) if one.source else ""
+    return named if one.amplify is None or not named else f"{named}{_AMPLIFIED}{short(one.amplify)}"
+
+
+def _error(pairs: list[tuple[MeasuredSet, Network]], place: tuple[str, str], own: bool) -> Cell | None:
     counts = [
         SeedCount(v.seed, s.outcomes[v.name].against_clean.first, s.outcomes[v.name].against_clean.n) for s, v in pairs
     ]
-    return error_cell(counts, place, own=_own(pairs), runs=_runs(pairs))
+    column = paper.network_name(pairs[0][1].config) if pairs else ""
+    judge = all(paper.is_paper_data(v.config) for _, v in pairs)
+    return error_cell(counts, (*place, column), judge=judge, own=own, runs=_runs(pairs))
 
 
-def _excess(pairs: list[tuple[MeasuredSet, Network]], outcome: Pick) -> Cell | None:
+def _excess(pairs: list[tuple[MeasuredSet, Network]], outcome: Pick, own: bool) -> Cell | None:
     counts = [outcome(s.outcomes[v.name]) for s, v in pairs]
-    return excess_cell([c for c in counts if c is not None], own=_own(pairs), runs=_runs(pairs))
+    return excess_cell([c for c in counts if c is not None], own=own, runs=_runs(pairs))
 
 
 def _runs(pairs: list[tuple[MeasuredSet, Network]]) -> list[str]:
@@ -189,9 +215,16 @@ def _runs(pairs: list[tuple[MeasuredSet, Network]]) -> list[str]:
     return [*(s.name for s, _ in pairs), *(v.name for _, v in pairs)]
 
 
-def _own(pairs: list[tuple[MeasuredSet, Network]]) -> bool:
-    """Whether the network is its own victim; an amplified example is another point, not wrong by construction."""
-    return bool(pairs) and all(s.source == v.name and s.amplify is None for s, v in pairs)
+def _is_own(one: MeasuredSet, victim: Network, networks: Mapping[str, Network]) -> bool:
+    """Whether a network is shown its own examples, or those of the same network and seed trained in another run.
+
+    An amplified example is another point, which need not fool its own network.
+    """
+    if one.source is None or one.source not in networks:
+        return False
+    if one.source == victim.name:
+        return one.amplify is None
+    return networks[one.source].id == victim.id and networks[one.source].seed == victim.seed
 
 
 def _clean(outcome: Outcome) -> PairedCounts | None:
@@ -206,12 +239,14 @@ def _notes(table: Table, rows: Rows) -> tuple[str, ...]:
     """What a reader must know: failed attacks, and own columns that are not 100."""
     notes = []
     for row in table.rows:
+        if stranger := rows[row][0].stranger:
+            notes.append(f"{row}: made for {stranger}, with weights that no network of this analysis has.")
         tried, succeeded = sum(s.num for s in rows[row]), sum(s.num_success for s in rows[row])
         if succeeded < tried:
             notes.append(f"{row}: {tried - succeeded} of {tried} attacks failed; those images are left out.")
         for column in table.columns:
             cell = table.cells.get((row, column))
-            if cell and cell.own and cell.k != cell.n:
+            if cell and cell.own and cell.k != cell.n and all(s.source in cell.runs for s in rows[row]):
                 notes.append(
                     f"{row}: its own network gets {cell.n - (cell.k or 0)} of its {cell.n} adversarial examples right; "
                     f"the stored success flags say otherwise."

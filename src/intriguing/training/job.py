@@ -88,6 +88,7 @@ class TrainingJob:
         in_folder = folder_settings(data) if data["name"] == "image_folder" else {}
         choice("split", split["name"], SPLIT_NAMES)
         choice("model.name", model["name"], sorted(REGISTRY))
+        model = {**model, "label": _model_label(model, data["name"])}
         decay = _weight_decay(config["weight_decay"]["value"], model["weight_decay"])
         normaliser = _normaliser(config["weight_decay"]["normaliser"], model["normaliser"])
         penalty = number("spectral_penalty.value", config["spectral_penalty"]["value"], 0)
@@ -201,6 +202,19 @@ def _lambdas(decay: list[float]) -> list[str]:
 def _is_paper(decay: list[float], model: dict[str, Any]) -> bool:
     """Are these the lambdas that the network's name implies? FC10 has several rows, so its own are always spelt out."""
     return not model["spell_lambda"] and decay == [float(value) for value in model["weight_decay"]]
+
+
+def _model_label(model: dict[str, Any], data: str) -> str:
+    """The label a config gives to its model, or one that says its shape: FC100-100-10, with K classes of folders."""
+    if model["label"] is not None:
+        return str(model["label"])
+    classes, settings = "K" if data == "image_folder" else "10", model["settings"]
+    if model["name"] == "sparse_autoencoder":
+        return f"AE{settings['units']}-{classes}"
+    widths = settings.get("widths")
+    if model["name"] == "fully_connected" and isinstance(widths, list):
+        return "FC" + "-".join(map(str, [*widths, classes]))
+    return str(model["name"])
 
 
 def _label(model: dict[str, Any], decay: list[float], split: str, kind: str, penalty: float) -> str:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from intriguing.analysis.cells import display_labels
+from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.sections import Made, Material
 from intriguing.analysis.units import figures, tables
@@ -112,17 +112,9 @@ def _chosen(networks: Sequence[Network], settings: UnitSettings) -> list[tuple[N
 
 
 def _told_apart(networks: Sequence[Network]) -> list[Network]:
-    """The same with labels that only seeds share: of other images, halves or settings, a label says so."""
-    labels, several = display_labels(networks), len({network.data for network in networks}) > 1
-    return [
-        replace(
-            network,
-            label=labels[network.name]
-            + ("" if network.split == "full" else f" on {network.split.upper()}")
-            + (f" on {network.data}" if several else ""),
-        )
-        for network in networks
-    ]
+    """The same with labels that only seeds of one network share."""
+    labels = labels_apart({network.name: network.id for network in networks})
+    return [replace(network, label=labels[network.name]) for network in networks]
 
 
 @dataclass(frozen=True)
@@ -150,8 +142,10 @@ class _Looks:
 
     def subset(self, network: Network) -> tuple[str, Subset | FolderSubset]:
         """The subset, and what it is called here."""
-        own = self.settings.subset not in ("test", "full")
-        described = [network.config.get("data", {}), network.config.get("split", {}) if own else None]
+        own = self.settings.subset not in ("test", "full")  # images that the network's own split chooses
+        apart = ("batch_size",) if own else ("batch_size", "validation", "only")
+        data = {key: value for key, value in network.config.get("data", {}).items() if key not in apart}
+        described = [data, network.config.get("split", {}) if own else None]
         key = json.dumps(described, sort_keys=True, default=str)
         if key not in self._subsets:
             self._subsets[key] = self.material.subset(network, self.settings.subset)
@@ -202,7 +196,8 @@ class _Looks:
             for n in self.material.networks
             if n.name != network.name and self.subset(n)[0] == self.subset(network)[0] and hidden_layers(n.module)
         ]
-        return min(same, key=lambda n: (n.label == network.label, n.split != "full", n.seed, n.name), default=None)
+        own = network.id.architecture
+        return min(same, key=lambda n: (n.id.architecture == own, n.split != "full", n.seed, n.name), default=None)
 
     def sample(self, networks: Sequence[Network]) -> str:
         """N and the seeds in words."""

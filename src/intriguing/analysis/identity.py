@@ -1,0 +1,187 @@
+"""Which network a run trained: all that its config says, the seed apart. Only runs of equal identity are pooled."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from intriguing.tracking.identity import canonical
+
+MOST_SHOWN = 4
+"""Settings that are all shown where they differ; of more, only as many as it takes to tell the networks apart."""
+_FIRST = ("data.name", "data.folder", "data.classes", "split.name")
+"""Settings that are shown alone where they suffice: other data and splits bring other rates and sizes with them."""
+_PREFIXES = ("model.settings.", "model.", "trainer.", "callbacks.", "data.")
+_WORD = re.compile(r'"(?!(?:true|false|null)")([A-Za-z$][^"]*)"')
+"""A text as JSON that is no less clear without its quotes."""
+_DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
+"""A sha256, of which the first eight digits are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkId:
+    """Identify a trained network by every setting of its run that changes the result.
+
+    Two identities are equal if and only if their runs differ in nothing but the seed.
+
+    Attributes:
+        label: the network's name in tables.
+        settings: the run's config as sorted pairs of a key ("trainer.max_epochs") and a value as JSON, without the
+            seed and without what is None; and the network's input_shape and num_classes, where it has them.
+        seed: the run's seed, which is not compared.
+    """
+
+    label: str
+    settings: tuple[tuple[str, str], ...]
+    seed: int = field(compare=False)
+
+    @classmethod
+    def of(cls, label: str, config: Mapping[str, Any], module: object = None) -> NetworkId:
+        """Read the identity off a run's resolved config and its network."""
+        seed = int(config.get("seed", 0))
+        found = _flat({key: value for key, value in config.items() if key != "seed"})
+        if not float(found.get("spectral_penalty.value", 0)):
+            found = {key: value for key, value in found.items() if not key.startswith("spectral_penalty.")}
+        for key in found:
+            # A part that is seeded as the run is (${seed}) is no other part because of its run's seed.
+            if key.endswith(".seed") and key != "split.seed" and found[key] == str(seed):
+                found[key] = '"${seed}"'
+        for key in ("input_shape", "num_classes"):
+            if (value := getattr(module, key, None)) is not None:
+                found[key] = canonical(value)
+        return cls(label=label, settings=tuple(sorted(found.items())), seed=seed)
+
+    @property
+    def name(self) -> str:
+        """The architecture's name, without what the label says of weight decay, penalty and split."""
+        return str(json.loads(dict(self.settings).get("model.label", json.dumps(self.label))))
+
+    def without(self, *prefixes: str) -> tuple[tuple[str, str], ...]:
+        """List the settings whose keys do not begin with any of these: what a family of networks shares."""
+        return tuple(pair for pair in self.settings if not pair[0].startswith(prefixes))
+
+    @property
+    def architecture(self) -> tuple[tuple[str, str], ...]:
+        """The settings of the network itself, with the shape of its inputs and the number of its classes."""
+        return tuple(pair for pair in self.settings if pair[0].startswith(("model.", "input_shape", "num_classes")))
+
+
+def labels_apart(networks: Mapping[str, NetworkId]) -> dict[str, str]:
+    """Label networks so that only seeds of one network share a label.
+
+    Args:
+        networks: identity by the name of the run. Identities, not labels, decide which belong together.
+
+    Returns:
+        Label by name of the run: the network's own; followed by the settings that differ where networks of different
+        settings share one; and by the run's name where several runs have one identity and one seed.
+    """
+    ids = list(networks.values())
+    labels = tell_apart([one.label for one in ids], [dict(one.settings) for one in ids])
+    seeds = Counter((label, one.seed) for label, one in zip(labels, ids, strict=True))
+    repeated = {label for (label, _), count in seeds.items() if count > 1}
+    return {
+        name: f"{label} [{name}]" if label in repeated else label for name, label in zip(networks, labels, strict=True)
+    }
+
+
+def tell_apart(labels: Sequence[str], settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Append to equal labels the settings that differ among them, so that equal labels mean equal settings."""
+    found = list(labels)
+    for label in {label for label, count in Counter(labels).items() if count > 1}:
+        rows = [i for i, one in enumerate(labels) if one == label]
+        keys = _telling([settings[i] for i in rows])
+        for i in rows:
+            found[i] = label + "".join(_words(key, settings[i]) for key in keys)
+    return found
+
+
+def differences(first: NetworkId, second: NetworkId, *besides: str) -> str:
+    """Name the settings in which two networks differ, with the first's values: "max_epochs=1, learning_rate=0.1".
+
+    Args:
+        first, second: the networks.
+        besides: beginnings of keys that are left out.
+    """
+    one, two = dict(first.without(*besides)), dict(second.without(*besides))
+    return ", ".join(_words(key, one).strip(" ,") for key in _differing([one, two]))
+
+
+def data_set(data: Mapping[str, Any]) -> str:
+    """Name the data set that a config's ``data`` describes; images in folders are named by their classes."""
+    name = str(data.get("name", "unknown"))
+    return f"{name} ({', '.join(data['classes'])})" if data.get("classes") else str(data.get("folder") or name)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Keys joined by dots, to values as JSON; what is None is left out."""
+    found: dict[str, str] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            found |= _flat(item, f"{prefix}{key}.")
+        elif item is not None:
+            found[f"{prefix}{key}"] = canonical(item)
+    return found
+
+
+def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Keys whose values are not all equal, in order; a callback that some lack stands for its own settings."""
+    found: dict[str, None] = {}
+    for key in sorted({key for one in settings for key in one}):
+        if len({one.get(key) for one in settings}) == 1:
+            continue
+        callback = ".".join(key.split(".")[:2]) if key.startswith("callbacks.") else ""
+        having = [one for one in settings if _has(one, callback)]
+        if callback and len(having) < len(settings):
+            found[callback] = None
+            if len({one.get(key) for one in having}) == 1:
+                continue
+        found[key] = None
+    return list(found)
+
+
+def _telling(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """The keys to show so that no two different settings look alike."""
+    keys = _differing(settings)
+    chosen = _splitting(settings, [key for key in _FIRST if key in keys], [])
+    if _kinds(settings, chosen) == _kinds(settings, keys):
+        return chosen
+    others = [key for key in keys if key not in chosen]
+    return [*chosen, *others] if len(others) <= MOST_SHOWN else _splitting(settings, others, chosen)
+
+
+def _splitting(settings: Sequence[Mapping[str, str]], keys: Iterable[str], chosen: list[str]) -> list[str]:
+    """`chosen` and those of the keys that tell more of the settings apart than the ones before them."""
+    for key in keys:
+        if _kinds(settings, [*chosen, key]) > _kinds(settings, chosen):
+            chosen = [*chosen, key]
+    return chosen
+
+
+def _kinds(settings: Sequence[Mapping[str, str]], keys: Sequence[str]) -> int:
+    return len({tuple(_words(key, one) for key in keys) for one in settings})
+
+
+def _has(settings: Mapping[str, str], callback: str) -> bool:
+    return any(key.startswith(f"{callback}.") for key in settings)
+
+
+def _words(key: str, settings: Mapping[str, str]) -> str:
+    """A setting as it follows a label: ", max_epochs=1", " on P1", ", without back_feeding"."""
+    value = _DIGEST.sub(r"\1", _WORD.sub(r"\1", settings.get(key, "null")))
+    if key == "data.classes":
+        value = ", ".join(json.loads(settings.get(key, '["images without classes"]')))
+    if key in _FIRST[:3]:
+        return f" on {value}"
+    if key == "split.name":
+        return "" if value == "full" else f" on {value.upper()}"
+    if key.startswith("callbacks.") and key.count(".") == 1 and key not in settings:
+        return f", {'with' if _has(settings, key) else 'without'} {key.removeprefix('callbacks.')}"
+    short = key.removesuffix(".value")
+    for prefix in _PREFIXES:
+        short = short.removeprefix(prefix)
+    return f", {short}={value}"

@@ -1,0 +1,236 @@
+"""Runs are pooled where they differ in the seed alone, whatever their labels say."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planted import crafted_set, planted_config, planted_network
+
+from intriguing.analysis import Network, analyze, paper, stability
+from intriguing.analysis.back_feeding import families
+from intriguing.analysis.identity import NetworkId, differences, labels_apart, tell_apart
+from intriguing.analysis.units import _told_apart
+from intriguing.errors import UserError
+
+POOLS = {"_target_": "intriguing.callbacks.BackFeeding", "layers": None, "num_steps": 1}
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "trainer__max_epochs": (60, 1, 12),
+    "trainer__gradient_clip_val": (None, 0.5),
+    "model__settings__widths": ([100, 100], [30, 20]),
+    "model__settings__learning_rate": (0.4, 0.1),
+    "model__settings__optimizer": ("sgd", "adam"),
+    "model__settings__anything": (None, "1", 1, True),
+    "data__batch_size": (20, 100),
+    "data__name": ("mnist", "digits"),
+    "data__folder": (None, "cats", "dogs"),
+    "data__classes": (None, ["ant", "bee"], ["ant", "cow"]),
+    "data__files": (None, {"train": "a" * 64}, {"train": "b" * 64}),
+    "data__validation": (0, 50),
+    "split": ("full", "p1", "p2"),
+    "split__seed": (0, 1),
+    "weight_decay__value": ([1e-5, 1e-5, 1e-6], [1e-5, 1e-3, 1e-6]),
+    "weight_decay__normaliser": (1.25, "units"),
+    "spectral_penalty": (None, {"kind": "margin", "value": 0.1}, {"kind": "log_product", "value": 0.1}),
+    "callbacks": ({}, {"back_feeding": POOLS}, {"back_feeding": POOLS | {"num_steps": 3}}),
+    "callbacks__own": (None, {"_target_": "mine.Stop", "seed": 3}),
+    "keep": ("last", "best"),
+}
+
+
+def one(**given: Any) -> NetworkId:
+    return NetworkId.of("FC10(1)", planted_config("FC10(1)", **given))
+
+
+def test_only_the_seed_may_differ() -> None:
+    assert one(seed=0) == one(seed=5)
+    assert (one(seed=0).seed, one(seed=5).seed) == (0, 5)
+    assert len({one(seed=seed) for seed in range(3)}) == 1
+    for key, values in CHOICES.items():
+        ids = [one(**{key: value}) for value in values]
+        assert len(set(ids)) == len(values), key
+
+
+def test_equal_numbers_and_what_is_not_set_are_no_difference() -> None:
+    assert one(weight_decay__value=[1]) == one(weight_decay__value=[1.0])
+    assert one(trainer__max_time=None) == one()
+    assert one(spectral_penalty={"kind": "margin", "value": 0}) == one()
+
+
+def test_a_callback_that_is_seeded_as_its_run_is_no_other_callback() -> None:
+    def fed(seed: int, own: int) -> NetworkId:
+        return one(seed=seed, callbacks={"back_feeding": POOLS | {"seed": own}})
+
+    assert fed(1, 1) == fed(2, 2)
+    assert fed(1, 1) != fed(2, 7)
+
+
+def test_shape_of_images_and_number_of_classes_are_the_networks_own() -> None:
+    modules = [SimpleNamespace(input_shape=(1, n, n), num_classes=k) for n, k in ((8, 10), (28, 10), (8, 3))]
+    assert len({NetworkId.of("FC10", planted_config("FC10"), module) for module in modules}) == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "labels"),
+    [
+        ({}, {"seed": 1}, ["FC10", "FC10"]),
+        ({}, {"trainer__max_epochs": 1}, ["FC10, max_epochs=60", "FC10, max_epochs=1"]),
+        ({"model__settings__widths": [5]}, {}, ["FC10, widths=[5]", "FC10, widths=[]"]),
+        ({}, {"split": "p1"}, ["FC10", "FC10 on P1"]),
+        ({}, {"data__name": "digits", "trainer__max_epochs": 3}, ["FC10 on mnist", "FC10 on digits"]),
+        (
+            {"data__folder": "pets/a"},
+            {"data__folder": "pets/b"},
+            ["FC10 on pets/a", "FC10 on pets/b"],
+        ),
+        ({"callbacks": {"back_feeding": POOLS}}, {}, ["FC10, with back_feeding", "FC10, without back_feeding"]),
+        (
+            {"callbacks": {"back_feeding": POOLS}},
+            {"callbacks": {"back_feeding": POOLS | {"num_steps": 3}}},
+            ["FC10, back_feeding.num_steps=1", "FC10, back_feeding.num_steps=3"],
+        ),
+        (
+            {"trainer__max_epochs": 1, "keep": "best"},
+            {},
+            ["FC10, keep=best, max_epochs=1", "FC10, keep=last, max_epochs=60"],
+        ),
+        ({}, {}, ["FC10 [a]", "FC10 [b]"]),
+    ],
+)
+def test_the_settings_that_differ_follow_the_label(first: dict, second: dict, labels: list[str]) -> None:
+    ids = [NetworkId.of("FC10", planted_config("FC10", **given)) for given in (first, second)]
+    assert list(labels_apart(dict(zip("ab", ids, strict=True))).values()) == labels
+
+
+def test_differences_name_the_first_ones_values() -> None:
+    assert differences(one(trainer__max_epochs=1), one()) == "max_epochs=1"
+    assert differences(one(trainer__max_epochs=1), one(), "trainer.") == ""
+
+
+def test_of_many_settings_that_differ_those_are_shown_that_tell() -> None:
+    many = [{f"trainer.{key}": str(i) for key in "abcdefgh"} for i in range(3)]
+    assert tell_apart(["N"] * 3, many) == ["N, a=0", "N, a=1", "N, a=2"]
+
+
+PAPERS = [
+    *((name, "full", name) for name in paper.TABLE_1),
+    ("FC100-100-10", "p1", "FC100-100-10"),
+    ("FC123-456-10", "p1", "FC123-456-10"),
+    ("FC100-100-10", "p2", "FC100-100-10'"),
+]
+
+
+@pytest.mark.parametrize(("label", "split", "name"), PAPERS)
+def test_the_papers_networks_are_known_by_their_settings(label: str, split: str, name: str, composed: Callable) -> None:
+    from intriguing.training.job import TrainingJob
+
+    assert paper.network_name(planted_config(label, split=split)) == name
+    network = label.lower().replace("-", "_") if "(" not in label else f"fc10_{label[5:-1]}"
+    suffix = "" if split == "full" else f"_{split}"
+    job = TrainingJob.from_config(composed("train", f"network={network}{suffix}", "data=mnist"))
+    assert (job.label, paper.network_name(job.identity), paper.is_paper_data(job.identity)) == (name, name, True)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"model__settings__widths": [30, 20]},
+        {"model__settings__activation": "relu"},
+        {"model__settings__dropout": [0.2, 0.1]},
+        {"model__name": "convnet"},
+        {"weight_decay__value": [1e-5, 1e-5, 1e-5]},
+        {"spectral_penalty": {"kind": "margin", "value": 0.1}},
+        {"callbacks": {"back_feeding": POOLS}},
+    ],
+)
+def test_no_other_network_is_judged_by_the_papers_numbers(given: dict[str, Any]) -> None:
+    assert paper.network_name(planted_config("FC100-100-10", **given)) == ""
+    network = planted_network("FC100-100-10", 0, **given)
+    table = analyze([network], [crafted_set(network, {0: 40})], title="t", sections=["table1"]).table("table1")
+    assert all(cell.paper is None and cell.meets is None for cell in table.cells.values())
+
+
+@pytest.mark.parametrize("given", [{"data__name": "digits"}, {"data__only": 100}, {"data__validation": 100}])
+def test_the_papers_numbers_of_other_images_are_shown_and_not_judged(given: dict[str, Any]) -> None:
+    network = planted_network("FC100-100-10", 0, **given)
+    crafted = crafted_set(network, {0: 40}, data=given.get("data__name", "mnist"))
+    result = analyze([network], [crafted], title="t", sections=["table1", "table2"])
+    cell = result.table("table1").cells["FC100-100-10", paper.TEST_ERROR]
+    assert (cell.paper, cell.meets) == (1.64, None)
+    assert all(cell.meets is None for table in result.tables for cell in table.cells.values())
+
+
+def test_other_widths_have_another_name(composed: Callable) -> None:
+    from intriguing.training.job import TrainingJob
+
+    def named(*overrides: str) -> tuple[str, str]:
+        job = TrainingJob.from_config(composed("train", *overrides))
+        return job.label, job.name
+
+    assert named("data=digits", "network=fc100_100_10", "model.settings.widths=[30,20]") == (
+        *("FC30-20-10", "digits_fc30_20_10_full_seed0"),
+    )
+    assert named("data=mnist", "network=ae400_10", "model.settings.units=50")[0] == "AE50-10"
+    assert named("data=image_folder", "data.folder=pets", "model=fc10")[0] == "FCK(1e-4)"
+    assert named("data=mnist", "model=fc10", "model.label=mine")[0] == "mine(1e-4)"
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> list[Network]:
+    """Some runs of one label; each differs from the first in no or in one setting, and perhaps in its seed."""
+    found = []
+    for i in range(draw(st.integers(2, 5))):
+        given = {}
+        if draw(st.booleans()):
+            key = draw(st.sampled_from(sorted(CHOICES)))
+            given[key] = draw(st.sampled_from(CHOICES[key]))
+        seed = draw(st.integers(0, 2))
+        found.append(planted_network("FC100-100-10", 0, seed=seed, name=f"run{i}", **given))
+    return found
+
+
+def bare(value: Any) -> Any:
+    """The same without what is None or empty: a part that is not there."""
+    if not isinstance(value, dict):
+        return value
+    inner = {key: bare(item) for key, item in value.items()}
+    return {key: item for key, item in inner.items() if item is not None and item != {}}
+
+
+def alike(networks: list[Network]) -> bool:
+    """Whether networks are seeds of one network, compared as their configs stand there."""
+    configs = [json.dumps(bare({**n.config, "seed": None}), sort_keys=True) for n in networks]
+    return len(set(configs)) <= 1 and len({n.seed for n in networks}) == len(networks)
+
+
+@given(networks=runs())
+@settings(max_examples=40, deadline=None)
+def test_runs_that_differ_in_a_setting_never_end_in_one_cell(networks: list[Network]) -> None:
+    by_name = {n.name: n for n in networks}
+    sets = [crafted_set(n, {0: 10}, subset=s, name=f"{n.name}_{s}") for n in networks for s in ("train", "test")]
+    makers = {s.name: s.name.split("_")[0] for s in sets}
+    result = analyze(networks, sets, title="t", sections=["table1", "table2", "table3", "table4", "transfer", "lambda"])
+    for table in result.tables:
+        assert len(set(table.rows)) == len(table.rows)
+        for (_, column), cell in table.cells.items():
+            victims = [by_name[run] for run in cell.runs if run in by_name]
+            sources = [by_name[makers[run]] for run in cell.runs if run in makers]
+            assert alike(sources)
+            if column != paper.DISTORTION:
+                assert alike(list({v.name: v for v in victims}.values()))
+    measured = [SimpleNamespace(network=n, family=(), kind="", strength=0.0) for n in networks]
+    for members in stability._groups(measured).values():  # type: ignore[arg-type]
+        assert alike([m.network for m in members])
+    units: dict[str, list[Network]] = {}
+    for network in _told_apart(networks):
+        units.setdefault(network.label, []).append(network)
+    assert all(alike(members) for members in units.values())
+    with contextlib.suppress(UserError):  # two runs of one arm and seed
+        for _, arms in families(networks).values():
+            assert all(alike(list(arm.networks.values())) for arm in arms)
