@@ -12,13 +12,13 @@ from intriguing import doors
 @doors.task
 def main(cfg: DictConfig) -> None:
     config = doors.plain(cfg)
-    command = doors.command("analyze.py", doors.task_overrides())
+    overrides = doors.task_overrides()
 
     from intriguing import console, reporting, study, tracking  # torch takes seconds: --help must not wait for it
 
-    job = reporting.ReportJob.from_config(config, command=command)
+    job = reporting.ReportJob.from_config(config, command=doors.command("analyze.py", overrides))
     if config["study"]:
-        steps = doors.study_steps(config["study"], job.runs, logger=job.logger, threads=config["threads"])
+        steps = doors.study_steps(config, overrides)
         with (
             tracking.keep_others_out(job.runs, "analyze", job.name),
             console.progress(f"study {config['study']['name']}", len(steps)) as advance,
@@ -31,6 +31,8 @@ def main(cfg: DictConfig) -> None:
                 advance=lambda key, made: advance(console.run_line(made[-1])),
             )
         job = job.of(folders)
+    else:
+        doors.check_without_study(overrides)
     reporting.report_on(job, measuring=console.measuring)
 
 
