@@ -19,6 +19,7 @@ def main(cfg: DictConfig) -> None:
     job = reporting.ReportJob.from_config(config, command=doors.command("analyze.py", overrides))
     if config["study"]:
         steps = doors.study_steps(config, overrides)
+        tracking.check_run_id(config["logger"], len(steps) + 1)
         with (
             tracking.keep_others_out(job.runs, "analyze", job.name),
             console.progress(f"study {config['study']['name']}", len(steps)) as advance,

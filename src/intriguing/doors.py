@@ -8,9 +8,10 @@ from __future__ import annotations
 import fnmatch
 import functools
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,9 @@ def _say(message: str) -> None:
 
 def _reason(error: BaseException) -> str:
     """What is printed of an error: its message; with its kind, if it is none that was foreseen."""
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be a string"):
+        groups = [text for text in sys.argv[1:] if text.endswith("=null") and "." not in text]
+        return f"{' '.join(groups) or 'a group'} cannot be: such a group needs one of its options, see --help"
     if isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError):
         return one_line(error)
     return f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
@@ -141,6 +145,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         raise UserError(f"{error.full_key} has no value; give {error.full_key}=...") from error
     assert isinstance(container, dict)
     config = {str(key): value for key, value in container.items()}
+    _check_kinds(config)
     config["tags"] = _tags(config["tags"])
     start = started_in()
     for name in (*_PATHS, *_WORDS_OR_PATHS):
@@ -150,8 +155,6 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
             section = section.get(one) if isinstance(section, dict) else None
         if isinstance(section, dict) and section.get(key) is not None:
             section[key] = _placed(name, section[key], start, always=name in _PATHS)
-    if not isinstance(config["runs"], str):
-        raise UserError(f"runs must be the folder of all runs, got {config['runs']!r}")
     return config
 
 
@@ -172,6 +175,28 @@ def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
     if text.startswith("wandb:") or start == Path.cwd() or not (always or (start / text).is_file()):
         return text
     return str(start / text)
+
+
+_MAPPING = re.compile(
+    r"data|split|model(\.settings)?|weight_decay|spectral_penalty|trainer|logger|debug|attack|settings(\.\w+)?"
+    r"|study\.settings\.\w+"
+)
+_KINDS = {"model.label": (str, "a text"), "model.weight_decay": (list, "a list of numbers"), "runs": (str, "a folder")}
+
+
+def _check_kinds(config: dict[str, Any]) -> None:
+    """Raises UserError for a section that is none, and for a value that no stage checks itself."""
+    for name, value in _sections(config):
+        kind, words = (dict, "a mapping of settings") if _MAPPING.fullmatch(name) else _KINDS.get(name, (object, ""))
+        if not isinstance(value, kind):
+            raise UserError(f"{name} must be {words}, got {value!r}")
+
+
+def _sections(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict) and prefix.count(".") < 2:
+            yield from _sections(value, f"{prefix}{key}.")
 
 
 def _tags(value: Any) -> list[str]:
@@ -220,10 +245,12 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
     common = [override("runs", runs), override("threads", config["threads"]), override("tags", config["tags"])]
     common += [] if config["data"]["root"] is None else [override("data.root", config["data"]["root"])]
 
-    def composed(stage: str, own: list[str], *quiet: str) -> tuple[dict[str, Any], list[str]]:
+    def composed(
+        stage: str, own: list[str], *quiet: str, network: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], list[str]]:
         """The config of a step, and its own overrides with those that were given and that it reads."""
         found = _compose(stage, [*common, *own, *quiet], config)
-        taken = {text: texts.for_stage(text, stage, found) for text in wanted}
+        taken = {text: texts.for_stage(text, stage, found, network) for text in wanted}
         for text in taken:
             if taken[text]:
                 unread.pop(text, None)
@@ -235,9 +262,11 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
     steps: list[Step] = []
     for seed in study["seeds"]:
         checkpoints: dict[str, str] = {}
+        trained: dict[str, dict[str, Any]] = {}
         for key, own in study["train"]["networks"].items():
             overrides = [*study["overrides"], *study["train"]["all"], *own, override("seed", seed)]
             made, overrides = composed("train", overrides, "trainer.enable_progress_bar=false")
+            trained[key] = made
             extras = tuple(name_extras(overrides))
             name = TrainingJob.from_config(made, extras=extras).name
             checkpoints[key] = f"{runs}/train/{name}/model.ckpt"
@@ -248,7 +277,8 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
                 overrides = [*study["overrides"], *entry["overrides"], override("seed", seed)]
                 overrides += [override("limit", study["limit"])]
                 source = [] if key is None else [override("checkpoints", checkpoints[key])]
-                made, overrides = composed("attack", overrides, *source)
+                network = None if key is None else trained[key]
+                made, overrides = composed("attack", overrides, *source, network=network)
                 step = Step(
                     f"attack {number + 1} on {key or 'noise'} seed {seed}",
                     "attack",
@@ -336,9 +366,10 @@ def _check_sweep(config: dict[str, Any]) -> None:
 
 
 def _compose(stage: str, overrides: list[str], config: dict[str, Any]) -> dict[str, Any]:
-    overrides = list(map(texts.accepted, overrides))
+    overrides = texts.accepted(overrides)
     texts.check(overrides)
-    return plain(compose(stage, overrides=overrides)) | {"study": config["study"]["name"], "logger": config["logger"]}
+    logger = config["logger"] | {"name": None}  # the analysis' own
+    return plain(compose(stage, overrides=overrides)) | {"study": config["study"]["name"], "logger": logger}
 
 
 def _chosen(patterns: list[str] | None, names: Iterable[str]) -> list[str | None]:

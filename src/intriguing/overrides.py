@@ -19,7 +19,12 @@ from intriguing.errors import UserError
 from intriguing.tracking import relative_path, without_absolute_paths
 
 # What may be deleted by ~key: entries of open mappings. Everything else is a setting that a stage reads.
-_DELETABLE = re.compile(r"(callbacks|model\.settings|attack\.settings|hydra)\..+|trainer\.(precision|deterministic)")
+_DELETABLE = re.compile(
+    r"(callbacks|optimizer|scheduler|attack\.settings|hydra)\..+|trainer\.(precision|deterministic)"
+    r"|model\.settings\.(?!learning_rate$).+"
+)
+_UNSET = ("network", "experiment", "study")  # groups of which no option is needed: null unsets them
+_NONE = ("callbacks", "debug", "weight_decay", "spectral_penalty")  # groups in which null is the option none
 _ATTACK_TRAINER = ("accelerator", "devices", "num_nodes")  # what an attack reads of the trainer's settings
 _UNSET = ("network", "experiment", "local", "study")  # groups that need no option
 
@@ -62,7 +67,7 @@ def _written(value: Any) -> str:
         if with_key is not None and with_key.value() == value:
             return value
     # ${ begins an interpolation, and backslashes before it escape it or each other
-    escaped = re.sub(r"(\\*)(?=\$\{)", lambda found: found.group() * 2 + "\\", value)
+    escaped = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", value)
     return QuotedString(escaped, Quote.double).with_quotes()
 
 
@@ -104,21 +109,37 @@ def arranged(argv: Sequence[str]) -> list[str]:
             left.pop(0)
         elif item != "--":
             options.append(item)
-    return [argv[0], *options, *map(accepted, overrides)]
+    return [argv[0], *options, *accepted(overrides)]
 
 
-def accepted(text: str) -> str:
-    """Write ``callbacks={name: {...}}`` as Hydra takes it: entries that are added to those that are there."""
-    return f"++{text}" if re.match(r"callbacks=\s*\{", text) else text
+def accepted(overrides: Sequence[str]) -> list[str]:
+    """Write overrides as Hydra takes them.
+
+    ``callbacks={name: {...}}`` adds to the callbacks that are there; ``null`` and ``~`` take
+    back the option of a group that may be without one.
+    """
+    found: list[str] = []
+    for text in overrides:
+        prefix, key, value = split(text)
+        if (key, prefix) == ("callbacks", "") and value.lstrip().startswith("{"):
+            found.append(f"++{text}")
+        elif key in _UNSET and (prefix == "~" or (value == "null" and not prefix)):
+            found = [one for one in found if split(one)[1] != key]
+        elif value == "null" and not prefix and key in _NONE:
+            found.append(f"{key}=none")
+        else:
+            found.append(text)
+    return found
 
 
-def for_stage(text: str, stage: str, config: dict[str, Any]) -> str | None:
+def for_stage(text: str, stage: str, config: dict[str, Any], network: dict[str, Any] | None = None) -> str | None:
     """Write an override of ``data`` or ``trainer`` that came with a study as a step of it takes it.
 
     Args:
         text: the override.
         stage: ``train`` or ``attack``.
         config: the step's own config.
+        network: of an attack, the config with which its network is trained.
 
     Returns:
         The override; None where the step does not read such a setting.
@@ -133,8 +154,8 @@ def for_stage(text: str, stage: str, config: dict[str, Any]) -> str | None:
         section = section[part]
     if stage == "attack" and group == "trainer" and parts and parts[0] not in _ATTACK_TRAINER:
         return None
-    if stage == "attack" and group == "data" and not parts and config["checkpoints"]:
-        return None  # the checkpoint says which images
+    if network is not None and group == "data" and (not parts or for_stage(text, "train", network) is None):
+        return None  # the checkpoint says which images, and where they are matters only if the training read that
     return text if "~" in prefix else f"{key}={value}"
 
 
@@ -146,7 +167,7 @@ def check(overrides: Sequence[str]) -> None:
     """
     for text in overrides:
         prefix, key, _ = split(text)
-        if "~" in prefix and not _DELETABLE.fullmatch(key) and key not in _UNSET:
+        if "~" in prefix and not _DELETABLE.fullmatch(key):
             raise UserError(
                 f"{text}: {key} cannot be deleted; give {key} a value instead (~ is for entries of callbacks, "
                 "model.settings and attack.settings)"

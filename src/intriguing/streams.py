@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 _ERRORS = "intriguing.spelled"
 # Signs that the tables use, for consoles that do not have them; one letter each, so that columns stay aligned.
@@ -42,12 +42,13 @@ def unfailing() -> Iterator[None]:
 class _DroppingFile(io.FileIO):
     """A file that drops what it cannot write."""
 
-    def write(self, data: bytes, /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def write(self, data: Any, /) -> int:
+        size = memoryview(data).nbytes
         try:
             written = super().write(data)
         except OSError:
-            return len(data)
-        return len(data) if written is None else written
+            return size
+        return size if written is None else written
 
 
 def _unfailing(stream: TextIO) -> TextIO:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,10 +19,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from intriguing.errors import Stopped, plural
-from intriguing.tracking import make_folder, natural_key, write_atomic
+from intriguing.errors import Stopped, UserError, plural
+from intriguing.tracking import check_run_id, make_folder, natural_key, write_atomic
+
+OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)  # of conf/base.yaml
 
 _folder: list[Path] = []  # of the sweep that this process has started
 _SIZE = "INTRIGUING_SWEEP"  # how many jobs the sweep has, for its jobs: Hydra tells them their numbers alone
@@ -40,6 +43,11 @@ class Watch(Callback):
             overrides = parser.parse_overrides(list(config.hydra.overrides.task))
             grid = [one for one in overrides if one.is_sweep_override()]
             os.environ[_SIZE] = str(math.prod(sum(1 for _ in one.sweep_string_iterator()) for one in grid))
+        try:
+            check_run_id(config.logger, int(os.environ.get(_SIZE, 2)))  # a sweeper that chooses has several jobs
+        except UserError as error:  # Hydra makes a warning of any exception in here
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from error
 
 
 def forget() -> None:

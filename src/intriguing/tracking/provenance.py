@@ -91,7 +91,9 @@ def command_line(argv: Sequence[str] | None = None) -> str:
 
 def without_absolute_paths(text: str, folder: Path | None = None) -> str:
     """Replace the absolute paths within an argument, see `relative_path`."""
-    return re.sub(r"(?<![^\s=,:'\"\[({])[/~](?!/)[^,'\"\])}]*", lambda found: relative_path(found.group(), folder), text)
+    return re.sub(
+        r"(?<![^\s=,:'\"\[({])[/~](?!/)[^,'\"\])}]*", lambda found: relative_path(found.group(), folder), text
+    )
 
 
 def relative_path(text: str, folder: Path | None = None) -> str:
