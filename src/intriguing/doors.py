@@ -5,14 +5,16 @@ Nothing heavy is imported here, so that ``--help`` and ``--cfg job`` answer at o
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import functools
 import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from intriguing.signals import listening
 from intriguing.streams import unfailing
 from intriguing.tracking import is_first_process
 
+_FILES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
 LONGEST = 2000  # characters of a line that is printed
 _FULL = "INTRIGUING_FULL_ERROR"
 
@@ -47,7 +50,7 @@ def run(door: Callable[[], Any]) -> None:
     os.environ[_FULL] = str(int(full))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print over many lines
     sweep.forget()
-    with unfailing():
+    with unfailing(), _folder_for_matplotlib():
         _run(door, full=full)
 
 
@@ -74,6 +77,22 @@ def _run(door: Callable[[], Any], *, full: bool) -> None:
         os.environ.pop(_FULL, None)
         if not full:
             os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+@contextmanager
+def _folder_for_matplotlib() -> Iterator[None]:
+    """Give matplotlib a folder for its cache where the home folder is not known or not writable; it would warn."""
+    home = os.path.expanduser("~")
+    named = {"MPLCONFIGDIR", "XDG_CONFIG_HOME"} & set(os.environ)
+    if named or (os.path.isabs(home) and os.access(home, os.W_OK)):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="matplotlib-", ignore_cleanup_errors=True) as folder:
+        os.environ["MPLCONFIGDIR"] = folder  # also for the processes that are started
+        try:
+            yield
+        finally:
+            os.environ.pop("MPLCONFIGDIR", None)
 
 
 def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -116,6 +135,8 @@ def _reason(error: BaseException) -> str:
         return f"{' '.join(groups) or 'a group'} cannot be: such a group needs one of its options, see --help"
     if isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError):
         return one_line(error)
+    if isinstance(error, OSError) and error.filename and error.errno in _FILES:
+        return f"cannot use {error.filename}: {error.strerror}; give a folder that can be written, with space"
     return f"{type(error).__name__}: {one_line(error)} (HYDRA_FULL_ERROR=1 shows where)"
 
 

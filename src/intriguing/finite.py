@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from intriguing.errors import UserError
+from intriguing.errors import UserError, plural
 
 
 class NotFiniteError(UserError, ValueError):
@@ -84,6 +84,6 @@ def check_logits(model: nn.Module, inputs: Tensor, logits: Tensor) -> None:
     one = inputs[rows[:1].to(inputs.device)]
     where = blame(model, one, [lambda: model(one)]) or "alone, its logits are finite: they depend on the batch"
     raise NotFiniteError(
-        f"expected finite logits, got nan or inf for {len(rows)} of {len(logits)} images, first for image "
+        f"expected finite logits, got nan or inf for {len(rows)} of {plural(len(logits), 'image')}, first for image "
         f"{int(rows[0])}: {where}"
     )
