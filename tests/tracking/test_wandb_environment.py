@@ -66,7 +66,7 @@ ALL_BY_SETTINGS = {"project": "p", "entity": "e", "tags": ["t"], "title": "title
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What W&B's ``init`` is called with."""
     import wandb
 
@@ -79,7 +79,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     for name in os.environ.keys() & {*VARIABLES, "WANDB_DIR"}:
         monkeypatch.delenv(name)
     monkeypatch.setattr(wandb, "init", init)
-    yield calls
+    return calls
 
 
 def _asked(calls: list[dict[str, Any]], folder: Path, **settings: Any) -> dict[str, Any]:

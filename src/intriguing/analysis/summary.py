@@ -47,8 +47,9 @@ def _measured(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> str:
     if not attacked:
         return f"{text}; no attack was measured."
     tried, succeeded = sum(s.num for s in attacked), sum(s.num_success for s in attacked)
+    were = "was" if len(networks) == 1 else "were"
     return (
-        f"{text} {'was' if len(networks) == 1 else 'were'} attacked with {_listed(attacks)}: {succeeded:,} of {tried:,} attacks succeeded "
+        f"{text} {were} attacked with {_listed(attacks)}: {succeeded:,} of {tried:,} attacks succeeded "
         f"({100 * succeeded / tried:.1f} %)."
         if tried
         else f"{text}; the adversarial sets are empty."

@@ -147,9 +147,8 @@ class BackFeeding(Callback):
     def _own(self, state: dict[str, Any], trainer: lightning.Trainer) -> dict[str, Any]:
         ranks = state["ranks"]
         if len(ranks) != trainer.world_size:
-            raise ValueError(
-                f"the saved pools are those of {plural(len(ranks), 'process', 'processes')}, this run has {trainer.world_size}"
-            )
+            saved = plural(len(ranks), "process", "processes")
+            raise ValueError(f"the saved pools are those of {saved}, this run has {trainer.world_size}")
         return ranks[trainer.global_rank]
 
     def _chosen(self, model: Classifier) -> list[Any]:
