@@ -194,7 +194,7 @@ def find_runs(pattern: str | Path, *, stage: str, finished: bool = True) -> list
     wanted = [record for record in records if record.stage == stage]
     if not wanted:
         others = sorted({record.stage for record in records})
-        what = f"only runs of {' and '.join(f'{one}.py' for one in others)}" if others else "no run folder"
+        what = f"only {' and '.join(others)} runs" if others else "no run folder"
         raise UserError(f"{str(pattern)!r} matches {what}; expected {_A[stage]} run, e.g. {right}")
     if finished:
         done = [record for record in wanted if record.state == "finished"]
