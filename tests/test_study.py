@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,24 +74,21 @@ def test_a_network_that_no_step_trains_is_named(composed: Callable[..., dict]) -
         study_steps(config)
 
 
-TINY = (
-    "study=quickstart",
-    "study.seeds=[0]",
-    "study.train.networks={fc10_1: [network=fc10_1]}",
-    "study.attack=[{networks: ['*'], overrides: [attack=nearest]}]",
-)
+def _tiny(config: dict[str, Any]) -> dict[str, Any]:
+    """A config of a study with one network and one attack."""
+    train = {"all": ["data=digits"], "networks": {"fc10_1": ["network=fc10_1"]}}
+    attack = [{"networks": ["*"], "overrides": ["attack=nearest"]}]
+    return config | {"study": config["study"] | {"seeds": [0], "train": train, "attack": attack}}
 
 
-@pytest.mark.parametrize(
-    "name", ["a=b", "a[1]", "a,b", "a(b)", "é", "a b", "a'b", 'a"b', "100%", "#1", "a:b", "$x", "a\\b", "{a}"]
-)
+@pytest.mark.parametrize("name", ["é", "a=b [1],(c) {d} 'e' \"f\" %g #h: $i ${j} \\k"])
 def test_a_study_runs_in_a_folder_of_any_name(composed: Callable[..., dict], tmp_path: Path, name: str) -> None:
     from intriguing.doors import study_steps
     from intriguing.overrides import override
 
     folder, root = tmp_path / name / "runs", tmp_path / name
-    config = composed("analyze", *TINY, override("runs", str(folder)), override("data.root", str(root)), "tags=[x]")
-    train, attack = study_steps(config, ["processes=1"])
+    given = [override("runs", str(folder)), override("data.root", str(root)), "tags=[x]"]
+    train, attack = study_steps(_tiny(composed("analyze", "study=quickstart", *given)), ["processes=1"])
     assert train.config["runs"] == attack.config["runs"] == str(folder)
     assert train.config["data"]["root"] == attack.config["data"]["root"] == str(root)
     assert train.config["tags"] == ["x"]
@@ -100,7 +98,7 @@ def test_a_study_runs_in_a_folder_of_any_name(composed: Callable[..., dict], tmp
 def test_what_is_given_with_a_study_reaches_its_steps(composed: Callable[..., dict]) -> None:
     from intriguing.doors import study_steps
 
-    config = composed("analyze", *TINY, "study.overrides=['data.download=false']")
+    config = _tiny(composed("analyze", "study=quickstart", "study.overrides=['data.download=false']"))
     given = ["trainer.max_epochs=2", "+trainer.gradient_clip_val=1", "+data.validation=30", "trainer.accelerator=auto"]
     train, attack = study_steps(config, given)
     trainer = train.config["trainer"]
@@ -115,12 +113,12 @@ def test_what_is_given_with_a_study_reaches_its_steps(composed: Callable[..., di
     assert "max_epochs2" in attack.config["checkpoints"]
 
 
-@pytest.mark.parametrize("text", ["networks='runs/train/*'", "sets=x", "+data.typo=3", "trainer.typo=3"])
+@pytest.mark.parametrize("text", ["networks='runs/train/*'", "+data.typo=3"])
 def test_what_no_step_of_a_study_reads_is_refused(composed: Callable[..., dict], text: str) -> None:
     from intriguing.doors import study_steps
 
     with pytest.raises(UserError, match="is read by no step of study=quickstart; leave it out"):
-        study_steps(composed("analyze", *TINY), [text])
+        study_steps(_tiny(composed("analyze", "study=quickstart")), [text])
 
 
 def test_what_only_a_study_reads_is_refused_without_one() -> None:
