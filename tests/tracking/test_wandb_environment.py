@@ -20,7 +20,7 @@ BLOCK, HEADER = 1 << 15, 7  # of the log format: blocks, and before each part a 
 
 def records(folder: Path) -> Iterator[Any]:
     """The records of the one offline run below a folder, as W&B's service wrote them."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 
     (file,) = folder.rglob("run-*.wandb")
     content, at, parts = file.read_bytes(), HEADER, b""  # the file begins with a header of its own
