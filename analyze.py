@@ -13,14 +13,13 @@ from intriguing import doors
 def main(cfg: DictConfig) -> None:
     config = doors.plain(cfg)
     overrides = doors.task_overrides()
-    command = doors.command("analyze.py", overrides)
 
     from intriguing import console, data, reporting, study, tracking  # torch takes seconds: --help must not wait for it
 
-    data.check_typed(overrides)
-    job = reporting.ReportJob.from_config(config, command=command)
+    job = reporting.ReportJob.from_config(config, command=doors.command("analyze.py", overrides))
     if config["study"]:
-        steps = doors.study_steps(config["study"], job.runs, logger=job.logger, threads=config["threads"])
+        steps = doors.study_steps(config, overrides)
+        tracking.check_run_id(config["logger"], len(steps) + 1)
         with (
             tracking.keep_others_out(job.runs, "analyze", job.name),
             console.progress(f"study {config['study']['name']}", len(steps)) as advance,
@@ -33,6 +32,9 @@ def main(cfg: DictConfig) -> None:
                 advance=lambda key, made: advance(console.run_line(made[-1])),
             )
         job = job.of(folders)
+    else:
+        doors.check_without_study(overrides)
+        data.check_typed(overrides)
     reporting.report_on(job, measuring=console.measuring)
 
 

@@ -18,6 +18,7 @@ def main(cfg: DictConfig) -> None:
     jobs = attacking.AttackJob.from_config(
         config, extras=doors.name_extras(overrides), command=doors.command("attack.py", overrides)
     )
+    tracking.check_run_id(config["logger"], len(jobs) + bool(config["attack"].get("amplify")))
     # Processes that are forked must not inherit the thread that draws the bars.
     with console.progress("sets", len(jobs), live=config["trainer"]["devices"] == 1) as advance:
         for job in jobs:

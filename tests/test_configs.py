@@ -38,11 +38,11 @@ def test_attack_settings_are_the_functions_own_defaults(composed: Callable[..., 
 
 
 @pytest.mark.parametrize("study", _options("study"))
-def test_every_study_composes(composed: Callable[..., dict], study: str, tmp_path: Path) -> None:
+def test_every_study_composes(composed: Callable[..., dict], study: str) -> None:
     from intriguing.doors import study_steps
 
     config = composed("analyze", f"study={study}", "study.seeds=[0]")  # composing takes a tenth of a second a step
-    steps = study_steps(config["study"], str(tmp_path), logger={"wandb": False}, threads=1)
+    steps = study_steps(config)
     assert len(steps) >= len(config["study"]["train"]["networks"])
 
 

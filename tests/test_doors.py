@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,3 +91,51 @@ def test_several_processes_in_a_sweep_are_refused(door: Callable[..., tuple], tm
     status, _, err = door("train.py", "-m", "model=fc10", "seed=0,1", "trainer=ddp", "trainer.accelerator=cpu", *TRAIN)
     assert status == 1 and "trainer.devices=2 in a sweep needs hydra/launcher=slurm" in err
     assert not (tmp_path / "runs" / "train").exists()
+
+
+def test_a_failing_sweep_is_seen_from_another_working_folder(door: Callable[..., tuple], tmp_path: Path) -> None:
+    status, _, err = door(
+        "train.py", "-m", "seed=-1,0", *TRAIN, "model=fc10", "runs=r", "hydra.job.chdir=true", runs=False
+    )
+    assert status == 1 and err.splitlines()[-1].startswith("error: 1 of 2 jobs failed: seed=-1: seed must be")
+    (folder,) = (tmp_path / "r" / "train").iterdir()  # relative to where the command was started
+    assert (folder / "model.ckpt").is_file()
+    assert len(list((tmp_path / "r" / "sweeps").glob("*/job?.json"))) == 2
+    attack = ("checkpoints=r/train/*", "limit=8", "runs=r", "logger=csv", "hydra.job.chdir=true", "hydra.run.dir=out")
+    status, _, err = door("attack.py", *attack, runs=False)
+    assert status == 0, err
+    record = json.loads(next((tmp_path / "r" / "attack").glob("*/run.json")).read_text())
+    assert record["command"] == "python attack.py 'checkpoints=r/train/*' limit=8 runs=r logger=csv"
+
+
+def test_an_earlier_sweep_in_the_same_folder_is_not_blamed(door: Callable[..., tuple], tmp_path: Path) -> None:
+    (tmp_path / "jobs.json").write_text("{}")
+    (tmp_path / "job9.json").write_text("[1]")  # of the user's own
+    sweep = ("train.py", "-m", "model=fc10", "hydra.sweep.dir=.")
+    assert "3 of 3 jobs failed" in door(*sweep, "seed=-1,-2,-3")[2]
+    status, _, err = door(*sweep, "seed=-4,-5")
+    assert status == 1 and "2 of 2 jobs failed: seed=-4" in err and "-1" not in err
+    assert (tmp_path / "job9.json").read_text() == "[1]" and (tmp_path / "jobs.json").exists()
+    status, _, err = door(*sweep, "seed=0", *TRAIN)
+    assert status == 0, err
+
+
+def test_a_sweep_whose_reader_has_gone_is_finished(
+    door: Callable[..., tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        status, _, err = door("train.py", "-m", "seed=0", "model=fc10", *TRAIN)
+    assert (status, err) == (0, "")
+    (record,) = (tmp_path / "runs" / "sweeps").glob("*/job0.json")
+    assert json.loads(record.read_text())["state"] == "finished"
+
+
+def test_overrides_and_callbacks_as_readme_writes_them(door: Callable[..., tuple], tmp_path: Path) -> None:
+    mine = "callbacks={mine: {_target_: lightning.pytorch.callbacks.LearningRateMonitor}}"
+    status, _, err = door("train.py", "model=fc10", "-m", "seed=0", mine, *TRAIN)
+    assert status == 0, err
+    (folder,) = (tmp_path / "runs" / "train").iterdir()
+    assert "mine" in folder.name

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read, and how what others wrote is quoted in it."""
+"""The one exception that a user is meant to read, and how counts and what others wrote are written in it."""
 
 from typing import Any
 
@@ -29,6 +29,17 @@ class Stopped(SystemExit):
     def saved(self) -> str:
         """All notes in one line."""
         return "; ".join(getattr(self, "__notes__", []))
+
+
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    """Write a count and its noun: ``1 image``, ``1,000 images``.
+
+    Args:
+        count: how many.
+        noun: what one is called.
+        many: what several are called; None: ``noun`` and an s.
+    """
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
 def shown(value: Any, longest: int = LONGEST) -> str:

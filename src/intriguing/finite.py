@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from intriguing.errors import UserError
+from intriguing.errors import UserError, plural
 from intriguing.nn import modules_of
 
 
@@ -95,6 +95,6 @@ def check_logits(model: Callable[[Tensor], Any], inputs: Tensor, logits: Tensor)
     found = [blame(module, one, [lambda: model(one)]) for module in modules_of(model)]
     where = next(filter(None, found), "alone, its logits are finite: they depend on the batch")
     raise NotFiniteError(
-        f"expected finite logits, got nan or inf for {len(rows)} of {len(logits)} images, first for image "
+        f"expected finite logits, got nan or inf for {len(rows)} of {plural(len(logits), 'image')}, first for image "
         f"{int(rows[0])}: {where}"
     )

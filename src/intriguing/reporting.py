@@ -225,11 +225,11 @@ def report_on(
                     progress=progress,
                 )
             files = [file.relative_to(run.folder) for file in report.write(result, run.folder)]
-            report.show(result)
             _record(job, run.folder, result)
             cells = sum(len(table.cells) for table in result.tables)
             seconds = round(time.perf_counter() - start, 3)
             run.finish({"cells": cells, "summary": list(result.summary), "seconds": seconds}, [str(f) for f in files])
+            report.show(result)  # after all is finished: no console can undo it
         if job.results:
             _copy_small(run.folder, Path(job.results), job)
     print(f"the page: {run.folder / 'report.html'}", file=sys.stderr)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from intriguing.checks import whole
-from intriguing.errors import Stopped, UserError
+from intriguing.errors import Stopped, UserError, plural
 from intriguing.signals import die_with_parent, listening
 
 PRELOAD = ["intriguing.training", "intriguing.attacking"]
@@ -89,11 +89,12 @@ def run(
         else:
             _run_side_by_side(steps, processes, done, failed, advance, perform, working)
     except (Stopped, KeyboardInterrupt) as stop:
-        stop.add_note(f"{len(done)} of {len(steps)} steps are finished")
+        are = "is" if len(done) == 1 else "are"
+        stop.add_note(f"{len(done)} of {plural(len(steps), 'step')} {are} finished")
         raise
     if failed:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in failed.items())
-        raise UserError(f"{len(failed)} of {len(steps)} steps failed ({reasons}); the same command goes on")
+        raise UserError(f"{len(failed)} of {plural(len(steps), 'step')} failed ({reasons}); the same command goes on")
     return [folder for step in steps for folder in done[step.key]]
 
 
@@ -247,7 +248,7 @@ def check_study(study: dict[str, Any]) -> None:
         raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}, sections, settings")
     for key, kinds in STUDY.items():
         if not isinstance(study.get(key), kinds):
-            raise UserError(f"study.{key} must be a {_words(kinds)}, got {study.get(key)!r}")
+            raise UserError(f"study.{key} must be {_words(kinds)}, got {study.get(key)!r}")
     if study["limit"] is not None:
         whole("study.limit", study["limit"], 1)
     if not study["seeds"] or not study["train"].get("networks"):
@@ -268,5 +269,5 @@ def check_study(study: dict[str, Any]) -> None:
 
 
 def _words(kinds: Any) -> str:
-    names = {str: "text", dict: "mapping", list: "list", int: "whole number", type(None): "null"}
+    names = {str: "a text", dict: "a mapping", list: "a list", type(None): "null"}
     return " or ".join(names[kind] for kind in (kinds.__args__ if hasattr(kinds, "__args__") else (kinds,)))

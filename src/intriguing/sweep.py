@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from intriguing.errors import Stopped
-from intriguing.tracking import make_folder, natural_key, write_atomic
+from intriguing.errors import Stopped, UserError, plural
+from intriguing.tracking import check_run_id, make_folder, natural_key, write_atomic
+
+OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)  # of conf/base.yaml
 
 _folder: list[Path] = []  # of the sweep that this process has started
 _SIZE = "INTRIGUING_SWEEP"  # how many jobs the sweep has, for its jobs: Hydra tells them their numbers alone
@@ -31,13 +34,20 @@ class Watch(Callback):
     """Hydra's callback that says where the sweep is recorded, and counts the jobs of a grid, see conf/base.yaml."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        _folder[:] = [Path(config.hydra.sweep.dir)]
+        _folder[:] = [Path(config.hydra.sweep.dir).absolute()]
+        for file in _records():  # of an earlier sweep in the same folder
+            file.unlink(missing_ok=True)
         os.environ.pop(_SIZE, None)
         if config.hydra.sweeper._target_.endswith(".BasicSweeper"):
             parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
             overrides = parser.parse_overrides(list(config.hydra.overrides.task))
             grid = [one for one in overrides if one.is_sweep_override()]
             os.environ[_SIZE] = str(math.prod(sum(1 for _ in one.sweep_string_iterator()) for one in grid))
+        try:
+            check_run_id(config.logger, int(os.environ.get(_SIZE, 2)))  # a sweeper that chooses has several jobs
+        except UserError as error:  # Hydra makes a warning of any exception in here
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from error
 
 
 def forget() -> None:
@@ -49,7 +59,7 @@ def forget() -> None:
 def recording(reason: Callable[[BaseException], str]) -> Iterator[None]:
     """Record a job of a sweep: running, then finished, failed (with the reason) or interrupted."""
     job = HydraConfig.get()
-    folder = Path(job.sweep.dir)
+    folder = Path(job.runtime.cwd) / job.sweep.dir  # also where hydra.job.chdir has changed the working folder
     about = {"number": int(job.job.num), "overrides": list(job.overrides.task)}
 
     def write(state: str, why: str = "") -> None:
@@ -101,14 +111,27 @@ def failures() -> str:
     for job in failed:
         name = " ".join(part for part in job["overrides"] if part not in shared) or f"job {job['number']}"
         said.append(f"{name}: {job['reason'] or 'it ended without a word'}")
-    return f"{len(failed)} of {len(jobs)} jobs failed: {'; '.join(said)}" if failed else ""
+    return f"{len(failed)} of {plural(len(jobs), 'job')} failed: {'; '.join(said)}" if failed else ""
 
 
 def standing() -> str:
     """How many jobs of the sweep are finished; empty where there is no sweep."""
-    return f"{sum(job['state'] == 'finished' for job in _jobs())} jobs of the sweep are finished" if _folder else ""
+    if not _folder:
+        return ""
+    done = sum(job["state"] == "finished" for job in _jobs())
+    return f"{plural(done, 'job')} of the sweep {'is' if done == 1 else 'are'} finished"
 
 
 def _jobs() -> list[dict[str, Any]]:
-    files = _folder[0].glob("job*.json") if _folder else ()
-    return [json.loads(file.read_text()) for file in sorted(files, key=lambda file: natural_key(file.name))]
+    return [content for _, content in sorted(_records().items(), key=lambda one: natural_key(one[0].name))]
+
+
+def _records() -> dict[Path, dict[str, Any]]:
+    """The files that ``recording`` has written, with their content; others of such a name are left alone."""
+    found = {}
+    for file in _folder[0].glob("job*.json") if _folder else ():
+        with suppress(OSError, ValueError):
+            content = json.loads(file.read_text())
+            if isinstance(content, dict) and set(content) == {"number", "overrides", "state", "reason"}:
+                found[file] = content
+    return found

@@ -78,7 +78,7 @@ def test_a_stopped_sweep_keeps_its_finished_jobs(
     send_at(Classifier, "training_step", number, 2 * 72 + 100)
     ended, _, err = door("train.py", *sweep)
     assert ended == status
-    assert err.splitlines()[-1].startswith(f"stopped by {word}: 1 jobs of the sweep are finished; ")
+    assert err.splitlines()[-1].startswith(f"stopped by {word}: 1 job of the sweep is finished; ")
     folders = sorted((tmp_path / "runs" / "train").iterdir())
     assert [read_run(folder).state for folder in folders] == ["finished", "interrupted"]
     assert door("train.py", *sweep)[0] == 0
@@ -96,7 +96,7 @@ def test_a_stopped_attack_keeps_its_shards_and_analyze_just_stops(
         status, _, err = door(*attack)
     (folder,) = (runs / "attack").iterdir()
     assert status == 143
-    assert err == f"stopped by SIGTERM: {folder}: 1 of 3 shards are saved; the same command goes on there\n"
+    assert err == f"stopped by SIGTERM: {folder}: 1 of 3 shards is saved; the same command goes on there\n"
     assert door(*attack)[0] == 0
     assert not (folder / "shards").exists()
     analyze = ("analyze.py", f"networks={runs}/train/*", f"sets={runs}/attack/*", "logger=csv", "sections=[table1]")

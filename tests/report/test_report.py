@@ -3,14 +3,16 @@ import dataclasses
 import io
 import os
 import re
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from intriguing import report
 from intriguing.errors import UserError
-from intriguing.results import TIDY_COLUMNS
+from intriguing.results import TIDY_COLUMNS, AnalysisResult
 
 VOID = {"meta", "link", "br", "img", "path", "use"}
 
@@ -210,3 +212,15 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(result, tmp_path):
         report.write(result, tmp_path / "file" / "below")
     assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("columns", ["1", "20", "200"])
+def test_tables_are_shown_on_any_console(
+    columns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: AnalysisResult
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", "dumb")
+    with open(tmp_path / "console", "w", encoding="ascii") as console:
+        monkeypatch.setattr(sys, "stdout", console)
+        report.show(result)
+    assert "Table" in (tmp_path / "console").read_text().replace("\n", "")

@@ -74,7 +74,7 @@ def test_every_panel_shows_what_is_logged(door: Callable[..., tuple], tmp_path: 
         assert status == 0, err
     (attack,) = runs.glob("attack/digits_fc10_wd1e-2_*")
     logged = _logged(runs / "train" / "fed") | _logged(attack) | _logged(runs / "analyze" / "analysis")
-    dashboard.main(["--entity", "me", "--out", str(tmp_path / "workspace.json")])
+    dashboard.main(["--entity", "me", "--runs", str(runs), "--out", str(tmp_path / "workspace.json")])
     made = json.loads((tmp_path / "workspace.json").read_text())
     sections = set()
     for section, panel in _panels(made):
@@ -84,6 +84,10 @@ def test_every_panel_shows_what_is_logged(door: Callable[..., tuple], tmp_path: 
         assert set(named) <= logged, set(named) - logged
         assert pattern is None or [key for key in logged if re.fullmatch(pattern, key)], pattern
         assert panel["config"].get("xAxis", "_step") in logged | {"_step"}
+    shown = {key for _, panel in _panels(made) for key in _keys(panel)[0] if key.startswith("analyze/")}
+    assert shown == {key for key in logged if key.startswith("analyze/") and "." not in key}, (
+        "a table or figure without a panel"
+    )
     assert sections == {"Training", "Weights", "Back-feeding", "Attacks", "Analysis"}
     assert [one["name"] for one in made["spec"]["section"]["runSets"][0]["grouping"]] == ["group", "jobType"]
     sweep = yaml.safe_load((ROOT / "sweeps" / "lambda.yaml").read_text())

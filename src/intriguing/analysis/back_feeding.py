@@ -19,7 +19,7 @@ from intriguing.analysis.identity import NetworkId, differences, tell_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
 from intriguing.analysis.sections import Made, Material
-from intriguing.errors import UserError
+from intriguing.errors import UserError, plural
 from intriguing.metrics import Interval
 from intriguing.results import Cell, Figure, Table
 
@@ -233,7 +233,7 @@ def _table(key: str, name: str, arms: Sequence[Arm]) -> Table:
         cells[arm.name, _FROM] = _mean(_transfer(arm, base), "percent", (*arm.attacks("lbfgs"), *base.runs))
         cells[arm.name, _TO] = _mean(_transfer(base, arm), "percent", (*base.attacks("lbfgs"), *arm.runs))
     sets = [one for arm in arms for found in arm.sets.values() for one in found]
-    images = f", {sets[0].num:,} images an attack" if sets else ""
+    images = f", {plural(sets[0].num, 'image')} an attack" if sets else ""
     seeds = sorted({seed for arm in arms for seed in arm.seeds})
     paper = ", ".join(f"{way} {value}" for way, value in PAPER.items())
     return Table(
@@ -246,7 +246,7 @@ def _table(key: str, name: str, arms: Sequence[Arm]) -> Table:
         rows=tuple(arm.name for arm in arms),
         columns=tuple(columns),
         cells={place: cell for place, cell in cells.items() if cell is not None},
-        sample=f"{len(seeds)} seeds ({', '.join(map(str, seeds))}){images}",
+        sample=f"{plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))}){images}",
         method="95 % interval of Student's t over the seeds; the p-value is that of the two-sided paired t-test "
         "against weight decay alone",
         notes=(f"The paper gives test errors without a spread or a number of seeds: {paper}.", *_comparisons(arms)),

@@ -25,7 +25,7 @@ def summarize(networks: Sequence[Network], sets: Sequence[MeasuredSet], tables: 
     if total and comparable(networks):
         share = "; ".join(f"{_short(t)} {t.agreement()[0]} of {t.agreement()[1]}" for t in main if t.agreement()[1])
         sentences.append(
-            f"The 95 % interval of the measured error rate meets the paper's in {met} of {total} cells "
+            f"The 95 % interval of the measured error rate meets the paper's in {met} of {_count(total, 'cell')} "
             f"({100 * met / total:.0f} %; {share})."
         )
         sentences += _distortions(main)
@@ -47,8 +47,9 @@ def _measured(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> str:
     if not attacked:
         return f"{text}; no attack was measured."
     tried, succeeded = sum(s.num for s in attacked), sum(s.num_success for s in attacked)
+    were = "was" if len(networks) == 1 else "were"
     return (
-        f"{text} were attacked with {_listed(attacks)}: {succeeded:,} of {tried:,} attacks succeeded "
+        f"{text} {were} attacked with {_listed(attacks)}: {succeeded:,} of {tried:,} attacks succeeded "
         f"({100 * succeeded / tried:.1f} %)."
         if tried
         else f"{text}; the adversarial sets are empty."
@@ -67,7 +68,7 @@ def _distortions(tables: Sequence[Table]) -> list[str]:
         return []
     near = sum(abs(cell.value / float(cell.paper or 1) - 1) <= DISTORTION_MARGIN for cell in cells)
     margin = f"{100 * DISTORTION_MARGIN:.0f} %"
-    return [f"Mean distortions lie within {margin} of the paper's for {near} of {len(cells)} networks."]
+    return [f"Mean distortions lie within {margin} of the paper's for {near} of {_count(len(cells), 'network')}."]
 
 
 def _transfer(tables: Sequence[Table]) -> list[str]:
@@ -82,7 +83,7 @@ def _transfer(tables: Sequence[Table]) -> list[str]:
             above = sum(cell.interval is not None and cell.interval.low > 0 for cell in cells)
             found.append(
                 f"{name}: examples made for one network fool another more than noise of the same size in {above} of "
-                f"{len(cells)} pairs (95 % interval above zero)."
+                f"{_count(len(cells), 'pair')} (95 % interval above zero)."
             )
     return found
 

@@ -115,7 +115,7 @@ def _in_shards(
             fabric.launch(functools.partial(fill, job=job, folder=folder, progress=None))
     except (Stopped, KeyboardInterrupt) as stop:
         end_children()
-        stop.add_note(f"{folder.parent}: {count_shards(job, len(images), folder)} shards are saved")
+        stop.add_note(f"{folder.parent}: {count_shards(job, len(images), folder)} saved")
         raise
     merged = merge(job, len(images), folder)
     return _as_set(job, images, merged, clip=job.attack.get("clip", True))

@@ -22,7 +22,7 @@ from intriguing.attacking.job import ATTACKS, AttackJob
 from intriguing.attacks import choose_targets, closest, gaussian
 from intriguing.checkpoints import load_model
 from intriguing.data import ImageData, Subset
-from intriguing.errors import UserError
+from intriguing.errors import UserError, plural
 from intriguing.finite import NotFiniteError, check_logits
 from intriguing.metrics import distortion
 from intriguing.tracking import make_folder
@@ -126,15 +126,16 @@ def merge(job: AttackJob, num_images: int, folder: Path) -> dict[str, Tensor]:
     whole = [column for column in columns if column is not None]
     if len(whole) < len(columns):
         raise UserError(
-            f"{folder} lacks {len(columns) - len(whole)} of {len(columns)} shards; run the same command again"
+            f"{folder} lacks {len(columns) - len(whole)} of {plural(len(columns), 'shard')}; run the same command again"
         )
     return {key: torch.cat([column[key] for column in whole]) for key in whole[0]}
 
 
 def count_shards(job: AttackJob, num_images: int, folder: Path) -> str:
-    """How many of the shards are there: "3 of 8"."""
+    """How many of the shards are there: "3 of 8 shards are"."""
     files = [_file(job, folder, first) for first in range(0, num_images, job.shard)]
-    return f"{sum(file.is_file() for file in files)} of {len(files)}"
+    there = sum(file.is_file() for file in files)
+    return f"{there} of {plural(len(files), 'shard')} {'is' if there == 1 else 'are'}"
 
 
 def _file(job: AttackJob, folder: Path, first: int) -> Path:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from intriguing.callbacks.feed import ATTACKS, TURNS, Feed, FeedSettings, LayerPool
 from intriguing.callbacks.pool import Pool
 from intriguing.checks import choice, flag, number, whole
-from intriguing.errors import UserError
+from intriguing.errors import UserError, plural
 from intriguing.models import Classifier
 from intriguing.models.layers import INPUT, layers_of
 
@@ -147,7 +147,8 @@ class BackFeeding(Callback):
     def _own(self, state: dict[str, Any], trainer: lightning.Trainer) -> dict[str, Any]:
         ranks = state["ranks"]
         if len(ranks) != trainer.world_size:
-            raise ValueError(f"the saved pools are those of {len(ranks)} processes, this run has {trainer.world_size}")
+            saved = plural(len(ranks), "process", "processes")
+            raise ValueError(f"the saved pools are those of {saved}, this run has {trainer.world_size}")
         return ranks[trainer.global_rank]
 
     def _chosen(self, model: Classifier) -> list[Any]:

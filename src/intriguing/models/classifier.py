@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from intriguing import __version__
+from intriguing.errors import plural
 from intriguing.finite import NotFiniteError, bad_weight, blame
 from intriguing.spectral import LipschitzMargin, LogProductPenalty, with_margin
 
@@ -119,8 +120,8 @@ class Classifier(lightning.LightningModule):
         weights = [m.weight for m in self.network if isinstance(m, nn.Linear | nn.Conv2d)]
         if len(weights) != len(self.weight_decay):
             raise ValueError(
-                f"{self.label} has {len(weights)} layers with weights, so weight_decay.value wants one number or a "
-                f"list of {len(weights)}, got {self.weight_decay}"
+                f"{self.label} has {plural(len(weights), 'layer')} with weights, so weight_decay.value wants one "
+                f"number or a list of {len(weights)}, got {self.weight_decay}"
             )
         units = [w.shape[0] if self.normaliser == "units" else float(self.normaliser) for w in weights]
         return [(w, value / k) for w, value, k in zip(weights, self.weight_decay, units, strict=True)]

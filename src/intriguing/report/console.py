@@ -8,19 +8,24 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from intriguing.results import AnalysisResult, Cell, Table
+from intriguing.streams import unfailing
 
 LEGEND = "measured above the paper's · ✓ the 95 % intervals meet, ≠ they do not"
 _GAP = 2  # between columns
 
 
 def show(result: AnalysisResult, console: Console | None = None) -> None:
-    """Prints the tables and the summary; each cell is the measured number above the paper's.
+    """Print the tables and the summary; each cell is the measured number above the paper's.
 
     Args:
         result: what to show.
-        console: where; a new one on standard output if None.
+        console: where; None: standard output, whatever letters it has.
     """
-    console = console or Console()
+    with unfailing():
+        _show(result, console or Console())
+
+
+def _show(result: AnalysisResult, console: Console) -> None:
     for table in result.tables:
         console.print(Text(f"\n{table.title}", style="bold"))
         for part in grids(table, width=console.width, comparable=result.comparable):

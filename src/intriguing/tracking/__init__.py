@@ -16,9 +16,9 @@ from intriguing.tracking.files import (
 )
 from intriguing.tracking.folder import RunFolder, keep_others_out, open_run
 from intriguing.tracking.guard import Standing, standing
-from intriguing.tracking.jobs import is_first_process, open_job, start_job
+from intriguing.tracking.jobs import check_run_id, is_first_process, open_job, start_job
 from intriguing.tracking.names import natural_key, short_number, slug
-from intriguing.tracking.provenance import provenance
+from intriguing.tracking.provenance import provenance, relative_path, without_absolute_paths
 from intriguing.tracking.records import RunRecord, find_runs, read_run
 from intriguing.tracking.wandb_run import WandbRun, lightning_logger, start_wandb
 
@@ -28,6 +28,7 @@ __all__ = [
     "RunRecord",
     "Standing",
     "WandbRun",
+    "check_run_id",
     "file_sha256",
     "find_runs",
     "is_first_process",
@@ -39,6 +40,7 @@ __all__ = [
     "open_run",
     "provenance",
     "read_run",
+    "relative_path",
     "remove_leftovers",
     "replacing",
     "short_number",
@@ -48,5 +50,6 @@ __all__ = [
     "start_wandb",
     "strict_json",
     "sync_folder",
+    "without_absolute_paths",
     "write_atomic",
 ]

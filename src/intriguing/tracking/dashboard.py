@@ -3,18 +3,21 @@
     python -m intriguing.tracking.dashboard --entity ENTITY --out workspace.json     # written and looked at offline
     python -m intriguing.tracking.dashboard --entity ENTITY --push                   # with an account
 
-Only keys that the stages log have a panel here; W&B adds one for every other key of a run by itself.
+Only keys that the stages log have a panel here; W&B adds one for every other key of a run by itself. The tables and
+figures are those that the analyses in the folder of all runs have written.
 """
 
 import argparse
 import json
 import os
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from intriguing.errors import UserError
 from intriguing.tracking.files import write_atomic
+from intriguing.tracking.records import CONFIG, read_run
 from intriguing.tracking.wandb_run import AXIS, online
 
 if TYPE_CHECKING:
@@ -35,17 +38,40 @@ BY_LAYER = {  # of the pools: title, the key's beginning
     "Distortion": "pool/distortion_",
     "Examples replaced": "pool/replaced_",
 }
-TABLES = ("table1", "table2", "table3", "table4", "lambda")
-FIGURES = ("distortions", "lambda")
 
 
-def workspace(entity: str, project: str = "intriguing", name: str = "Intriguing properties") -> "Workspace":
+def written(runs: Path | str) -> tuple[list[str], list[str]]:
+    """The keys of the tables and of the figures that the finished analyses below a folder of all runs have written.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    tables, figures = dict[str, None](), dict[str, None]()
+    for folder in sorted(Path(runs).glob("analyze/*/")):
+        record = read_run(folder) if (folder / CONFIG).is_file() else None
+        for file in map(PurePosixPath, record.artifacts if record and record.state == "finished" else ()):
+            if file.parent.name == "figures":
+                figures[file.stem] = None
+            elif file.parent.name == "tables" and file.stem != "all" and not file.stem.endswith("_wide"):
+                tables[file.stem] = None
+    return list(tables), list(figures)
+
+
+def workspace(
+    entity: str,
+    project: str = "intriguing",
+    name: str = "Intriguing properties",
+    *,
+    tables: Sequence[str] = (),
+    figures: Sequence[str] = (),
+) -> "Workspace":
     """Build the workspace; nothing is sent.
 
     Args:
         entity: W&B's user or team.
         project: its project, the one of `logger.project`.
         name: what the workspace is called there.
+        tables, figures: keys of the tables and figures of the analyses, see `written`.
 
     Raises:
         UserError: the package wandb-workspaces is not installed.
@@ -78,21 +104,22 @@ def workspace(entity: str, project: str = "intriguing", name: str = "Intriguing 
         wr.LinePlot(title="Distortions", y=["attack/distortion"]),
         wr.MediaBrowser(title="Originals and adversarial examples", media_keys=["attack/examples"]),
     ]
-    analysis = [wr.WeavePanelSummaryTable(table_name=f"analyze/{key}") for key in TABLES]
-    pictures = [wr.MediaBrowser(title="Figures", media_keys=[f"analyze/figures/{key}" for key in FIGURES])]
+    analysis: list[Any] = [wr.WeavePanelSummaryTable(table_name=f"analyze/{key}") for key in tables]
+    if figures:
+        analysis.append(wr.MediaBrowser(title="Figures", media_keys=[f"analyze/figures/{key}" for key in figures]))
     sections = {
         "Training": [*lines(CURVES), bars("Errors of the finished network", "errors/train", "errors/test")],
         "Weights": weights,
         "Back-feeding": [*lines(POOLS), *by_layer],
         "Attacks": attack,
-        "Analysis": [*analysis, *pictures],
+        "Analysis": analysis,
     }
     grouped = [ws.Metric("Group"), ws.Metric("JobType")]  # study, stage
     return ws.Workspace(
         entity=entity,
         project=project,
         name=name,
-        sections=[ws.Section(name=title, panels=panels, is_open=True) for title, panels in sections.items()],
+        sections=[ws.Section(name=title, panels=panels, is_open=True) for title, panels in sections.items() if panels],
         runset_settings=ws.RunsetSettings(groupby=list(grouped)),
         auto_generate_panels=True,
     )
@@ -123,13 +150,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--entity", required=True, help="W&B user or team")
     parser.add_argument("--project", default="intriguing")
     parser.add_argument("--name", default="Intriguing properties", help="of the workspace")
+    parser.add_argument("--runs", type=Path, default="runs", help="folder of all runs, whose analyses have the tables")
     parser.add_argument("--out", type=Path, help="write its JSON to this file")
     parser.add_argument("--push", action="store_true", help="make it in the account")
     given = parser.parse_args(arguments)
     if not given.out and not given.push:
         parser.error("give --out FILE, --push, or both")
     try:
-        made = workspace(given.entity, given.project, given.name)
+        tables, figures = written(given.runs)
+        made = workspace(given.entity, given.project, given.name, tables=tables, figures=figures)
         if given.out:
             write_atomic(given.out, as_json(made))
             print(given.out)

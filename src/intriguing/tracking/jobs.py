@@ -1,9 +1,11 @@
 """What the three stages do alike: open the run folder of a job, and its W&B run."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from intriguing.errors import UserError
 from intriguing.tracking.folder import RunFolder, open_run
 from intriguing.tracking.wandb_run import WandbRun, start_wandb
 
@@ -51,13 +53,34 @@ def open_job(job: Job, stage: str, *, label: str, writer: bool = True) -> RunFol
 
 def start_job(job: Job, stage: str, *, record: bool = True) -> WandbRun:
     """The W&B run of a job, see `start_wandb`; a silent one where the job wants none or `record` is False."""
+    logger = job.logger
     return start_wandb(
         folder=Path(job.runs) / stage / job.name,
         name=job.name,
-        group=job.logger.get("group") or job.study,
+        title=logger.get("name"),
+        group=logger.get("group") or job.study,
         job_type=stage,
         config=job.identity,
         tags=job.tags,
-        mode=job.logger["mode"] if job.logger["wandb"] and record else "disabled",
-        project=job.logger["project"],
+        mode=logger.get("mode") if logger["wandb"] and record else "disabled",
+        project=logger.get("project"),
+        entity=logger.get("entity"),
     )
+
+
+def check_run_id(logger: Mapping[str, Any], num_runs: int) -> None:
+    """Refuse several runs that would share one W&B run.
+
+    Args:
+        logger: the logger's settings.
+        num_runs: how many runs a command makes.
+
+    Raises:
+        UserError: WANDB_RUN_ID is set, and W&B is not switched off.
+    """
+    run_id = os.environ.get("WANDB_RUN_ID")
+    disabled = (logger.get("mode") or os.environ.get("WANDB_MODE")) == "disabled" or not logger["wandb"]
+    if run_id and num_runs > 1 and not disabled:
+        raise UserError(
+            f"WANDB_RUN_ID={run_id} would be shared by several runs; unset it, or switch W&B off by logger.wandb=false"
+        )

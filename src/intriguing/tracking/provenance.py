@@ -86,14 +86,30 @@ def command_line(argv: Sequence[str] | None = None) -> str:
     arguments = list(sys.argv if argv is None else argv)
     if arguments:
         arguments[0] = Path(arguments[0]).name
-    return shlex.join(re.sub(r"(?<![^=,:'\"\[(])[/~](?!/)[^,'\"\])]*", _relative, argument) for argument in arguments)
+    return shlex.join(map(without_absolute_paths, arguments))
 
 
-def _relative(match: re.Match[str]) -> str:
-    if match.group().startswith("~") and match.group()[:2] != "~/":
-        return match.group()  # Hydra's deletion of a key, ~callbacks.back_feeding
-    path = Path(match.group()).expanduser()
+def without_absolute_paths(text: str, folder: Path | None = None) -> str:
+    """Replace the absolute paths within an argument, see `relative_path`."""
+    return re.sub(
+        r"(?<![^\s=,:'\"\[({])[/~](?!/)[^,'\"\])}]*", lambda found: relative_path(found.group(), folder), text
+    )
+
+
+def relative_path(text: str, folder: Path | None = None) -> str:
+    """A path as it may be recorded, anything else as it is.
+
+    Args:
+        text: A path or another value.
+        folder: What the path is written relative to where it lies below it; None: the working folder.
+
+    Returns:
+        The relative path; of one that lies elsewhere `.../` and its last part.
+    """
+    if not text.startswith(("/", "~/")):
+        return text  # also Hydra's deletion of a key, ~callbacks.back_feeding
+    path = Path(os.path.expanduser(text))
     try:
-        return str(path.relative_to(Path.cwd()))
+        return str(path.relative_to(folder or Path.cwd()))
     except ValueError:
         return f".../{path.name}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from intriguing.errors import UserError, shown
+from intriguing.errors import UserError, plural, shown
 from intriguing.tracking.files import file_sha256, inside, reason, strict_json
 from intriguing.tracking.identity import canonical, identity_sha256, load_config
 from intriguing.tracking.names import is_slug, natural_key
@@ -15,6 +15,7 @@ CONFIG, RUN = "config.yaml", "run.json"
 STAGES = ("train", "attack", "analyze")
 STATES = ("running", "finished", "failed", "interrupted")
 MAX_BYTES = 1 << 24
+_A = {"train": "a train", "attack": "an attack", "analyze": "an analyze"}
 _TEXT, _NUMBER = str | None, int | float | None
 KINDS = {  # of what others read in a record, where it is there
     **dict.fromkeys(("stage", "name", "label", "study", "command", "commit", "started", "identity_sha256"), _TEXT),
@@ -180,7 +181,7 @@ def find_runs(pattern: str | Path, *, stage: str, finished: bool = True) -> list
     right = f"runs/{stage}/*"
     if not matches:
         raise UserError(
-            f"nothing matches {str(pattern)!r}; expected a {stage} run, a file in it, or a glob such as {right}"
+            f"nothing matches {str(pattern)!r}; expected {_A[stage]} run, a file in it, or a glob such as {right}"
         )
     picked: dict[Path, list[Path]] = {}
     for match in map(Path, matches):
@@ -194,12 +195,12 @@ def find_runs(pattern: str | Path, *, stage: str, finished: bool = True) -> list
     if not wanted:
         others = sorted({record.stage for record in records})
         what = f"only {' and '.join(others)} runs" if others else "no run folder"
-        raise UserError(f"{str(pattern)!r} matches {what}; expected a {stage} run, e.g. {right}")
+        raise UserError(f"{str(pattern)!r} matches {what}; expected {_A[stage]} run, e.g. {right}")
     if finished:
         done = [record for record in wanted if record.state == "finished"]
         if not done:
             raise UserError(
-                f"{str(pattern)!r} matches {len(wanted)} {stage} run(s), none finished "
+                f"{str(pattern)!r} matches {plural(len(wanted), f'{stage} run')}, none finished "
                 f"({wanted[0].name} is {wanted[0].state}); run {stage}.py again to go on"
             )
         wanted = done

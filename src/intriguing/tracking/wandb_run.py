@@ -27,24 +27,32 @@ def start_wandb(
     *,
     folder: Path | str,
     name: str,
+    title: str | None = None,
     group: str | None = None,
     job_type: str | None = None,
     config: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     mode: str | None = None,
-    project: str = "intriguing",
+    project: str | None = None,
+    entity: str | None = None,
 ) -> "WandbRun":
     """Start a W&B run of its own, whatever other runs this process has had; close it with `finish` or as a context.
 
+    W&B's environment variables count where an argument is None: WANDB_NAME, WANDB_RUN_GROUP, WANDB_MODE, WANDB_PROJECT,
+    WANDB_ENTITY, and WANDB_TAGS where there are none. WANDB_RUN_ID, WANDB_NOTES, WANDB_JOB_TYPE and WANDB_DIR count
+    always.
+
     Args:
-        folder: The run folder; everything W&B writes goes below its wandb/.
+        folder: The run folder; everything W&B writes goes below its wandb/, unless WANDB_DIR names another.
         name: The run's name, the same as the folder's.
+        title: What W&B calls the run; None: WANDB_NAME, else the name.
         group: The study.
         job_type: The stage.
         config: Plain hyper-parameters.
         tags: Free words.
         mode: offline, online or disabled; None: as WANDB_MODE says, else offline.
-        project: W&B project.
+        project: W&B project; None: WANDB_PROJECT, else intriguing.
+        entity: W&B user or team; None: WANDB_ENTITY, else the account's own.
 
     Returns:
         A handle; a silent one that does nothing when disabled or when W&B could not start (one warning line).
@@ -62,15 +70,28 @@ def start_wandb(
     home = Path(folder) / "wandb"
     if asked == "disabled":
         return WandbRun(None, home)
-    about = {"name": name, "group": group, "job_type": job_type, "project": project, "config": dict(config or {})}
-    about["tags"] = [str(tag)[:64] for tag in tags]  # W&B refuses longer ones
+    about = {
+        "name": title or _unless("WANDB_NAME", name),
+        "group": group,
+        "job_type": _unless("WANDB_JOB_TYPE", job_type),
+        "project": project or _unless("WANDB_PROJECT", "intriguing"),
+        "entity": entity,
+        "config": dict(config or {}),
+        "tags": [str(tag)[:64] for tag in tags] or None,  # W&B refuses longer ones
+        "dir": _unless("WANDB_DIR", str(home.parent)),
+    }
     for attempt in dict.fromkeys((asked, "offline")):
         try:
             with _environment(home, attempt):
-                return WandbRun(_init(home, attempt, about), home)
+                return WandbRun(_init(home, attempt, about), home, name)
         except Exception as error:  # no service, no disk, no account: the run matters more
             _warn("start", error, "offline instead" if attempt == "online" else "this run has no W&B record")
     return WandbRun(None, home)
+
+
+def _unless(variable: str, value: str | None) -> str | None:
+    """The value, or None, by which W&B reads the environment variable, where that is set."""
+    return None if os.environ.get(variable) else value
 
 
 def _init(home: Path, mode: str, about: dict[str, Any]) -> Any:
@@ -81,9 +102,8 @@ def _init(home: Path, mode: str, about: dict[str, Any]) -> Any:
     mark = home / "id"  # online, a resumed run goes on in its own W&B run
     settings = wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True)
     run = wandb.init(
-        dir=str(home.parent),
         mode="online" if online else "offline",
-        id=mark.read_text().strip() if online and mark.is_file() else None,
+        id=_unless("WANDB_RUN_ID", mark.read_text().strip() if online and mark.is_file() else None),
         resume="allow" if online else None,
         reinit="finish_previous",  # without it the jobs of a sweep become one run
         settings=settings,
@@ -142,8 +162,9 @@ class WandbRun:
     Every `log_*` takes the step of the shared axis, or None for the run as a whole.
     """
 
-    def __init__(self, run: Any | None, home: Path) -> None:
+    def __init__(self, run: Any | None, home: Path, name: str | None = None) -> None:
         self._run = run
+        self._name = name  # of the run's folder, which W&B's may not be
         self._home = home
         self._broken = False
 
@@ -203,7 +224,9 @@ class WandbRun:
         def send(run: Any) -> None:
             import wandb
 
-            artifact = wandb.Artifact(slug(f"{kind}-{run.name}").replace("+", "_").replace("=", "_"), kind)
+            artifact = wandb.Artifact(
+                slug(f"{kind}-{self._name or run.name}").replace("+", "_").replace("=", "_"), kind
+            )
             artifact.metadata.update(metadata or {})
             artifact.add_file(str(Path(path).absolute()), name=Path(path).name, policy="immutable", skip_cache=True)
             run.log_artifact(artifact)

@@ -204,7 +204,8 @@ class _Looks:
         seeds = ", ".join(str(seed) for seed in sorted({n.seed for n in networks}))
         counts = sorted(set(self.counts))
         numbers = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-        return f"N = {numbers} {self.settings.subset} images; seeds {seeds}; response: {self.settings.aggregate}"
+        seeds = f"{'seeds' if ', ' in seeds else 'seed'} {seeds}"
+        return f"N = {numbers} {self.settings.subset} images; {seeds}; response: {self.settings.aggregate}"
 
 
 def _small(images: Tensor) -> Tensor:
