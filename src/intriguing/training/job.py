@@ -14,12 +14,13 @@ from intriguing.data import DATA_NAMES, SPLIT_NAMES
 from intriguing.errors import UserError
 from intriguing.models import PENALTIES, REGISTRY
 from intriguing.tracking import short_number, slug
+from intriguing.training.options import trainer_options
 
 PENALTY_WORDS = {"log_product": "penalty", "margin": "margin"}  # in labels and names, before the strength
 # Settings of the Trainer that do not change the result (on one kind of device), so not part of a run's identity.
 PRESENTATION = (
     "accelerator", "devices", "num_nodes", "strategy", "deterministic", "enable_progress_bar", "enable_model_summary",
-    "log_every_n_steps", "profiler", "default_root_dir", "num_sanity_val_steps",
+    "log_every_n_steps", "profiler", "num_sanity_val_steps",
 )  # fmt: skip
 
 
@@ -158,15 +159,10 @@ def _in_folder(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trainer(config: dict[str, Any]) -> dict[str, Any]:
-    trainer = dict(config["trainer"])
+    trainer = trainer_options(config["trainer"])
     if trainer.get("max_epochs") is None:
         scale = number("data.epochs_scale", config["data"]["epochs_scale"], 0, above=True)
         trainer["max_epochs"] = max(1, round(whole("model.epochs", config["model"]["epochs"], 1) * scale))
-    strategy = str(trainer.get("strategy", "auto"))
-    if any(word in strategy for word in ("spawn", "fork", "notebook")):
-        raise UserError(
-            f"trainer.strategy={strategy} trains in processes that cannot write this run's records; take ddp"
-        )
     # No epoch at all: a network as it comes, with published weights or none.
     trainer["max_epochs"] = whole("trainer.max_epochs", trainer["max_epochs"], 0)
     return trainer
