@@ -212,7 +212,8 @@ class Classifier(lightning.LightningModule):
     def _norm_term(self) -> Tensor:
         if self.layer_norms is None:
             raise RuntimeError(f"{type(self).__name__} does not call penalise_norms once its network is there")
-        return self.spectral_penalty * self.layer_norms()
+        with torch.autocast(self.device.type, enabled=False):  # norms of rounded weights would be other weights'
+            return self.spectral_penalty * self.layer_norms()
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         self._step(batch, "val", batch_idx)

@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import Precision
+from torch import Tensor
 
 from intriguing import tracking
 from intriguing.callbacks import ErrorCurve
@@ -68,8 +70,8 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
                 _saying_what_is_saved(job, folder),
                 tracking.start_job(job, "train", record=not job.debug) as wandb_run,
             ):
-                length = _train(job, model, data, folder, wandb_run, last, progress)
-                result, artifacts = _conclude(job, model, data, folder, wandb_run, length)
+                trained = _train(job, model, data, folder, wandb_run, last, progress)
+                result, artifacts = _conclude(job, trained, data, folder, wandb_run)
             result["seconds"] = round(time.perf_counter() - start, 3)
             run.finish(result, artifacts)
     return folder
@@ -99,24 +101,34 @@ def build_model(job: TrainingJob, data: ImageData) -> Classifier:
         raise UserError(f"model.settings of {job.label}: {str(error).split('__init__() ')[-1]}") from error
 
 
+class _Trained(NamedTuple):
+    """What a fit ended with.
+
+    Attributes:
+        weights: of the network that is kept, in the precision of the fit.
+        epochs: how many were trained; the last one may have been cut short.
+        steps: of the optimiser.
+    """
+
+    weights: dict[str, Tensor]
+    epochs: int
+    steps: int
+
+
 def _conclude(
-    job: TrainingJob,
-    model: Classifier,
-    data: ImageData,
-    folder: Path,
-    wandb_run: tracking.WandbRun,
-    length: dict[str, int],
+    job: TrainingJob, trained: _Trained, data: ImageData, folder: Path, wandb_run: tracking.WandbRun
 ) -> tuple[dict[str, Any], list[str]]:
     """Write ``model.ckpt`` and count its errors: the run's result and its artifacts."""
     if job.trainer.get("fast_dev_run"):
         return {"debug": job.debug}, []
-    _export(folder / "checkpoints" / f"{job.keep}.ckpt", model, folder / "model.ckpt")
+    _export(folder / "checkpoints" / f"{job.keep}.ckpt", trained.weights, folder / "model.ckpt")
     # A network that is taken as it comes has no training images of its own.
     only = () if job.trainer["max_epochs"] else ("val", "test")
     errors = count_errors(load_model(folder / "model.ckpt"), data, only=only)
     wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
     wandb_run.summarise({f"errors/{name}": k / n for name, (k, n) in errors.items()})
-    return {"errors": errors, **length}, ["model.ckpt", "metrics.csv"]
+    result = {"errors": errors, "epochs": trained.epochs, "steps": trained.steps}
+    return result, ["model.ckpt", "metrics.csv"]
 
 
 def _train(
@@ -127,8 +139,8 @@ def _train(
     wandb_run: tracking.WandbRun | None,
     resumed: tuple[Path | None, int],
     progress: Progress | None,
-) -> dict[str, int]:
-    """Fit the network and leave it with the weights that are kept; the epochs and optimiser steps that it took."""
+) -> _Trained:
+    """Fit the network, and validate and test it with the weights that are kept."""
     options = dict(job.trainer)
     debugging = bool(options.get("fast_dev_run"))
     callbacks: list[Callback] = list(job.callbacks)
@@ -152,24 +164,27 @@ def _train(
         if model.trains_in_parts and is_distributed(trainer):  # other networks would pay for a search and be warned
             options["strategy"] = "ddp_find_unused_parameters_true"
             trainer = make_trainer(job, options, folder, callbacks, loggers)
+        # Lightning restores a checkpoint first, into a network that it converts to the precision of the fit later.
+        trainer.precision_plugin.convert_module(model)
         if job.trainer["max_epochs"]:
             with _stopping_together(trainer), _in_words():
                 trainer.fit(model, datamodule=data, ckpt_path=last)
             if job.keep == "best" and not debugging:
                 model.load_state_dict(_best(folder)["state_dict"])
-        length = {
-            # An average of weights may take a further pass over the images, for the statistics of normalisation.
-            "epochs": min(trainer.fit_loop.epoch_progress.current.processed, job.trainer["max_epochs"]),
-            "steps": trainer.global_step,
-        }
+        # An average of weights may take a further pass over the images, for the statistics of normalisation.
+        epochs = min(trainer.fit_loop.epoch_progress.current.processed, job.trainer["max_epochs"])
         # The average is in the network now; the callback would exchange the two once more.
         trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]
+        weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        if trainer.precision != "32-true":  # the file is read into a network of float32, and its numbers are of that
+            model.float()
+            trainer.strategy.precision_plugin = Precision()
         if validates(job):
             trainer.validate(model, datamodule=data, verbose=False)
         trainer.test(model, datamodule=data, verbose=False)
         if not job.trainer["max_epochs"]:
             trainer.save_checkpoint(folder / "checkpoints" / f"{job.keep}.ckpt", weights_only=True)
-    return length
+    return _Trained(weights, epochs, trainer.global_step)
 
 
 def _checkpoints(job: TrainingJob, folder: Path) -> list[Callback]:
@@ -310,13 +325,12 @@ def _resume_from(job: TrainingJob, folder: Path) -> tuple[Path | None, int]:
         raise UserError(f"{why}; resume=false trains this run from the start") from error
 
 
-def _export(source: Path, model: Classifier, target: Path) -> None:
+def _export(source: Path, weights: dict[str, Tensor], target: Path) -> None:
     """Write the finished network: its weights, and what a checkpoint says about it, without the state of its fit.
 
-    The weights are the network's own and not the checkpoint's: a callback may average them when the training ends.
+    The weights are not the checkpoint's: a callback may have averaged them when the training ended.
     """
-    checkpoint = read_checkpoint(source)
-    checkpoint["state_dict"] = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    checkpoint = read_checkpoint(source) | {"state_dict": weights}
     kept = ("intriguing", "state_dict", "hyper_parameters", "pytorch-lightning_version", "epoch", "global_step")
     AtomicCheckpointIO(target.parent).save_checkpoint({key: checkpoint[key] for key in kept}, target)
 

@@ -109,10 +109,10 @@ class TrainingJob:
             "model": {"name": model["name"], "label": str(model["label"]), "settings": own},
             "weight_decay": {"value": decay, "normaliser": normaliser},
             "trainer": {key: value for key, value in trainer.items() if key not in PRESENTATION},
-            "callbacks": config["callbacks"],
+            "callbacks": _with_text_keys(config["callbacks"]),
             "keep": choice("keep", config["keep"], ("last", "best")),
             "seed": whole("seed", config["seed"], 0),
-            "debug": config["debug"]["mode"],
+            "debug": config["debug"]["mode"] or ("fast" if trainer.get("fast_dev_run") else None),
         }
         if penalty:  # a network without it is what it was before there was one
             settings |= {"spectral_penalty": penalty, "spectral_penalty_kind": kind}
@@ -166,6 +166,13 @@ def _trainer(config: dict[str, Any]) -> dict[str, Any]:
     # No epoch at all: a network as it comes, with published weights or none.
     trainer["max_epochs"] = whole("trainer.max_epochs", trainer["max_epochs"], 0)
     return trainer
+
+
+def _with_text_keys(value: Any) -> Any:
+    """The same with every key as a text: an identity has no other, and a callback may have ``scheduling: {4: 2}``."""
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def _rated(settings: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:

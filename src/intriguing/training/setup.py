@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
     ModelSummary,
+    OnExceptionCheckpoint,
     ProgressBar,
 )
 from lightning.pytorch.loggers import Logger
@@ -35,12 +36,9 @@ from intriguing.callbacks import BackFeeding
 from intriguing.checkpoints import AtomicCheckpointIO
 from intriguing.data import ImageData
 from intriguing.errors import UserError
-from intriguing.models import Classifier
+from intriguing.models import Classifier, planned_steps
 from intriguing.signals import reclaim
 from intriguing.training.job import TrainingJob
-
-REFUSED = (TypeError, ValueError, RuntimeError, ModuleNotFoundError, MisconfigurationException)
-"""What Lightning raises for settings that do not fit."""
 
 
 def check(job: TrainingJob, model: Classifier, data: ImageData, folder: Path) -> None:
@@ -53,12 +51,14 @@ def check(job: TrainingJob, model: Classifier, data: ImageData, folder: Path) ->
     for callback in job.callbacks:
         if isinstance(callback, BackFeeding):
             callback.check(model)
-    options = {key: value for key, value in job.trainer.items() if key != "profiler"}  # it would open its file
+    options = dict(job.trainer)
+    if options.get("profiler") in ("simple", "advanced", "pytorch"):
+        del options["profiler"]  # it would begin to write
     with quiet(), _in_one_line():
         make_trainer(job, options, folder, job.callbacks)
         if job.trainer["max_epochs"]:
             _check_monitors(job, model)
-            _rehearse(job, options, model, data, folder)
+        _rehearse(job, options, model, data, folder)
 
 
 def make_trainer(
@@ -128,13 +128,15 @@ def _in_one_line() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except REFUSED as error:
+    except Exception as error:
         raise refusal(error) from error
 
 
-def refusal(error: BaseException) -> UserError:
-    """Return Lightning's refusal as one line."""
-    return UserError(f"trainer or callbacks: {' '.join(str(error).split('__init__() ')[-1].split())}")
+def refusal(error: Exception) -> UserError:
+    """Return Lightning's refusal as one line, with its kind where the message alone says too little."""
+    said = " ".join(str(error).split("__init__() ")[-1].split())
+    usual = isinstance(error, TypeError | ValueError | RuntimeError | ImportError | MisconfigurationException)
+    return UserError(f"trainer or callbacks: {said if usual else f'{type(error).__name__}: {said}'}")
 
 
 def _is_known(callback: Callback) -> bool:
@@ -147,15 +149,20 @@ def _check_callbacks(job: TrainingJob, folder: Path) -> None:
         name = type(callback).__name__
         if not isinstance(callback, Callback):
             raise UserError(f"callbacks: expected Lightning callbacks, {{_target_: ...}} each, got a {name}")
+        if isinstance(callback, OnExceptionCheckpoint):
+            raise UserError(
+                f"callbacks: {name} would have Lightning start from its file; a run that failed goes on from its last "
+                "finished epoch anyway"
+            )
         if isinstance(callback, BatchSizeFinder | LearningRateFinder):
             key = "data.batch_size" if isinstance(callback, BatchSizeFinder) else "model.settings.learning_rate"
             raise UserError(f"callbacks: {name} would change {key}, which the run's config records; set {key} itself")
-        if isinstance(callback, ModelCheckpoint) and callback.dirpath is not None:
-            if Path(callback.dirpath).resolve() == (folder / "checkpoints").resolve():
-                raise UserError(
-                    f"callbacks: {name}.dirpath={callback.dirpath} is where the run keeps its own checkpoints; "
-                    "give another folder, or none for one of its own in the run's"
-                )
+        own = (folder / "checkpoints").resolve()
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath and Path(callback.dirpath).resolve() == own:
+            raise UserError(
+                f"callbacks: {name}.dirpath={callback.dirpath} is where the run keeps its own checkpoints; "
+                f"give another folder, or none for {own / 'own'}"
+            )
         if not _is_known(callback):
             _check_state(callback)
 
@@ -209,27 +216,53 @@ class _Rehearsed(Exception):
     pass
 
 
-class _EndBeforeTheFirstStep(Callback):
+class _EndBeforeTheFirstBatch(Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        raise _Rehearsed
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        raise _Rehearsed
+
+    def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         raise _Rehearsed
 
 
 def _rehearse(job: TrainingJob, options: dict[str, Any], model: Classifier, data: ImageData, folder: Path) -> None:
-    """Start the fit as far as its first step, on the CPU and with copies, for what Lightning checks only there.
+    """Start all that the run does as far as its first batch, on the CPU, for what Lightning checks only there.
 
-    Callbacks of the user's own classes are left out, because they may act at the start; so are those that print.
+    It happens with copies of the network and of Lightning's callbacks. Those of the user's own classes are left out,
+    because they may act at the start; so are those that print.
     """
     kept = [one for one in job.callbacks if _is_known(one) and not isinstance(one, ProgressBar | ModelSummary)]
     here = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": SingleDeviceStrategy("cpu")}
     silent = {"num_sanity_val_steps": 0, "enable_model_summary": False}
+    fits = bool(job.trainer["max_epochs"])
     with isolate_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the fit itself says them
-        callbacks = [*copy.deepcopy(kept), _EndBeforeTheFirstStep()]
+        callbacks = [*copy.deepcopy(kept), _EndBeforeTheFirstBatch()]
+        for callback in callbacks:
+            if isinstance(callback, ModelCheckpoint):
+                callback.save_on_exception = False  # the end of the rehearsal is one
         alone = [LightningEnvironment()]  # whatever started this process
         trainer = make_trainer(job, options | here | silent, folder, callbacks, plugins=alone)
-        try:
-            trainer.fit(copy.deepcopy(model), datamodule=data)
-        except _Rehearsed:
-            pass
-        finally:
-            reclaim()
+        network = copy.deepcopy(model)
+        for stage in [trainer.fit] * fits + [trainer.validate] * validates(job) + [trainer.test]:
+            try:
+                stage(network, datamodule=data)
+            except _Rehearsed:
+                pass
+            finally:
+                reclaim()
+        if fits and job.keep == "best":
+            _check_best(job, trainer)
+
+
+def _check_best(job: TrainingJob, trainer: lightning.Trainer) -> None:
+    """Raises UserError where the best network is wanted and the fit ends before any is validated."""
+    every, batches = trainer.check_val_every_n_epoch, trainer.num_training_batches
+    epochs = planned_steps(trainer) * trainer.accumulate_grad_batches / batches
+    if validates(job) and every is not None and trainer.val_check_interval == 1.0 and epochs < every:
+        raise UserError(
+            f"keep=best: trainer.check_val_every_n_epoch={every} validates no network within {epochs:.3g} epochs; "
+            "validate more often, or train with keep=last"
+        )
