@@ -201,6 +201,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     checkpoint_file.write(checkpoint, file)
                 except RuntimeError as error:  # torch's own words for what the file could not take
                     raise error.__context__ or error from None
+                if odd := checkpoint_file.odd_names(file):
+                    raise UserError(
+                        f"the state of a callback or of the training holds a {odd[0]}, which no checkpoint may: the "
+                        "state_dict of a callback must hold numbers, texts, lists, dicts and tensors alone"
+                    )
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(path)

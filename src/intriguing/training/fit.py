@@ -124,11 +124,23 @@ def _conclude(
     _export(folder / "checkpoints" / f"{job.keep}.ckpt", trained.weights, folder / "model.ckpt")
     # A network that is taken as it comes has no training images of its own.
     only = () if job.trainer["max_epochs"] else ("val", "test")
-    errors = count_errors(load_model(folder / "model.ckpt"), data, only=only)
+    model = load_model(folder / "model.ckpt")
+    errors = count_errors(model, data, only=only)
     wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
-    wandb_run.summarise({f"errors/{name}": k / n for name, (k, n) in errors.items()})
+    shares = {name: k / n for name, (k, n) in errors.items()}
+    of_kept = _numbers_of_kept_epoch(folder) | model.weight_sizes()
+    of_kept |= {"curve/test_error": shares["test"]} if job.test_curve else {}
+    wandb_run.summarise(of_kept | {f"errors/{name}": share for name, share in shares.items()})
     result = {"errors": errors, "epochs": trained.epochs, "steps": trained.steps}
     return result, ["model.ckpt", "metrics.csv"]
+
+
+def _numbers_of_kept_epoch(folder: Path) -> dict[str, float]:
+    """The numbers of training of the epoch that ``model.ckpt`` is of; a summary would hold those of the last one."""
+    epoch = str(read_checkpoint(folder / "model.ckpt")["epoch"])
+    rows = tracking.CsvLog(folder / "metrics.csv").rows()
+    kept = next((row for row in rows if row.get("train/loss") and row["epoch"] == epoch), {})
+    return {key: float(value) for key, value in kept.items() if value and "/" in key}
 
 
 def _train(
@@ -264,9 +276,17 @@ class _OwnSignals(Callback):
 
 
 class _StayStopped(Callback):
-    """Remembers in checkpoints that a fit had stopped early, so that it does not go on after an interruption."""
+    """Remembers in checkpoints that a fit had stopped early, so that it does not go on after an interruption.
+
+    It also sees that a fit with ``max_steps`` goes on at the next epoch: Lightning would take the one that a checkpoint
+    is the end of for unfinished, and leave steps out. So the limit is set aside while the checkpoint is restored.
+    """
 
     stopped = False
+    max_steps = -1
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.max_steps, trainer.fit_loop.epoch_loop.max_steps = trainer.max_steps, -1
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
@@ -280,6 +300,7 @@ class _StayStopped(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         trainer.should_stop = trainer.should_stop or self.stopped
+        trainer.fit_loop.epoch_loop.max_steps = self.max_steps
 
 
 class _EndOnce(Callback):

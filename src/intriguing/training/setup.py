@@ -115,6 +115,7 @@ def quiet() -> Iterator[None]:
             ".*does not have many workers.*",  # a batch is one index operation: workers would only cost
             "Checkpoint directory .* exists and is not empty.*",  # a resumed run
             ".*treespec, LeafSpec.*",
+            "Total length of .* across ranks is zero.*",  # no images for validation
             ".*on epoch level in distributed setting.*",  # the sums are already those of all processes
             "SWA is currently only supported every epoch.*",  # it replaces the schedule that goes by the step
         ):
