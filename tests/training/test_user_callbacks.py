@@ -142,11 +142,11 @@ def test_the_numbers_of_the_best_network_are_its_own(
         (with_callback(SWA),),
         (with_callback(EMA),),
         (with_callback("GradientAccumulationScheduler, scheduling: {0: 2, 3: 1}"),),
-        (with_callback("LearningRateMonitor"),),
+        pytest.param((with_callback("LearningRateMonitor"),), marks=pytest.mark.slow),
         (with_callback("ModelCheckpoint, monitor: val/loss, save_last: true"), *VALIDATED),
         ("trainer.precision=64-true", with_callback(EMA)),
         ("+trainer.accumulate_grad_batches=2", "+trainer.max_steps=7"),
-        ("+trainer.val_check_interval=1", "keep=best", *VALIDATED),
+        pytest.param(("+trainer.val_check_interval=1", "keep=best", *VALIDATED), marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
@@ -196,8 +196,8 @@ def test_the_epochs_are_those_that_were_trained(
 
 
 def test_so_many_steps_are_trained_where_no_epochs_are_given(job: Callable[..., TrainingJob]) -> None:
-    folder = fit(job("trainer.max_epochs=null", "+trainer.max_steps=100", AT_THE_END))
-    assert result(folder)["steps"] == 100
+    folder = fit(job("trainer.max_epochs=null", "model.epochs=3", "+trainer.max_steps=20", AT_THE_END))
+    assert result(folder)["steps"] == 20
     assert AtTheEnd.rate == pytest.approx(0, abs=1e-12)
 
 
@@ -286,7 +286,7 @@ def test_the_keys_that_may_be_watched_are_those_that_are_logged(
 
 def test_the_spectral_penalty_is_logged(job: Callable[..., TrainingJob]) -> None:
     """It is strength * log(1 + product of the layers' largest singular values) of the weights at the epoch's end."""
-    folder = fit(job("spectral_penalty=log_product", "spectral_penalty.value=0.5", "trainer.max_epochs=20"))
+    folder = fit(job("spectral_penalty=log_product", "spectral_penalty.value=0.5", "trainer.max_epochs=8"))
     norm = float(torch.linalg.svdvals(weights(folder)["network.1.weight"])[0])
     logged = last(folder, "train/spectral_penalty")
     assert logged == pytest.approx(0.5 * numpy.log1p(norm), rel=1e-2)

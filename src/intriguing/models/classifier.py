@@ -264,7 +264,7 @@ class Classifier(lightning.LightningModule):
             )
         curves = {"train/loss": loss, "train/error": error, "train/penalty": float(self.penalty().detach())}
         if self.layer_norms is not None:
-            curves["train/spectral_penalty"] = self._norm_term_now()
+            curves["train/spectral_penalty"] = self._norm_term_now(self.layer_norms)
         self.log_dict(curves | self.weight_sizes())
 
     def metric_keys(self) -> list[str]:
@@ -273,11 +273,11 @@ class Classifier(lightning.LightningModule):
         return ["train/loss", "train/error", *penalties, *self.weight_sizes()]
 
     @torch.no_grad()
-    def _norm_term_now(self) -> float:
+    def _norm_term_now(self, norms: nn.Module) -> float:
         """The spectral penalty's term for the weights as they are: added to the loss, or to the logits as a margin."""
         if not self.supervised:
             return 0.0
-        with evaluating(self.layer_norms):  # in training mode each call moves the singular vectors
+        with evaluating(norms):  # in training mode each call moves the singular vectors
             return float(self._norm_term())
 
     @torch.no_grad()

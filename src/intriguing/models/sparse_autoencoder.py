@@ -88,7 +88,8 @@ class SparseAutoencoder(Classifier):
             images: (N, C, H, W), what is to come out.
             corrupted: (N, C, H, W), what goes in.
         """
-        return sum(self._terms(images, corrupted))
+        error, divergence = self._terms(images, corrupted)
+        return error + divergence
 
     def _terms(self, images: Tensor, corrupted: Tensor) -> tuple[Tensor, Tensor]:
         """The mean error over this process's images, and the divergence of the code's mean over the whole batch."""

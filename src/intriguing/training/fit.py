@@ -184,9 +184,11 @@ def _train(
             if job.keep == "best" and not debugging:
                 model.load_state_dict(_best(folder)["state_dict"])
         # An average of weights may take a further pass over the images, for the statistics of normalisation.
-        epochs = min(trainer.fit_loop.epoch_progress.current.processed, job.trainer["max_epochs"])
+        done = trainer.fit_loop.epoch_progress.current.processed  # pyright: ignore[reportAttributeAccessIssue]
+        epochs = min(done, job.trainer["max_epochs"])
         # The average is in the network now; the callback would exchange the two once more.
-        trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]
+        callbacks = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        callbacks[:] = [one for one in callbacks if not isinstance(one, WeightAveraging)]
         weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         if trainer.precision != "32-true":  # the file is read into a network of float32, and its numbers are of that
             model.float()
