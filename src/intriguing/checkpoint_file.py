@@ -124,16 +124,31 @@ def _check_archive(file: BinaryIO, path: Path) -> None:
                 raise ValueError("an entry is compressed, which torch never does")
             if sum(entry.file_size for entry in entries) > file.seek(0, 2):
                 raise ValueError("its entries claim more bytes than the file has")
-            (pickled,) = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
-            if pickled.file_size > MAX_PICKLE:
-                raise ValueError(f"its structure has {pickled.file_size} bytes, more than {MAX_PICKLE}")
-            wanted = _names(archive.read(pickled))
+            wanted = _names(_pickled(archive))
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
         raise UserError(f"{path} is truncated, damaged or no checkpoint at all: {shown(str(error), 200)}") from error
-    if odd := sorted(wanted - NAMES - STORAGES):
+    if odd := _odd(wanted):
         raise UserError(
             f"{path} asks for {shown(odd[0])}, which no checkpoint needs; nothing of it was run. Do not use this file"
         )
+
+
+def odd_names(file: BinaryIO) -> list[str]:
+    """Return what a checkpoint that was just written would import beside what `read` allows, sorted."""
+    with zipfile.ZipFile(file) as archive:
+        return _odd(_names(_pickled(archive)))
+
+
+def _odd(names: set[str]) -> list[str]:
+    return sorted(names - NAMES - STORAGES)
+
+
+def _pickled(archive: zipfile.ZipFile) -> bytes:
+    """The part of an archive that is not tensors."""
+    (pickled,) = [entry for entry in archive.infolist() if entry.filename.endswith("/data.pkl")]
+    if pickled.file_size > MAX_PICKLE:
+        raise ValueError(f"its structure has {pickled.file_size} bytes, more than {MAX_PICKLE}")
+    return archive.read(pickled)
 
 
 def _names(pickled: bytes) -> set[str]:

@@ -209,14 +209,14 @@ def _wrong_weights(checkpoint: Mapping[str, Any]) -> str | None:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there: after a kill the old file or the new one is there.
 
-    Reads with every check of ``read_checkpoint``, and removes nothing but checkpoints of its own run.
+    Reads with every check of ``read_checkpoint``, and removes nothing but checkpoints in its folders.
 
     Args:
-        folder: of the run.
+        folders: of the run, and where else its checkpoints are written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, *folders: Path) -> None:
+        self.folders = [folder.resolve() for folder in folders]
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -227,6 +227,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     checkpoint_file.write(checkpoint, file)
                 except RuntimeError as error:  # torch's own words for what the file could not take
                     raise error.__context__ or error from None
+                if odd := checkpoint_file.odd_names(file):
+                    raise UserError(
+                        f"the state of a callback or of the training holds a {odd[0]}, which no checkpoint may: the "
+                        "state_dict of a callback must hold numbers, texts, lists, dicts and tensors alone"
+                    )
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(path)
@@ -234,5 +239,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         # Which file was the best one so far is read from a checkpoint, so it may be any path.
         path = Path(path)
-        if path.suffix == ".ckpt" and path.resolve().is_relative_to(self.folder.resolve()):
+        if path.suffix == ".ckpt" and any(map(path.resolve().is_relative_to, self.folders)):
             path.unlink(missing_ok=True)

@@ -349,17 +349,26 @@ def training_job(config: dict[str, Any], extras: Sequence[str], command: str) ->
     Raises:
         UserError: a value that cannot be right, or a callback that cannot be built.
     """
-    from hydra.utils import instantiate
+    from hydra.utils import get_original_cwd, instantiate
 
     from intriguing.training import TrainingJob
 
     _check_sweep(config)
-    try:
-        callbacks = [instantiate(one, _convert_="all") for one in (config["callbacks"] or {}).values()]
-    except HydraException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise UserError(f"callbacks: {one_line(error)}") from error
+    working = get_original_cwd() if HydraConfig.initialized() else os.getcwd()
+    if working not in sys.path:
+        sys.path.append(working)  # a callback may be a class of the user's, in a file beside their data
+    callbacks = []
+    for name, one in (config["callbacks"] or {}).items():
+        if one is None:
+            continue
+        try:
+            if not isinstance(one, dict) or "_target_" not in one:
+                raise UserError(f"callbacks.{name}: expected {{_target_: <class>, ...}} or null, got {one!r}")
+            callbacks.append(instantiate(one, _convert_="all"))
+        except HydraException as error:
+            if isinstance(error.__cause__, UserError):
+                raise error.__cause__ from None
+            raise UserError(f"callbacks.{name}: {one_line(error.__cause__ or error)}") from error
     return TrainingJob.from_config(config, extras=extras, command=command, callbacks=callbacks)
 
 

@@ -82,7 +82,8 @@ class FolderSubset:
                 images = list(pool.map(self._image, files))
         else:
             images = [self._image(file) for file in files]
-        return torch.stack(images), self.labels[positions]
+        pixels = torch.stack(images) if images else torch.empty(0, 3, self.size, self.size)
+        return pixels, self.labels[positions]
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, ``size`` at a time, each read when its turn comes."""

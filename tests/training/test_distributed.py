@@ -1,4 +1,4 @@
-"""Two processes with half of every batch each give the loss curve of one."""
+"""Two processes that share every batch, evenly or not, give the numbers and the weights of one."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.doors import training_job
 from intriguing.errors import UserError
 from intriguing.training import TrainingJob, fit
 
 ROOT = Path(__file__).parents[2]
-# 400 images in batches of 20: each process has ten of every batch. Where a batch does not divide evenly, the images of
-# the smaller share count a little more.
-DATA = ("data=digits", "data.only=400", "trainer.max_epochs=3")
+# 201 images in batches of 5: shares of three and two images, and of the last batch, of one image, an empty one.
+UNEVEN = ("data=digits", "data.only=201", "data.batch_size=5", "trainer.max_epochs=2")
+EVEN = ("data=digits", "data.only=200", "data.batch_size=20", "trainer.max_epochs=2")
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 POOLS = ("callbacks=back_feeding", "callbacks.back_feeding.start=0")
 
 
 def _job(composed: Callable[..., dict], name: str, *overrides: str) -> TrainingJob:
-    return training_job(composed("train", *DATA, f"name={name}", *overrides), [], "")
+    return training_job(composed("train", f"name={name}", *overrides), [], "")
 
 
 def _process(rank: int, port: int, job: TrainingJob) -> None:
@@ -64,43 +66,64 @@ def _curve(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "metrics.csv").drop(columns="pool/renewal_seconds", errors="ignore")
 
 
+def _assert_same_network(one: Path, two: Path) -> None:
+    first, second = (dict(load_model(folder / "model.ckpt").state_dict()) for folder in (one, two))
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+
+
 def test_two_processes_have_the_curve_of_one(composed: Callable[..., dict], capfd: pytest.CaptureFixture) -> None:
-    one = _curve(fit(_job(composed, "one")))
-    two = _curve(_fit_in_two(_job(composed, "two", *TWO)))
-    assert one["train/loss"].count() == 3
-    pd.testing.assert_frame_equal(one, two, rtol=1e-5)
+    penalty = ("spectral_penalty=log_product", "spectral_penalty.value=0.01", "model.settings.widths=[20,20]")
+    one = fit(_job(composed, "one", *UNEVEN, *penalty))
+    two = _fit_in_two(_job(composed, "two", *UNEVEN, *penalty, *TWO))
+    assert _curve(one)["train/loss"].count() == 2
+    pd.testing.assert_frame_equal(_curve(one), _curve(two), rtol=1e-5)
+    _assert_same_network(one, two)
     assert "".join(capfd.readouterr()) == ""
 
 
 def test_back_feeding_in_two_processes_is_that_of_one(composed: Callable[..., dict]) -> None:
     """Pools that hold the last batch, whole or each process its half of it, make the same steps."""
-    one = _curve(fit(_job(composed, "one", *POOLS, "callbacks.back_feeding.size=20")))
-    two = _curve(_fit_in_two(_job(composed, "two", *POOLS, "callbacks.back_feeding.size=10", *TWO)))
-    counts = [key for key in two if key.startswith("pool/replaced")]
-    assert (one[counts].dropna() == 2 * two[counts].dropna()).all(axis=None)
-    pd.testing.assert_frame_equal(one.drop(columns=counts), two.drop(columns=counts), rtol=1e-4)
+    one = fit(_job(composed, "one", *EVEN, *POOLS, "callbacks.back_feeding.size=20"))
+    two = _fit_in_two(_job(composed, "two", *EVEN, *POOLS, "callbacks.back_feeding.size=10", *TWO))
+    pd.testing.assert_frame_equal(_curve(one), _curve(two), rtol=1e-4)
+
+
+def test_back_feeding_makes_no_example_of_a_process_without_images(composed: Callable[..., dict]) -> None:
+    """Pools of weight 0 leave the steps as they are without pools, and hold images of the batches alone."""
+    pools = (*POOLS, "callbacks.back_feeding.layers=[input]", "callbacks.back_feeding.weight=0")
+    one = fit(_job(composed, "one", *UNEVEN, *pools))
+    two = _fit_in_two(_job(composed, "two", *UNEVEN, *pools, *TWO))
+    pool = [key for key in _curve(one) if key.startswith("pool/") and key != "pool/clean_loss"]
+    pd.testing.assert_frame_equal(_curve(one).drop(columns=pool), _curve(two).drop(columns=pool), rtol=1e-5)
+    _assert_same_network(one, two)
+    saved = read_checkpoint(two / "checkpoints" / "last.ckpt")["callbacks"]
+    for rank in next(state for key, state in saved.items() if "BackFeeding" in key)["ranks"]:
+        kept = rank["pools"]["input"]["pool"]
+        assert kept["filled"] > 50
+        assert bool((kept["examples"][: kept["filled"]].flatten(1).max(1).values > 0.5).all())  # no blank one
 
 
 def test_a_network_that_trains_in_parts(composed: Callable[..., dict]) -> None:
     """The autoencoder's parts take turns, so each step leaves some without a gradient.
 
-    Its noise and the mean activation that it holds down are each process's own, so the curves are close, not equal.
+    Its noise, and the mean activation that it holds down, are those of the whole batch.
     """
-    one = _curve(fit(_job(composed, "one", "model=ae400_10")))
-    two = _curve(_fit_in_two(_job(composed, "two", "model=ae400_10", *TWO)))
-    pd.testing.assert_frame_equal(one, two, rtol=0.05)
+    one = fit(_job(composed, "one", *UNEVEN, "model=ae400_10"))
+    two = _fit_in_two(_job(composed, "two", *UNEVEN, "model=ae400_10", *TWO))
+    pd.testing.assert_frame_equal(_curve(one), _curve(two), rtol=1e-5)
+    _assert_same_network(one, two)
 
 
 def test_processes_that_could_not_write_are_refused(composed: Callable[..., dict]) -> None:
     with pytest.raises(UserError, match="strategy=ddp_spawn trains in processes"):
-        _job(composed, "one", *TWO, "trainer.strategy=ddp_spawn")
+        _job(composed, "one", *EVEN, *TWO, "trainer.strategy=ddp_spawn")
 
 
 @pytest.mark.slow
 def test_the_command_starts_its_second_process(composed: Callable[..., dict], tmp_path: Path) -> None:
     """20 s of CPU: two processes that import everything."""
-    one = _curve(fit(_job(composed, "one")))
-    command = [sys.executable, str(ROOT / "train.py"), *DATA, *TWO, "name=two", f"runs={tmp_path}/runs", "logger=csv"]
+    one = _curve(fit(_job(composed, "one", *UNEVEN)))
+    command = [sys.executable, str(ROOT / "train.py"), *UNEVEN, *TWO, "name=two", f"runs={tmp_path}/runs", "logger=csv"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
     pd.testing.assert_frame_equal(one, _curve(tmp_path / "runs" / "train" / "two"), rtol=1e-5)

@@ -13,7 +13,7 @@ from intriguing.callbacks.feed import ATTACKS, TURNS, Feed, FeedSettings, LayerP
 from intriguing.callbacks.pool import Pool
 from intriguing.checks import choice, flag, number, whole
 from intriguing.errors import UserError, plural
-from intriguing.models import Classifier
+from intriguing.models import Classifier, planned_steps
 from intriguing.models.layers import INPUT, layers_of
 
 HIDDEN = "hidden"
@@ -100,7 +100,7 @@ class BackFeeding(Callback):
             seed=self._seed(trainer, 0),
             criterion=pl_module.criterion,
         )
-        self._first_step = round(self.start * int(trainer.estimated_stepping_batches))
+        self._first_step = round(self.start * planned_steps(trainer))
         if self._loaded is not None:
             try:
                 self.feed.load_state_dict(self._own(self._loaded, trainer), pl_module.device)
@@ -115,16 +115,17 @@ class BackFeeding(Callback):
         pl_module.feed = self.feed if on else None
 
     def on_after_backward(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if isinstance(pl_module, Classifier) and pl_module.feed is not None:
-            pl_module.feed.renew()
+        # A process without an image of this batch made its step on blank ones, which must not enter a pool.
+        if isinstance(pl_module, Classifier) and pl_module.feed is not None and pl_module.share:
+            with trainer.precision_plugin.forward_context():
+                pl_module.feed.renew()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert self.feed is not None
-        metrics = self.feed.epoch_metrics()
+        with trainer.precision_plugin.forward_context():
+            metrics = self.feed.epoch_metrics()
         if trainer.world_size > 1:
-            mine = torch.tensor(list(metrics.values()), device=pl_module.device)
-            means = trainer.strategy.reduce(mine, reduce_op="mean")
-            metrics = dict(zip(metrics, means.tolist(), strict=True))
+            metrics = _of_all(metrics, {one.layer.name: len(one.pool) for one in self.feed.pools}, trainer.world_size)
         pl_module.log_dict(metrics)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -184,3 +185,25 @@ class BackFeeding(Callback):
 
     def _seed(self, trainer: lightning.Trainer, which: int) -> int:
         return (self.seed * 1009 + trainer.global_rank) * 1009 + which
+
+
+def _of_all(metrics: dict[str, float], filled: dict[str, int], processes: int) -> dict[str, float]:
+    """Metrics of the pools of all processes, which may be filled differently, as those of one process with all of them.
+
+    Args:
+        metrics: this process's, see ``Feed.epoch_metrics``.
+        filled: examples in its pools, by layer.
+        processes: how many there are.
+    """
+    gathered: list[Any] = [None] * processes
+    torch.distributed.all_gather_object(gathered, (metrics, filled))
+    summed: dict[str, float] = {}
+    weights: dict[str, float] = {}
+    for own, sizes in gathered:
+        for key, value in own.items():
+            kind, _, layer = key.removeprefix("pool/").partition("_")
+            weight = sizes[layer] if kind in ("fooled", "distortion") else 1
+            summed[key] = summed.get(key, 0.0) + weight * value
+            # the losses are weighted by each process's share of a batch already, and replaced examples are counted
+            weights[key] = 1 if kind == "replaced" else weights.get(key, 0) + weight
+    return {key: total / weights[key] for key, total in summed.items()}

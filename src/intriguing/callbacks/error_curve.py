@@ -6,6 +6,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from intriguing.attacks import evaluating
 from intriguing.data import ImageData
 from intriguing.finite import check_logits
 from intriguing.models import Classifier
@@ -28,10 +29,10 @@ class ErrorCurve(Callback):
         assert isinstance(pl_module, Classifier)
         assert isinstance(data, ImageData)
         chosen, wrong = data.subset(self.subset), 0
-        pl_module.eval()
-        for images, labels in chosen.batches(self.batch_size):
-            logits = pl_module(images := images.to(pl_module.device))
-            check_logits(pl_module, images, logits)
-            wrong += int((logits.argmax(dim=1).cpu() != labels).sum())
-        pl_module.train()
+        with evaluating(pl_module), trainer.precision_plugin.forward_context():
+            for images, labels in chosen.batches(self.batch_size):
+                images = trainer.precision_plugin.convert_input(images).to(pl_module.device)
+                logits = pl_module(images)
+                check_logits(pl_module, images, logits)
+                wrong += int((logits.argmax(dim=1).cpu() != labels).sum())
         pl_module.log(f"curve/{self.subset}_error", wrong / len(chosen), rank_zero_only=True)

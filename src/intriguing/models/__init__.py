@@ -1,7 +1,7 @@
 """The networks. A checkpoint names its network, and only a name of this registry is ever built."""
 
 from intriguing.models.alexnet import AlexNet
-from intriguing.models.classifier import CHECKPOINT_FORMAT, PENALTIES, Classifier
+from intriguing.models.classifier import CHECKPOINT_FORMAT, PENALTIES, Classifier, planned_steps
 from intriguing.models.convnet import ConvNet
 from intriguing.models.fully_connected import FullyConnected
 from intriguing.models.sparse_autoencoder import SparseAutoencoder
@@ -21,4 +21,5 @@ __all__ = [
     "FullyConnected",
     "SparseAutoencoder",
     "TorchvisionModel",
+    "planned_steps",
 ]

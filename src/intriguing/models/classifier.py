@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Protocol
 import lightning
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from torch import Tensor, distributed, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from intriguing import __version__
 from intriguing.errors import plural
 from intriguing.finite import NotFiniteError, bad_weight, blame
+from intriguing.nn import evaluating
 from intriguing.spectral import LipschitzMargin, LogProductPenalty, with_margin
 
 SCHEDULES = ("cosine", "constant")
@@ -102,6 +104,8 @@ class Classifier(lightning.LightningModule):
         self.spectral_penalty, self.spectral_penalty_kind = float(spectral_penalty), spectral_penalty_kind
         self.layer_norms: LogProductPenalty | LipschitzMargin | None = None
         self._margin: Tensor | None = None
+        self.batch_images = 0
+        self.share = 1.0
         self.label, self.input_shape, self.num_classes = label, tuple(input_shape), num_classes
         self.weight_decay, self.normaliser = [float(value) for value in weight_decay], normaliser
         self.optimizer, self.learning_rate, self.schedule = optimizer, learning_rate, schedule
@@ -136,15 +140,27 @@ class Classifier(lightning.LightningModule):
             self.layer_norms = PENALTIES[self.spectral_penalty_kind](self.network, self.input_shape)
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of training examples: cross-entropy, with the step's margin where there is one."""
-        return F.cross_entropy(logits if self._margin is None else with_margin(logits, labels, self._margin), labels)
+        """The mean loss of training examples: cross-entropy, with the step's margin where there is one.
+
+        In a distributed fit it is weighted by the process's share of the batch, see ``weighted``.
+        """
+        raised = logits if self._margin is None else with_margin(logits, labels, self._margin)
+        return self.weighted(F.cross_entropy(raised, labels))
+
+    def weighted(self, mean: Tensor) -> Tensor:
+        """Weight a mean over this process's images so that the mean over all processes is that of the whole batch.
+
+        The gradients of a distributed fit are averaged over the processes. Where a batch does not divide evenly, each
+        process's mean therefore counts by the number of its images.
+        """
+        return mean if self.share == 1 else mean * self.share
 
     def _step(self, batch: list[Tensor], stage: str, batch_idx: int = 0) -> Tensor:
         images, labels = batch
         logits = self(images)
         loss = self.criterion(logits, labels) if stage == "train" else F.cross_entropy(logits, labels)
         if stage == "train":
-            self._count(loss, logits, labels)
+            self._count(self._unweighted(loss), logits, labels)
         elif not math.isfinite(loss.item()):
             raise self._not_finite(stage, loss, batch, batch_idx)
         else:
@@ -160,10 +176,25 @@ class Classifier(lightning.LightningModule):
         return True
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        self._take_share(len(batch[1]))
+        if not len(batch[1]):  # a last batch of fewer images than processes: the step is made, and counts for nothing
+            batch = [part.new_zeros(2, *part.shape[1:]) for part in batch]
         loss = self.objective(batch)
         if not math.isfinite(loss.item()):
             raise self._not_finite("train", loss, batch, batch_idx)
         return loss
+
+    def _take_share(self, images: int) -> None:
+        """Note how many images the whole batch has, and which part of it this process has (1 is an even part)."""
+        self.batch_images, self.share = images, 1.0
+        if (processes := world_size()) > 1:
+            count = torch.tensor(images, device=self.device)
+            distributed.all_reduce(count)
+            self.batch_images = int(count)
+            self.share = images * processes / self.batch_images
+
+    def _unweighted(self, loss: Tensor) -> Tensor:
+        return loss / self.share if self.share else loss
 
     def objective(self, batch: list[Tensor]) -> Tensor:
         """What a training step descends on, a scalar; the step's images are counted for the epoch's curves."""
@@ -175,7 +206,7 @@ class Classifier(lightning.LightningModule):
                 loss = self._step(batch, "train")
             else:
                 loss, own, logits = self.feed.step(batch[0], batch[1])
-                self._count(own, logits, batch[1])
+                self._count(self._unweighted(own), logits, batch[1])
         finally:
             self._margin = None  # of this step alone: a module that keeps a part of a graph cannot be copied
         return loss if strong is None or as_margin else loss + strong
@@ -183,7 +214,8 @@ class Classifier(lightning.LightningModule):
     def _norm_term(self) -> Tensor:
         if self.layer_norms is None:
             raise RuntimeError(f"{type(self).__name__} does not call penalise_norms once its network is there")
-        return self.spectral_penalty * self.layer_norms()
+        with torch.autocast(self.device.type, enabled=False):  # norms of rounded weights would be other weights'
+            return self.spectral_penalty * self.layer_norms()
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         self._step(batch, "val", batch_idx)
@@ -197,7 +229,8 @@ class Classifier(lightning.LightningModule):
         where = blame(self, batch[0], [lambda: self(batch[0])])
         if where is None and self.layer_norms is not None and (layer := self.layer_norms.bad_layer()):
             where = f"the norm of network.{layer} in the spectral penalty is not finite"
-        if where is None and stage == "train":  # more than once, because the pools of a feed may take turns
+        # More than once, because the pools of a feed may take turns. A distributed step would wait for other processes.
+        if where is None and stage == "train" and world_size() == 1:
             where = blame(self, batch[0], [lambda: self.objective(batch)] * 16)
         where = where or "every layer gives finite numbers, and the loss made of them is not"
         return NotFiniteError(
@@ -213,17 +246,18 @@ class Classifier(lightning.LightningModule):
     # -- curves: plain sums in the step, one self.log an epoch (a self.log a step costs a quarter of the epoch) --------
 
     def _count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self._tally.add(loss.detach(), logits.detach(), labels)
+        if self.share:
+            self._tally.add(loss.detach(), logits.detach(), labels)
 
     def on_train_epoch_start(self) -> None:
         self._tally = _Tally()
 
     def on_train_epoch_end(self) -> None:
-        if self._tally.images == 0:
+        sums = self._tally.sums().to(self.device)
+        if world_size() > 1:
+            distributed.all_reduce(sums)
+        if not sums[2]:
             return
-        sums = self._tally.sums()
-        if self.trainer.world_size > 1:
-            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
         loss, error = float(sums[0] / sums[2]), float(sums[1] / sums[2])
         if weight := bad_weight(self):  # said before the checkpoint of this epoch takes the place of the last good one
             raise NotFiniteError(
@@ -231,7 +265,22 @@ class Classifier(lightning.LightningModule):
                 f"step went too far; {self._advice()}"
             )
         curves = {"train/loss": loss, "train/error": error, "train/penalty": float(self.penalty().detach())}
+        if self.layer_norms is not None:
+            curves["train/spectral_penalty"] = self._norm_term_now(self.layer_norms)
         self.log_dict(curves | self.weight_sizes())
+
+    def metric_keys(self) -> list[str]:
+        """Return the keys that every epoch of training logs."""
+        penalties = ["train/penalty", *(["train/spectral_penalty"] if self.layer_norms is not None else [])]
+        return ["train/loss", "train/error", *penalties, *self.weight_sizes()]
+
+    @torch.no_grad()
+    def _norm_term_now(self, norms: nn.Module) -> float:
+        """The spectral penalty's term for the weights as they are: added to the loss, or to the logits as a margin."""
+        if not self.supervised:
+            return 0.0
+        with evaluating(norms):  # in training mode each call moves the singular vectors
+            return float(self._norm_term())
 
     @torch.no_grad()
     def weight_sizes(self) -> dict[str, float]:
@@ -263,13 +312,16 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         groups = self.parameter_groups()
+        # Lightning clips no gradients under mixed precision for an optimiser that unscales them itself.
+        trainer = self._trainer
+        fused = trainer is None or not (trainer.gradient_clip_val and "mixed" in str(trainer.precision))
         if self.optimizer == "adam":
-            optimizer = torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
+            optimizer = torch.optim.Adam(groups, lr=self.learning_rate, fused=fused)
         else:
-            optimizer = torch.optim.SGD(groups, lr=self.learning_rate, momentum=0.9, nesterov=True, fused=True)
+            optimizer = torch.optim.SGD(groups, lr=self.learning_rate, momentum=0.9, nesterov=True, fused=fused)
         if self.schedule == "constant":
             return optimizer
-        total = int(self.trainer.estimated_stepping_batches)
+        total = planned_steps(self.trainer)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -286,6 +338,32 @@ class Classifier(lightning.LightningModule):
         }
 
 
+def world_size() -> int:
+    """Return the number of processes that train one network together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def planned_steps(trainer: lightning.Trainer) -> int:
+    """Return the optimiser steps of a whole fit, also where the accumulation of gradients changes with the epoch."""
+    total = int(trainer.estimated_stepping_batches)
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, GradientAccumulationScheduler):
+            batches = trainer.num_training_batches
+            epochs = (callback.get_accumulate_grad_batches(epoch) for epoch in range(trainer.max_epochs or 1))
+            total = sum(math.ceil(batches / accumulated) for accumulated in epochs)
+            total = total if trainer.max_steps == -1 else min(total, trainer.max_steps)
+    return total
+
+
+def planned_epochs(trainer: lightning.Trainer) -> int:
+    """Return the epochs of a whole fit: ``max_epochs``, or fewer where ``max_steps`` ends it sooner."""
+    epochs = trainer.max_epochs or 1
+    if trainer.max_steps == -1:
+        return epochs
+    steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    return min(epochs, math.ceil(planned_steps(trainer) / steps))
+
+
 class _Tally:
     """Summed loss, wrong predictions and images of an epoch.
 
@@ -294,13 +372,11 @@ class _Tally:
     """
 
     def __init__(self) -> None:
-        self.images = 0
         self._sums: Tensor | None = None
         self._steps: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self._steps.append((loss, logits, labels))
-        self.images += len(labels)
         if len(self._steps) == 64:
             self._count()
 
@@ -308,6 +384,7 @@ class _Tally:
         losses, logits, labels = zip(*self._steps, strict=True)
         self._steps = []
         stacked = torch.stack(losses)
+        stacked = stacked.to(torch.promote_types(stacked.dtype, torch.float32))  # bfloat16 cannot count to 257
         sizes = torch.tensor([len(part) for part in labels], dtype=stacked.dtype, device=stacked.device)
         wrong = (torch.cat(logits).argmax(1) != torch.cat(labels)).sum().to(stacked.dtype)
         row = torch.stack([stacked.dot(sizes), wrong, sizes.sum()])
@@ -317,5 +394,4 @@ class _Tally:
         """(3,): loss times images, wrong, images."""
         if self._steps:
             self._count()
-        assert self._sums is not None
-        return self._sums
+        return torch.zeros(3) if self._sums is None else self._sums

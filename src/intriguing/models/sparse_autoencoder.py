@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from intriguing.models.classifier import Classifier
+from intriguing.models.classifier import Classifier, planned_epochs, world_size
 
 
 class SparseAutoencoder(Classifier):
@@ -88,27 +88,40 @@ class SparseAutoencoder(Classifier):
             images: (N, C, H, W), what is to come out.
             corrupted: (N, C, H, W), what goes in.
         """
+        error, divergence = self._terms(images, corrupted)
+        return error + divergence
+
+    def _terms(self, images: Tensor, corrupted: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean error over this process's images, and the divergence of the code's mean over the whole batch."""
         encoder = self.network[1]
         assert isinstance(encoder, nn.Linear)
         code = torch.sigmoid(encoder(corrupted.flatten(1)))
         decoded = torch.sigmoid(F.linear(code, encoder.weight.t(), self.decoder_bias))
         error = (decoded - images.flatten(1)).square().sum(1).mean()
-        mean = code.mean(0).clamp(1e-6, 1 - 1e-6)
+        mean = self.weighted(code.mean(0))
+        if (processes := world_size()) > 1:
+            whole = mean.detach().clone()
+            distributed.all_reduce(whole)
+            mean = whole / processes + (mean - mean.detach())  # the gradient is that of this process's part
+        mean = mean.clamp(1e-6, 1 - 1e-6)
         rho = self.sparsity
         divergence = (rho * (rho / mean).log() + (1 - rho) * ((1 - rho) / (1 - mean)).log()).sum()
-        return error + self.sparsity_weight * divergence
+        return error, self.sparsity_weight * divergence
 
     def _corrupt(self, images: Tensor) -> Tensor:
-        # A stream of its own for every step, so that a resumed fit sees the noise it would have seen.
-        seed = (torch.initial_seed() * 1_000_003 + self.global_step * 131 + self.global_rank) % 2**63
+        # A stream of its own for every batch, so that a resumed fit sees the noise it would have seen; and of a batch
+        # that several processes share, each adds to its images the noise that one process would have added to them.
+        seed = (torch.initial_seed() * 1_000_003 + self.trainer.fit_loop.total_batch_idx * 131) % 2**63
         generator = torch.Generator(images.device).manual_seed(seed)
-        return images + self.noise * torch.randn(images.shape, generator=generator, device=images.device)
+        shape = (self.batch_images, *images.shape[1:])
+        noise = torch.randn(shape, generator=generator, device=images.device)[self.global_rank :: world_size()]
+        return images + self.noise * noise if len(noise) else images
 
     # -- two phases in one fit: an epoch's number alone says which one it belongs to, so a resumed fit agrees ----------
 
     def pretrain_epochs(self) -> int:
         """Number of epochs of the fit that train the autoencoder."""
-        epochs = self.trainer.max_epochs or 1
+        epochs = planned_epochs(self.trainer)
         return min(max(1, round(self.pretrain_share * epochs)), epochs - 1)
 
     def on_train_epoch_start(self) -> None:
@@ -128,14 +141,14 @@ class SparseAutoencoder(Classifier):
     def objective(self, batch: list[Tensor]) -> Tensor:
         if not self.pretraining:
             return super().objective(batch)
-        loss = self.reconstruction(batch[0], self._corrupt(batch[0]))
+        error, divergence = self._terms(batch[0], self._corrupt(batch[0]))
         with torch.no_grad():
-            self._count(loss, self(batch[0]), batch[1])
-        return loss
+            self._count(error + divergence, self(batch[0]), batch[1])
+        return self.weighted(error) + divergence
 
     def rate_factor(self, step: int, total: int) -> float:
         """Two cosines, one for each phase; the softmax's is scaled to its own rate."""
-        epochs = self.trainer.max_epochs or 1
+        epochs = planned_epochs(self.trainer)
         cut = total * self.pretrain_epochs() // epochs
         if step < cut:
             return super().rate_factor(step, cut)

@@ -6,20 +6,21 @@ import logging
 import math
 import signal
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import Precision
+from torch import Tensor
 
 from intriguing import tracking
-from intriguing.callbacks import BackFeeding, ErrorCurve
+from intriguing.callbacks import ErrorCurve
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 from intriguing.data import ImageArrays, ImageData, Subset
 from intriguing.errors import Stopped, UserError
@@ -29,6 +30,7 @@ from intriguing.models import REGISTRY, Classifier
 from intriguing.signals import reclaim
 from intriguing.training.csv_metrics import CsvMetrics
 from intriguing.training.job import TrainingJob
+from intriguing.training.setup import check, is_distributed, make_trainer, quiet, refusal, validates
 from intriguing.training.telling import Progress, Telling
 
 log = logging.getLogger(__name__)
@@ -59,15 +61,12 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
         log.info("%s is finished: skipped", folder)
         return folder
     last = _resume_from(job, folder)  # a damaged checkpoint is named before anything is written
-    _check_trainer(job)
     data = folders or ImageData(**job.data)
     if folders is not None:
         folders.require(*(["train"] if job.trainer["max_epochs"] else []), "test")
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = build_model(job, data)
-    for callback in job.callbacks:
-        if isinstance(callback, BackFeeding):
-            callback.check(model)
+    check(job, model, data, folder)
     with tracking.open_job(job, "train", label=job.label, writer=tracking.is_first_process()) as run:
         if not tracking.is_first_process():  # a further process of a distributed fit: the first one writes
             _train(job, model, data, folder, None, last, progress)
@@ -76,21 +75,11 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
                 _saying_what_is_saved(job, folder),
                 tracking.start_job(job, "train", record=not job.debug) as wandb_run,
             ):
-                _train(job, model, data, folder, wandb_run, last, progress)
-                result, artifacts = _conclude(job, data, folder, wandb_run)
+                trained = _train(job, model, data, folder, wandb_run, last, progress)
+                result, artifacts = _conclude(job, trained, data, folder, wandb_run)
             result["seconds"] = round(time.perf_counter() - start, 3)
             run.finish(result, artifacts)
     return folder
-
-
-def _check_trainer(job: TrainingJob) -> None:
-    """Raises UserError for options that no Trainer takes, or a device that is not there, before anything is written."""
-    options = {key: value for key, value in job.trainer.items() if key not in ("enable_progress_bar", "profiler")}
-    try:
-        with _quiet():
-            lightning.Trainer(**options, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
-        raise UserError(f"trainer: {' '.join(str(error).split('__init__() ')[-1].split())}") from error
 
 
 @contextmanager
@@ -115,19 +104,46 @@ def build_model(job: TrainingJob, data: ImageData) -> Classifier:
         raise UserError(f"model.settings of {job.label}: {str(error).split('__init__() ')[-1]}") from error
 
 
+class _Trained(NamedTuple):
+    """What a fit ended with.
+
+    Attributes:
+        weights: of the network that is kept, in the precision of the fit.
+        epochs: how many were trained; the last one may have been cut short.
+        steps: of the optimiser.
+    """
+
+    weights: dict[str, Tensor]
+    epochs: int
+    steps: int
+
+
 def _conclude(
-    job: TrainingJob, data: ImageData, folder: Path, wandb_run: tracking.WandbRun
+    job: TrainingJob, trained: _Trained, data: ImageData, folder: Path, wandb_run: tracking.WandbRun
 ) -> tuple[dict[str, Any], list[str]]:
     """Write ``model.ckpt`` and count its errors: the run's result and its artifacts."""
     if job.trainer.get("fast_dev_run"):
         return {"debug": job.debug}, []
-    _export(folder / "checkpoints" / f"{job.keep}.ckpt", folder / "model.ckpt")
+    _export(folder / "checkpoints" / f"{job.keep}.ckpt", trained.weights, folder / "model.ckpt")
     # A network that is taken as it comes has no training images of its own.
     only = () if job.trainer["max_epochs"] else ("val", "test")
-    errors = count_errors(load_model(folder / "model.ckpt"), data, only=only)
+    model = load_model(folder / "model.ckpt")
+    errors = count_errors(model, data, only=only)
     wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
-    wandb_run.summarise({f"errors/{name}": k / n for name, (k, n) in errors.items()})
-    return {"errors": errors, "epochs": job.trainer["max_epochs"]}, ["model.ckpt", "metrics.csv"]
+    shares = {name: k / n for name, (k, n) in errors.items()}
+    of_kept = _numbers_of_kept_epoch(folder) | model.weight_sizes()
+    of_kept |= {"curve/test_error": shares["test"]} if job.test_curve else {}
+    wandb_run.summarise(of_kept | {f"errors/{name}": share for name, share in shares.items()})
+    result = {"errors": errors, "epochs": trained.epochs, "steps": trained.steps}
+    return result, ["model.ckpt", "metrics.csv"]
+
+
+def _numbers_of_kept_epoch(folder: Path) -> dict[str, float]:
+    """The numbers of training of the epoch that ``model.ckpt`` is of; a summary would hold those of the last one."""
+    epoch = str(read_checkpoint(folder / "model.ckpt")["epoch"])
+    rows = tracking.CsvLog(folder / "metrics.csv").rows()
+    kept = next((row for row in rows if row.get("train/loss") and row["epoch"] == epoch), {})
+    return {key: float(value) for key, value in kept.items() if value and "/" in key}
 
 
 def _train(
@@ -138,8 +154,9 @@ def _train(
     wandb_run: tracking.WandbRun | None,
     resumed: tuple[Path | None, int],
     progress: Progress | None,
-) -> None:
-    options: dict[str, Any] = {**job.trainer, "enable_progress_bar": False}  # the caller shows what it is told
+) -> _Trained:
+    """Fit the network, and validate and test it with the weights that are kept."""
+    options = dict(job.trainer)
     debugging = bool(options.get("fast_dev_run"))
     callbacks: list[Callback] = list(job.callbacks)
     if job.test_curve:
@@ -147,59 +164,96 @@ def _train(
     if progress is not None:
         callbacks.append(Telling(progress))
     if not debugging:
-        callbacks += _checkpoints(folder, "val/loss" if job.data["validation"] else "train/loss")
+        _keep_in(folder / "checkpoints" / "own", callbacks)
+        callbacks += _checkpoints(job, folder)
         callbacks.append(_StayStopped())
-    callbacks.append(_OwnSignals())
-    if model.trains_in_parts and options.get("strategy") == "ddp":
-        options["strategy"] = "ddp_find_unused_parameters_true"  # other networks would pay for a search and be warned
+    callbacks += [_OwnSignals(), _EndOnce()]
     last, resumed_step = resumed
     loggers: list[Logger] = []
     if not debugging and wandb_run is not None:
         metrics = CsvMetrics(folder / "metrics.csv", resumed_step=resumed_step)
         callbacks.insert(0, metrics.before_checkpoints())
         loggers = _loggers(job, metrics, wandb_run)
-    settings: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
-    if not job.data["validation"]:
-        settings["limit_val_batches"] = 0
-    with _quiet():
-        trainer = lightning.Trainer(
-            **settings | options,
-            callbacks=callbacks,
-            logger=loggers or False,
-            plugins=[AtomicCheckpointIO(folder)],
-            enable_checkpointing=not debugging,
-            use_distributed_sampler=False,  # BatchIndices gives each process its share of every batch
-            default_root_dir=folder,
-        )
+    with quiet():
+        trainer = make_trainer(job, options, folder, callbacks, loggers)
+        if model.trains_in_parts and is_distributed(trainer):  # other networks would pay for a search and be warned
+            options["strategy"] = "ddp_find_unused_parameters_true"
+            trainer = make_trainer(job, options, folder, callbacks, loggers)
+        # Lightning restores a checkpoint first, into a network that it converts to the precision of the fit later.
+        trainer.precision_plugin.convert_module(model)
         if job.trainer["max_epochs"]:
-            with _stopping_together(trainer):
+            with _stopping_together(trainer), _in_words():
                 trainer.fit(model, datamodule=data, ckpt_path=last)
+            if job.keep == "best" and not debugging:
+                model.load_state_dict(_best(folder)["state_dict"])
+        # An average of weights may take a further pass over the images, for the statistics of normalisation.
+        done = trainer.fit_loop.epoch_progress.current.processed  # pyright: ignore[reportAttributeAccessIssue]
+        epochs = min(done, job.trainer["max_epochs"])
+        # The average is in the network now; the callback would exchange the two once more.
+        callbacks = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        callbacks[:] = [one for one in callbacks if not isinstance(one, WeightAveraging)]
+        weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        if trainer.precision != "32-true":  # the file is read into a network of float32, and its numbers are of that
+            model.float()
+            trainer.strategy.precision_plugin = Precision()
+        if validates(job):
+            trainer.validate(model, datamodule=data, verbose=False)
         trainer.test(model, datamodule=data, verbose=False)
         if not job.trainer["max_epochs"]:
-            trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt", weights_only=True)
+            trainer.save_checkpoint(folder / "checkpoints" / f"{job.keep}.ckpt", weights_only=True)
+    return _Trained(weights, epochs, trainer.global_step)
+
+
+def _checkpoints(job: TrainingJob, folder: Path) -> list[Callback]:
+    """Of every epoch the last, and of all the best: two callbacks, because ``save_last`` follows the best one only."""
+    common: dict[str, Any] = {"enable_version_counter": False, "save_top_k": 1}
+    monitor = "val/loss" if validates(job) else "train/loss"
+    best = _Best(
+        folder / "checkpoints",
+        filename="best",
+        monitor=monitor,
+        save_on_train_epoch_end=monitor == "train/loss",  # else after each validation, when its loss is new
+        **common,
+    )
+    return [best, _Last(folder / "checkpoints", filename="last", save_on_train_epoch_end=True, **common)]
+
+
+class _Best(ModelCheckpoint):
+    """The best checkpoint so far; a class of its own keeps its state apart from that of a user's ModelCheckpoint."""
+
+
+class _Last(ModelCheckpoint):
+    """The checkpoint of the last finished epoch, from which a fit goes on."""
+
+
+def _keep_in(folder: Path, callbacks: list[Callback]) -> None:
+    """Give a folder to the user's ModelCheckpoints that name none."""
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(folder)
+
+
+def _best(folder: Path) -> dict[str, Any]:
+    best = folder / "checkpoints" / "best.ckpt"
+    if not best.exists():
+        raise UserError(
+            f"keep=best: no epoch of {folder} was validated, so none is the best; validate more often "
+            "(trainer.check_val_every_n_epoch), or train with keep=last"
+        )
+    return read_checkpoint(best)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what Lightning says about choices that are made on purpose here."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for message in (
-            ".*does not have many workers.*",  # a batch is one index operation: workers would only cost
-            "Checkpoint directory .* exists and is not empty.*",  # a resumed run
-            ".*treespec, LeafSpec.*",
-            ".*on epoch level in distributed setting.*",  # the sums are already those of all processes
-        ):
-            warnings.filterwarnings("ignore", message=message)
+def _in_words() -> Iterator[None]:
+    """Say in one line what Lightning finds out about callbacks and options only while it trains."""
+    try:
         yield
-
-
-def _checkpoints(folder: Path, monitor: str) -> list[Callback]:
-    """Of every epoch the last, and of all the best: two callbacks, because ``save_last`` follows the best one only."""
-    common: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True, "save_top_k": 1}
-    best = ModelCheckpoint(folder / "checkpoints", filename="best", monitor=monitor, **common)
-    return [best, ModelCheckpoint(folder / "checkpoints", filename="last", **common)]
+    except MisconfigurationException as error:
+        raise refusal(error) from error
+    except RuntimeError as error:
+        if "conditioned on metric" not in str(error):  # of EarlyStopping
+            raise
+        raise refusal(error) from error
 
 
 @contextmanager
@@ -219,16 +273,56 @@ class _OwnSignals(Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         reclaim()
 
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        reclaim()
+
     def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         reclaim()
 
 
 class _StayStopped(Callback):
-    """A fit that had stopped early before it was interrupted does not go on: no checkpoint remembers that it had."""
+    """Remembers in checkpoints that a fit had stopped early, so that it does not go on after an interruption.
+
+    It also sees that a fit with ``max_steps`` goes on at the next epoch: Lightning would take the one that a checkpoint
+    is the end of for unfinished, and leave steps out. So the limit is set aside while the checkpoint is restored.
+    """
+
+    stopped = False
+    max_steps = -1
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.max_steps, trainer.fit_loop.epoch_loop.max_steps = trainer.max_steps, -1
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["stopped_early"] = trainer.should_stop
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.stopped = bool(checkpoint.get("stopped_early"))
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if any(one.stopped_epoch for one in trainer.early_stopping_callbacks):
-            trainer.should_stop = True
+        trainer.should_stop = trainer.should_stop or self.stopped
+        trainer.fit_loop.epoch_loop.max_steps = self.max_steps
+
+
+class _EndOnce(Callback):
+    """Ends a fit that was interrupted after its last epoch.
+
+    Lightning passes over the training of such a fit, and with it over the hooks in which callbacks put their averages
+    of weights into the network.
+    """
+
+    ended = False
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.ended = True
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if not self.ended:
+            trainer.fit_loop.on_run_end()
 
 
 def _loggers(job: TrainingJob, metrics: CsvMetrics, wandb_run: tracking.WandbRun) -> list[Logger]:
@@ -257,9 +351,12 @@ def _resume_from(job: TrainingJob, folder: Path) -> tuple[Path | None, int]:
         raise UserError(f"{why}; resume=false trains this run from the start") from error
 
 
-def _export(source: Path, target: Path) -> None:
-    """Write the finished network: the checkpoint without the optimiser's and the loop's state."""
-    checkpoint = read_checkpoint(source)
+def _export(source: Path, weights: dict[str, Tensor], target: Path) -> None:
+    """Write the finished network: its weights, and what a checkpoint says about it, without the state of its fit.
+
+    The weights are not the checkpoint's: a callback may have averaged them when the training ended.
+    """
+    checkpoint = read_checkpoint(source) | {"state_dict": weights}
     kept = ("intriguing", "state_dict", "hyper_parameters", "pytorch-lightning_version", "epoch", "global_step")
     AtomicCheckpointIO(target.parent).save_checkpoint({key: checkpoint[key] for key in kept}, target)
 

@@ -14,12 +14,13 @@ from intriguing.errors import UserError
 from intriguing.image_folder import folder_name, folder_settings
 from intriguing.models import PENALTIES, REGISTRY
 from intriguing.tracking import short_number, slug
+from intriguing.training.options import trainer_options
 
 PENALTY_WORDS = {"log_product": "penalty", "margin": "margin"}  # in labels and names, before the strength
 # Settings of the Trainer that do not change the result (on one kind of device), so not part of a run's identity.
 PRESENTATION = (
     "accelerator", "devices", "num_nodes", "strategy", "deterministic", "enable_progress_bar", "enable_model_summary",
-    "log_every_n_steps", "profiler", "default_root_dir", "num_sanity_val_steps",
+    "log_every_n_steps", "profiler", "num_sanity_val_steps",
 )  # fmt: skip
 
 
@@ -110,10 +111,10 @@ class TrainingJob:
             "model": {"name": model["name"], "label": str(model["label"]), "settings": own},
             "weight_decay": {"value": decay, "normaliser": normaliser},
             "trainer": {key: value for key, value in trainer.items() if key not in PRESENTATION},
-            "callbacks": config["callbacks"],
+            "callbacks": _with_text_keys(config["callbacks"]),
             "keep": choice("keep", config["keep"], ("last", "best")),
             "seed": whole("seed", config["seed"], 0),
-            "debug": config["debug"]["mode"],
+            "debug": config["debug"]["mode"] or ("fast" if trainer.get("fast_dev_run") else None),
         }
         if penalty:  # a network without it is what it was before there was one
             settings |= {"spectral_penalty": penalty, "spectral_penalty_kind": kind}
@@ -161,18 +162,20 @@ class TrainingJob:
 
 
 def _trainer(config: dict[str, Any]) -> dict[str, Any]:
-    trainer = dict(config["trainer"])
+    trainer = trainer_options(config["trainer"])
     if trainer.get("max_epochs") is None:
         scale = number("data.epochs_scale", config["data"]["epochs_scale"], 0, above=True)
         trainer["max_epochs"] = max(1, round(whole("model.epochs", config["model"]["epochs"], 1) * scale))
-    strategy = str(trainer.get("strategy", "auto"))
-    if any(word in strategy for word in ("spawn", "fork", "notebook")):
-        raise UserError(
-            f"trainer.strategy={strategy} trains in processes that cannot write this run's records; take ddp"
-        )
     # No epoch at all: a network as it comes, with published weights or none.
     trainer["max_epochs"] = whole("trainer.max_epochs", trainer["max_epochs"], 0)
     return trainer
+
+
+def _with_text_keys(value: Any) -> Any:
+    """The same with every key as a text: an identity has no other, and a callback may have ``scheduling: {4: 2}``."""
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def _rated(settings: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
