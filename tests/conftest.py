@@ -1,4 +1,4 @@
-"""What several tests share: configs as the doors compose them, the doors run in this process, MNIST where it is."""
+"""What several tests share: configs as the doors compose them, the doors run in this process."""
 
 from __future__ import annotations
 
@@ -59,15 +59,6 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         return status, out, err
 
     return run
-
-
-@pytest.fixture(scope="session")
-def mnist_root() -> str:
-    """The folder that holds MNIST/raw; the test is skipped where there is none."""
-    root = os.environ.get("INTRIGUING_DATA", "")
-    if not root or not (Path(root) / "MNIST" / "raw").is_dir():
-        pytest.skip("MNIST is not here: set INTRIGUING_DATA to the folder that holds MNIST/raw")
-    return root
 
 
 @pytest.fixture
