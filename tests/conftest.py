@@ -14,12 +14,18 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from intriguing.training import TrainingJob
 
 ROOT = Path(__file__).parent.parent
 os.environ["WANDB_MODE"] = "disabled"
+
+# The same examples every time and no limit on their time, so that a run does not depend on luck or on how busy the
+# machine is; --hypothesis-profile=default looks for new ones.
+settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

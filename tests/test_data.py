@@ -18,6 +18,7 @@ from intriguing.errors import UserError
 
 FILES = tuple(MNIST_FILES)  # images and labels for training, images and labels for the test
 
+
 def test_digits_are_images_in_the_unit_interval_with_a_stratified_test_set() -> None:
     arrays = load_arrays("digits")
     assert arrays.input_shape == (1, 8, 8)

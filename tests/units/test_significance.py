@@ -44,7 +44,7 @@ def test_p_values_of_random_sets_are_uniform_and_never_too_small_without_the_tie
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 10, (1000,), generator=generator)
     rows = {"pixel_similarity": unit_rows(torch.randn(1000, 30, generator=generator))}
-    null = null_scores(labels, rows, random_sets(1000, 9, 2000, generator=generator))
+    null = null_scores(labels, rows, random_sets(1000, 9, 20_000, generator=generator))
     drawn = random_sets(1000, 9, 1500, generator=generator)
     observed = {
         "purity": label_purity(labels, drawn),
