@@ -1,4 +1,4 @@
-"""What several tests share: configs as the doors compose them, the doors run in this process, MNIST where it is."""
+"""What several tests share: configs as the doors compose them, the doors run in this process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from intriguing.training import TrainingJob
 
 ROOT = Path(__file__).parent.parent
 os.environ["WANDB_MODE"] = "disabled"
+
+# The same examples every time and no limit on their time, so that a run does not depend on luck or on how busy the
+# machine is; --hypothesis-profile=default looks for new ones.
+settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)
@@ -59,15 +65,6 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         return status, out, err
 
     return run
-
-
-@pytest.fixture(scope="session")
-def mnist_root() -> str:
-    """The folder that holds MNIST/raw; the test is skipped where there is none."""
-    root = os.environ.get("INTRIGUING_DATA", "")
-    if not root or not (Path(root) / "MNIST" / "raw").is_dir():
-        pytest.skip("MNIST is not here: set INTRIGUING_DATA to the folder that holds MNIST/raw")
-    return root
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -15,6 +17,8 @@ from torchvision import datasets
 
 from intriguing.data import MNIST_FILES, BatchIndices, ImageData, fetch_mnist, half_indices, load_arrays
 from intriguing.errors import UserError
+
+FILES = tuple(MNIST_FILES)  # images and labels for training, images and labels for the test
 
 
 def test_digits_are_images_in_the_unit_interval_with_a_stratified_test_set() -> None:
@@ -165,8 +169,35 @@ def test_a_damaged_mnist_file_is_named(tmp_path: Path) -> None:
     shutil.rmtree(raw)
 
 
-def test_mnist_is_the_published_one(mnist_root: str) -> None:
-    arrays = load_arrays("mnist", mnist_root, download=False)
-    assert arrays.images["full"].shape == (60_000, 1, 28, 28)
-    assert arrays.images["test"].shape == (10_000, 1, 28, 28)
-    assert torch.bincount(arrays.labels["test"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+def _write_idx(raw: Path) -> dict[str, str]:
+    """Write seven and three random images in MNIST's format, and return the sha256 of each file."""
+    generator, digests = torch.Generator().manual_seed(0), {}
+    raw.mkdir(parents=True)
+    for images, labels, num in zip(FILES[::2], FILES[1::2], (7, 3), strict=True):
+        pixels = torch.randint(256, (num, 28, 28), generator=generator, dtype=torch.uint8)
+        numbers = torch.randint(10, (num,), generator=generator, dtype=torch.uint8)
+        (raw / images).write_bytes(struct.pack(">4i", 2051, num, 28, 28) + pixels.numpy().tobytes())
+        (raw / labels).write_bytes(struct.pack(">2i", 2049, num) + numbers.numpy().tobytes())
+    for name in FILES:
+        digests[name] = hashlib.sha256((raw / name).read_bytes()).hexdigest()
+    return digests
+
+
+def test_mnist_is_read_as_its_files_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published files where INTRIGUING_DATA names their folder, else small ones of the same format."""
+    root = Path(os.environ.get("INTRIGUING_DATA") or tmp_path)
+    published = all((root / "MNIST" / "raw" / name).is_file() for name in FILES)
+    if not published:
+        root = tmp_path
+        monkeypatch.setattr("intriguing.data.MNIST_FILES", _write_idx(root / "MNIST" / "raw"))
+    arrays = load_arrays("mnist", root, download=False)
+    assert arrays.input_shape == (1, 28, 28)
+    for subset, images, labels in zip(("full", "test"), FILES[::2], FILES[1::2], strict=True):
+        pixels = np.fromfile(root / "MNIST" / "raw" / images, np.uint8, offset=16).reshape(-1, 1, 28, 28)
+        numbers = np.fromfile(root / "MNIST" / "raw" / labels, np.uint8, offset=8)
+        assert torch.equal(arrays.images[subset], torch.from_numpy(pixels) / 255)
+        assert torch.equal(arrays.labels[subset], torch.from_numpy(numbers).long())
+    if published:
+        counts = torch.bincount(arrays.labels["test"]).tolist()
+        assert len(arrays.labels["full"]) == 60_000
+        assert counts == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

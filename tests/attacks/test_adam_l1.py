@@ -31,7 +31,8 @@ def test_on_one_pixel_it_ends_where_the_penalty_is_least():
         model[1].bias.copy_(torch.tensor([4.0, 0.0]))
     seen = []
     model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach().clone()))
-    attack(model, torch.full((1, 1, 1, 1), 0.1, dtype=torch.float64), torch.tensor([1]), num_steps=1500)
+    image = torch.full((1, 1, 1, 1), 0.1, dtype=torch.float64)
+    attack(model, image, torch.tensor([1]), num_steps=1500, learning_rate=5e-3)
     best = (torch.tensor(7.0).log() + 4) / 8
     assert float(seen[-2]) == pytest.approx(float(best), abs=2e-3)  # the last pass is the check of the result
 

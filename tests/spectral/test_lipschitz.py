@@ -137,13 +137,19 @@ def eval_batch_norm() -> nn.Module:
         (ContrastNormalization(2.0, 4.0), (3, 1, 1), 1.0, 1.01),
         (nn.LocalResponseNorm(5, alpha=2.0, beta=0.75, k=0.7), (8, 1, 1), 1.0, 2.1),
         (nn.LocalResponseNorm(3, alpha=1.0, beta=2.5, k=2.0), (5, 1, 1), 1.0, 3.0),
-        (nn.Softmax(1), (5,), 1.0, 1.02),
     ],
 )
 def test_normalisations_are_bounded(layer: nn.Module, shape: tuple, scale: float, slack: float) -> None:
     found = steepest(layer, shape, scale)
     assert found <= bound(layer, shape) * (1 + 1e-9)
     assert bound(layer, shape) <= slack * found
+
+
+def test_the_bound_of_softmax_is_reached_where_two_classes_share_everything() -> None:
+    """There the Jacobian is diag(p) - pp' with p = (1/2, 1/2, 0, ...), whose norm is 1/2."""
+    shared = torch.tensor([0.0, 0.0, -60.0, -60.0, -60.0], dtype=torch.float64)
+    assert jacobian_norm(nn.Softmax(1), shared) == pytest.approx(0.5, rel=1e-12)
+    assert bound(nn.Softmax(1), (5,)) == pytest.approx(0.5, rel=1e-12)
 
 
 class Residual(nn.Module):

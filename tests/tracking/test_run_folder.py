@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -220,11 +221,21 @@ def test_wrong_places_and_names(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["fc", "file", "train"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_an_unwritable_folder(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match="Permission denied"):
-        start(tmp_path)
+def test_an_unwritable_folder():
+    user = os.geteuid()
+    other = user or 65534  # root may write anywhere, so it acts as the user "nobody" meanwhile
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which only its owner may enter
+        os.chown(folder, other, -1)
+        os.chmod(folder, 0o500)
+        os.seteuid(other)
+        try:
+            assert os.listdir(folder) == []
+            with pytest.raises(UserError, match="Permission denied"):
+                start(Path(folder))
+        finally:
+            os.seteuid(user)
+            os.chmod(folder, 0o700)
+        assert os.listdir(folder) == []
 
 
 def test_artifacts_stay_inside(tmp_path):

@@ -48,14 +48,17 @@ def test_planted_units_score_one_and_fall_along_the_rotation() -> None:
         curve.append(torch.tensor(found).mean(0))
     purity, entropy, selectivity = torch.stack(curve).T
     assert float(purity[0]) == 1 and float(entropy[0]) == 0
-    # From three quarters of the way on there is nothing left of the units; what differs is chance.
-    assert bool((purity.diff() <= 0.02).all()) and float(purity[-1]) < 0.9
-    assert bool((entropy.diff() >= -0.1).all()) and float(entropy[-1]) > 0.2
-    assert bool((selectivity.diff() < 0).all())
+    # From three quarters of the way on there is nothing left of the units, and what differs is chance.
+    assert bool((purity[:4].diff() <= 0).all()) and float(purity[3:].max()) < 0.9
+    assert bool((entropy[:4].diff() >= 0).all()) and float(entropy[3:].min()) > 0.2
+    assert bool((selectivity[:4].diff() < 0).all()) and float(selectivity[3:].max()) < 0.7 * float(selectivity[0])
 
 
 def test_the_unit_scores_see_a_rotation_that_cka_does_not() -> None:
     _, images, _ = _labels_as_units()
-    rotation = random_rotation(K, generator=torch.Generator().manual_seed(0))
-    assert abs(linear_cka(images, images.double() @ rotation) - 1) < 1e-12
-    assert _purity(torch.eye(K))[0] - _purity(rotation)[0] > 0.1
+    purity = []
+    for seed in range(10):
+        rotation = random_rotation(K, generator=torch.Generator().manual_seed(seed))
+        assert abs(linear_cka(images, images.double() @ rotation) - 1) < 1e-12
+        purity.append(_purity(rotation)[0])
+    assert _purity(torch.eye(K))[0] == 1 and sum(purity) / 10 < 0.9
