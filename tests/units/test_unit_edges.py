@@ -90,8 +90,8 @@ class First(nn.Module):
 )
 def test_layers_that_cannot_be_removed_are_refused_and_leave_no_hook(layer, message):
     class Part(nn.Sequential):
-        def forward(self, x):
-            return self[2](self[1](self[0](x)))
+        def forward(self, input):
+            return self[2](self[1](self[0](input)))
 
     net = Part(Pair(), First(), nn.Linear(36, 3), nn.Linear(3, 3))
     with pytest.raises(ValueError, match=message):
