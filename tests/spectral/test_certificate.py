@@ -139,7 +139,7 @@ def test_every_network_gets_the_sharpest_bound_and_it_is_said_which() -> None:
     dense = Certifier(network(9, 6, 3), shape)
     methods = [one.method for one in (single, several, other, dense)]
     assert methods == ["product", "product and LipSDP", "product", "LipSDP"]
-    assert single.constant() == single.product and several.constant() < several.product
+    assert single.constant() == pytest.approx(single.product, rel=1e-9) and several.constant() < several.product
     before = product_bound(convolutional(), shape)
     row = float((last.weight[0] - last.weight[2]).norm())
     assert single.pair_constant(0, 2) == pytest.approx(before * row, rel=1e-6)  # sharper than sqrt 2 times all
@@ -187,7 +187,7 @@ def test_labels_of_every_integer_type(dtype: torch.dtype) -> None:
     labels = torch.tensor([0, 1], dtype=dtype)
     expected = torch.tensor([1.0, 1.0], dtype=torch.float64) / math.sqrt(2) / 2
     torch.testing.assert_close(certified_radii(LOGITS, labels, 2.0), expected, rtol=1e-6, atol=0)
-    torch.testing.assert_close(certified_radii(LOGITS.bfloat16(), labels, 2.0), expected, rtol=1e-2, atol=0)
+    torch.testing.assert_close(certified_radii(LOGITS.bfloat16(), labels, 2.0), expected, rtol=2e-2, atol=0)
     assert bool((certified_radii(LOGITS, labels, 2.0) <= expected).all())
 
 
