@@ -121,3 +121,96 @@ def test_linear_certificates_are_the_exact_distances_without_a_box() -> None:
         others = [k for k in range(3) if k != int(label)]
         exact: list[Tensor] = [(logit[label] - logit[k]) / (weight[label] - weight[k]).norm() for k in others]
         assert float(radius) == pytest.approx(float(min(exact)), rel=1e-6)
+
+
+def convolutional(*rest: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return (
+        nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), *rest).double().eval()
+    )
+
+
+def test_every_network_gets_the_sharpest_bound_and_it_is_said_which() -> None:
+    shape = (1, 3, 3)
+    last = nn.Linear(18, 3)
+    single = Certifier(convolutional(last), shape)
+    several = Certifier(convolutional(nn.Linear(18, 6), nn.ReLU(), nn.Linear(6, 3)), shape)
+    other = Certifier(convolutional(nn.Linear(18, 3), nn.LogSoftmax(1)), shape)
+    dense = Certifier(network(9, 6, 3), shape)
+    methods = [one.method for one in (single, several, other, dense)]
+    assert methods == ["product", "product and LipSDP", "product", "LipSDP"]
+    assert single.constant() == pytest.approx(single.product, rel=1e-9) and several.constant() < several.product
+    before = product_bound(convolutional(), shape)
+    row = float((last.weight[0] - last.weight[2]).detach().norm())
+    assert single.pair_constant(0, 2) == pytest.approx(before * row, rel=1e-6)  # sharper than sqrt 2 times all
+    assert other.pair_constant(0, 2) == pytest.approx(math.sqrt(2) * other.product)
+
+
+def test_certificates_of_a_convolutional_network_hold_against_an_attack() -> None:
+    model = convolutional(nn.Linear(18, 8), nn.ReLU(), nn.Linear(8, 3))
+    images = torch.rand(40, 1, 3, 3, dtype=torch.float64)
+    logits = model(images).detach()
+    labels = logits.argmax(dim=1)
+    found = nearest(model, images, labels)
+    radii = Certifier(model, (1, 3, 3)).radii(logits, labels)
+    assert bool((radii <= found.distortion * 3).all()) and float(radii.max()) > 0
+
+
+class Functions(nn.Module):
+    def __init__(self, model: nn.Sequential) -> None:
+        super().__init__()
+        self.first, self.last = model[1], model[3]
+        self.register_buffer("mean", torch.full((1, 3, 1), 0.3, dtype=torch.float64))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = (images - self.mean) / 0.25
+        return self.last(torch.sigmoid(self.first(x.flatten(1))))
+
+
+def test_a_normalisation_and_functions_are_part_of_the_programme() -> None:
+    plain = network(9, 6, 3)
+    model = Functions(plain)
+    equal = network(9, 6, 3)
+    with torch.no_grad():
+        equal[1].bias.sub_(equal[1].weight @ torch.full((9,), 0.3 / 0.25, dtype=torch.float64))
+        equal[1].weight.div_(0.25)
+    certifier = Certifier(model, (1, 3, 3))
+    assert certifier.method == "LipSDP"
+    assert certifier.constant() == pytest.approx(Certifier(equal, (1, 3, 3)).constant(), rel=1e-9)
+
+
+LOGITS = torch.tensor([[1.0, 0.0, -1.0], [0.0, 2.0, 1.0]])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_labels_of_every_integer_type(dtype: torch.dtype) -> None:
+    labels = torch.tensor([0, 1], dtype=dtype)
+    expected = torch.tensor([1.0, 1.0], dtype=torch.float64) / math.sqrt(2) / 2
+    torch.testing.assert_close(certified_radii(LOGITS, labels, 2.0), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(certified_radii(LOGITS.bfloat16(), labels, 2.0), expected, rtol=2e-2, atol=0)
+    assert bool((certified_radii(LOGITS, labels, 2.0) <= expected).all())
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "constant", "error", "words"),
+    [
+        (LOGITS, torch.tensor([0, 3]), 1.0, ValueError, r"0\.\.2, got 3"),
+        (LOGITS, torch.tensor([0, -1]), 1.0, ValueError, r"0\.\.2, got -1"),
+        (LOGITS, torch.tensor([0.0, 1.0]), 1.0, TypeError, "integers"),
+        (LOGITS, torch.tensor([True, False]), 1.0, TypeError, "integers"),
+        (LOGITS, torch.tensor([0]), 1.0, ValueError, "one label for each of 2"),
+        (LOGITS.long(), torch.tensor([0, 1]), 1.0, TypeError, "int64"),
+        (LOGITS * torch.nan, torch.tensor([0, 1]), 1.0, ValueError, "finite.*image 0"),
+        (LOGITS * torch.inf, torch.tensor([0, 1]), 1.0, ValueError, "finite.*image 0"),
+        (LOGITS, torch.tensor([0, 1]), math.nan, ValueError, "above 0"),
+        (LOGITS, torch.tensor([0, 1]), "large", TypeError, "above 0"),
+    ],
+)
+def test_wrong_logits_and_labels_get_one_line(
+    logits: Tensor, labels: Tensor, constant, error: type, words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        certified_radii(logits, labels, constant)
+    if not isinstance(constant, str) and constant == 1:
+        with pytest.raises(error, match=words):
+            Certifier(network(4, 3), (4,)).radii(logits, labels)
