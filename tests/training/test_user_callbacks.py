@@ -286,7 +286,7 @@ def test_the_keys_that_may_be_watched_are_those_that_are_logged(
 
 def test_the_spectral_penalty_is_logged(job: Callable[..., TrainingJob]) -> None:
     """It is strength * log(1 + product of the layers' largest singular values) of the weights at the epoch's end."""
-    folder = fit(job("spectral_penalty=log_product", "spectral_penalty.value=0.5", "trainer.max_epochs=8"))
+    folder = fit(job("spectral_penalty=log_product", "spectral_penalty.value=0.5", "trainer.max_epochs=20"))
     norm = float(torch.linalg.svdvals(weights(folder)["network.1.weight"])[0])
     logged = last(folder, "train/spectral_penalty")
     assert logged == pytest.approx(0.5 * numpy.log1p(norm), rel=1e-2)
