@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -166,8 +168,7 @@ def test_a_second_run_of_an_arm_and_seed_is_refused():
 
 def test_distances_of_two_attacks_are_not_compared():
     plain, fed = network("plain", 0, 160), network("fed", 0, 110, POOLS)
-    slow = measured(fed, "nearest", [0.01], {})
-    slow.attack["settings"] = {"max_iter": 1000}
+    slow = replace(measured(fed, "nearest", [0.01], {}), attack={"name": "nearest", "settings": {"max_iter": 1000}})
     sets = [measured(plain, "nearest", [0.05], {}), measured(fed, "nearest", [0.08], {}), slow]
     cells = made([plain, fed], sets).tables[0].cells
     assert cells["all pools", "distortion, nearest"].value == pytest.approx(0.08)

@@ -19,10 +19,13 @@ LABELS = torch.arange(NUM) % CLASSES
 IMAGES = (0.4 * torch.rand(NUM, 1, SIDE, SIDE, generator=GENERATOR)).index_put(
     (torch.arange(NUM), torch.tensor(0), LABELS // SIDE, LABELS % SIDE), torch.tensor(1.0)
 )
+DEEP = (1e-5, 1e-5, 1e-6)
 POOLS = {"back_feeding": {"layers": None, "attack": "gradient", "num_steps": 1}}
 
 
-def network(label: str, *, split: str = "full", seed: int = 0, decay: float = 1e-5, **config: Any) -> Network:
+def network(
+    label: str, widths: tuple[int, ...], decay: tuple[float, ...], *, split: str = "full", seed: int = 0, **config: Any
+) -> Network:
     torch.manual_seed(seed + len(label))
     module = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 12), nn.Sigmoid(), nn.Linear(12, CLASSES)).eval()
     name = f"{label}_{split}_seed{seed}{'_pools' if 'callbacks' in config else ''}".lower()
@@ -35,7 +38,12 @@ def network(label: str, *, split: str = "full", seed: int = 0, decay: float = 1e
             "data": {"name": "mnist"},
             "split": {"name": split, "seed": 0},
             "seed": seed,
-            "weight_decay": {"value": [decay]},
+            "model": {
+                "name": "fully_connected",
+                "label": label.split("(")[0].rstrip("'"),
+                "settings": {"widths": list(widths), "activation": "sigmoid"},
+            },
+            "weight_decay": {"value": list(decay)},
             **config,
         },
         folder=f"runs/train/{name}",
@@ -72,11 +80,11 @@ def crafted(source: Network | None, subset: str, *, amplify: float | None = None
 def small_report(folder: Path) -> Path:
     """Writes it; returns the page."""
     networks = [
-        network("FC10(1e-4)", decay=1e-4),
-        network("FC10(1)", decay=1.0),  # not attacked: its distortion is a missing cell
-        network("FC200-200-10"),
-        network("FC100-100-10", split="p1"),
-        network("FC100-100-10'", split="p2", callbacks=POOLS),
+        network("FC10(1e-4)", (), (1e-4,)),
+        network("FC10(1)", (), (1.0,)),  # not attacked: its distortion is a missing cell
+        network("FC200-200-10", (200, 200), DEEP),
+        network("FC100-100-10", (100, 100), DEEP, split="p1"),
+        network("FC100-100-10", (100, 100), DEEP, split="p1", callbacks=POOLS),
     ]
     sets = [crafted(networks[0], "train"), crafted(networks[2], "train"), crafted(networks[3], "test")]
     sets += [crafted(networks[3], "test", amplify=0.8), crafted(None, "train"), crafted(None, "test")]
