@@ -6,10 +6,10 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from intriguing.attacks import evaluating
 from intriguing.data import ImageData
 from intriguing.finite import check_logits
 from intriguing.models import Classifier
+from intriguing.nn import evaluating
 
 
 class ErrorCurve(Callback):
