@@ -18,7 +18,7 @@ Model = Callable[[Tensor], Any]
 
 _CPU_CHUNK_BYTES = 512 * 2**20
 _CUDA_FRACTION = 0.4  # of the free memory; the rest is for autograd's and the allocator's own
-_ROUNDINGS = 64  # by so many roundings of its spread may a margin change with the size of the batch
+_ROUNDINGS = 64  # by so many roundings of the logits' spread may a margin change with the batch
 _LOGIT_ROUNDINGS = 0.5  # and by so many of the largest logit
 
 
@@ -103,23 +103,22 @@ class Network:
     def least_margin(self, logits: Tensor) -> Tensor:
         """(R,) the margin below which the answer of `logits` (R, K) is not trusted, for rounding may change it.
 
-        Another batch size rounds otherwise. By how much follows from what the network resolves: from the spread of the
-        logits, since a number that is added to all of them moves no margin, and from the spacing of numbers as large as
-        they are. Networks in half precision round only their results so coarsely, not each sum on the way.
+        Another batch size rounds otherwise. By how much follows from what the network resolves: from the spread that
+        its logits usually have, since a number that is added to all of them moves no margin, and from the spacing of
+        numbers as large as they are. Networks in half precision round their results, not each sum on the way.
         """
-        largest = logits.amax(dim=1)
-        finite = logits if not self._masked else logits.where(logits.isfinite(), largest[:, None])
-        smallest = finite.amin(dim=1)
-        magnitude = torch.maximum(largest.abs(), smallest.abs())
+        largest = logits.amax(dim=1).abs()
         if self._is_half:
-            return self._eps * magnitude
-        return self._eps * (_ROUNDINGS * (largest - smallest) + _LOGIT_ROUNDINGS * magnitude)
+            return self._eps * largest
+        return self._eps * (_ROUNDINGS * self._spread + _LOGIT_ROUNDINGS * largest)
 
-    _masked = False
+    _spread = 0.0
 
-    def expect_masked(self, logits: Tensor) -> None:
-        """Take note of classes that the network never answers: those with logits of -inf."""
-        self._masked = bool(logits.isneginf().any())
+    def observe(self, logits: Tensor) -> None:
+        """Take note of the spread of the logits (N, K) of unperturbed images; classes at -inf are left out."""
+        largest = logits.amax(dim=1, keepdim=True)
+        spread = largest - logits.where(logits.isfinite(), largest).amin(dim=1, keepdim=True)
+        self._spread = float(spread.nan_to_num(0.0, 0.0, 0.0).mean())
 
     def _none(self, x: Tensor) -> Tensor:
         return x.new_zeros(0, self.num_classes)
