@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from intriguing.analysis import paper
 from intriguing.analysis.cells import (
+    AS_ONE,
     FULL,
     HALVES,
     MEAN,
-    WILSON,
+    PAPERS,
     display_labels,
     distortion_cell,
     error_cell,
@@ -69,7 +70,7 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
         own = [s for s in attacked if s.source in {n.name for n in same}]
         place = (key, named, paper.DISTORTION)
         cells[row, paper.DISTORTION] = distortion_cell(
-            [s.distortion for s in own], place, judge=judge, runs=made_by(own)
+            [s.distortion for s in own], place, indices=[s.indices for s in own], judge=judge, runs=made_by(own)
         )
     present = {place: cell for place, cell in cells.items() if cell is not None}
     if not present:
@@ -83,8 +84,9 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
         columns=(*error_columns, paper.DISTORTION),
         cells=present,
         sample=sample_text(present.values(), (n.seed for n in members)),
-        method=f"Errors: {WILSON}; the paper's from its own set sizes. Distortion: {MEAN}; the paper prints no spread, "
-        f"so its interval takes the spread measured here and {paper.NUM_ADVERSARIAL} images",
+        method=f"Errors: {AS_ONE}; the paper's from its own set sizes, and {PAPERS}. Distortion: {MEAN}; the paper "
+        f"prints no spread, so its interval takes the spread measured here, {paper.NUM_ADVERSARIAL} images, and half a "
+        "unit of its last digit",
         source=f"{paper.SOURCE}, Table {key[-1]}",
         runs=(*(n.name for n in members), *(s.name for s in attacked)),
     )
