@@ -391,7 +391,7 @@ CONFIGS = [
     train("a learning rate of nan", "learning_rate", *DIGITS, "model.settings.learning_rate=nan"),
     train("a precision that is none", "trainer: Precision 7 is invalid", *DIGITS, "trainer.precision=7"),
     train("a trainer option that is none", "speed", *DIGITS, "+trainer.speed=3"),
-    train("a callback that is none", "callbacks: ", *DIGITS, "+callbacks.mine={_target_: intriguing.nothing}"),
+    train("a callback that is none", "callbacks.mine: ", *DIGITS, "+callbacks.mine={_target_: intriguing.nothing}"),
     analyze("study.limit in words", "study.limit must be a whole number", *CSV, "study=quickstart", "study.limit=some"),
     analyze(
         "a study with an unknown key", "study.colour is read by nothing", *MINE, make=study("limit: 4", "colour: 4")

@@ -107,7 +107,10 @@ def test_the_jobs_of_a_sweep_are_counted_before_it_begins(
     monkeypatch.delenv("INTRIGUING_SWEEP", raising=False)
     sweeper = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}
     config = OmegaConf.create(
-        {"hydra": {"sweep": {"dir": "nowhere"}, "sweeper": sweeper, "overrides": {"task": overrides}}}
+        {
+            "hydra": {"sweep": {"dir": "nowhere"}, "sweeper": sweeper, "overrides": {"task": overrides}},
+            "logger": {"mode": "offline"},
+        }
     )
     with initialize_config_dir(root, version_base="1.3"):
         sweep.Watch().on_multirun_start(config)

@@ -87,7 +87,7 @@ def test_a_set_of_a_network_that_is_not_there_is_nobodys_own(
     found = _report(composed, other, made, "sections=[table1,table2]")
     assert "av. distortion" not in _table(found)
     rows = (found / "tables" / "table2.csv").read_text()
-    assert "FC10(1e-4) [net]," in rows and "FC10(1e-4),FC10(1e-4)," not in rows
+    assert "FC10(1e-4) [net, sha256 " in rows and "FC10(1e-4),FC10(1e-4)," not in rows
 
 
 def test_a_set_that_its_run_does_not_vouch_for_is_refused(

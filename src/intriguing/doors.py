@@ -147,7 +147,8 @@ def one_line(error: BaseException) -> str:
         cause = cause.__cause__
     lines = [line.strip() for line in str(cause).partition("Config search path:")[0].splitlines()]
     noise = ("Set the environment variable", "full_key:", "object_type=", "reference_type=")
-    return "; ".join(line for line in lines if line and not line.startswith(noise)) or type(error).__name__
+    text = "; ".join(line for line in lines if line and not line.startswith(noise))
+    return text.replace(":; ", ": ") or type(error).__name__
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -202,7 +203,11 @@ _MAPPING = re.compile(
     r"data|split|model(\.settings)?|weight_decay|spectral_penalty|trainer|logger|debug|attack|settings(\.\w+)?"
     r"|study\.settings\.\w+"
 )
-_KINDS = {"model.label": (str, "a text"), "model.weight_decay": (list, "a list of numbers"), "runs": (str, "a folder")}
+_KINDS = {
+    "model.label": (str | None, "a text or null"),
+    "model.weight_decay": (list, "a list of numbers"),
+    "runs": (str, "a folder"),
+}
 
 
 def _check_kinds(config: dict[str, Any]) -> None:

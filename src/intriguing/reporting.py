@@ -260,7 +260,7 @@ def _source(made: RunRecord, networks: Sequence[RunRecord]) -> dict[str, str]:
     A set belongs to the network whose weights it was made for, whatever the folder of that network is called.
 
     Returns:
-        ``name`` of that network; or, where it is not among these and another one has its label, a ``label`` of its own.
+        ``name`` of that network; nothing where it is not among these.
 
     Raises:
         UserError: the network of that name has other weights.
@@ -268,7 +268,7 @@ def _source(made: RunRecord, networks: Sequence[RunRecord]) -> dict[str, str]:
     source = made.config.get("source")
     if not isinstance(source, dict):
         return {}
-    weights, name, label = (source.get(key) for key in ("checkpoint_sha256", "name", "label"))
+    weights, name = source.get("checkpoint_sha256"), source.get("name")
     owners = [one.name for one in networks if one.artifacts.get("model.ckpt") == weights]
     if owners:
         return {"name": name if name in owners else owners[0]}
@@ -279,7 +279,7 @@ def _source(made: RunRecord, networks: Sequence[RunRecord]) -> dict[str, str]:
                 f"{shown(weights)[:8]}, not {one.artifacts.get('model.ckpt', 'none')[:8]}): attack {one.folder} anew, "
                 "and give that set"
             )
-    return {"label": f"{label} [{name}]"} if label in {one.label for one in networks} else {}
+    return {}
 
 
 def _network(record: RunRecord) -> Network:

@@ -93,7 +93,7 @@ def test_bounds_enclose_and_seeds_are_pooled(result) -> None:
 
 def test_other_epochs_are_other_networks_and_distances_are_of_one_attack(monkeypatch) -> None:
     """One attack on all three networks is compared, though another comes nearer to two of them."""
-    monkeypatch.setattr(section, "_certifier", lambda *given: SimpleNamespace(constant=lambda: 1.0))
+    monkeypatch.setattr(section, "Certifier", lambda *given: SimpleNamespace(constant=lambda: 1.0, method="LipSDP"))
     networks = [network("A", scale=4.0), network("A", scale=2.0, epochs=12), network("A penalty 0.1", strength=0.1)]
     sets = [crafted(one, "lbfgs", size=0.2) for one in networks]
     sets += [crafted(one, "nearest", size=0.1) for one in networks[:2]]

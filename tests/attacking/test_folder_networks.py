@@ -242,7 +242,8 @@ def test_names_without_ascii_letters_go_through_every_stage(composed: Callable, 
     trained = fit(
         TrainingJob.from_config(composed("train", *given, "data.size=8", "model=fc10", "trainer.max_epochs=1"))
     )
-    assert trained.name.isascii() and "fc10" in trained.name and trained.name != "fc10_full_seed0"
+    assert trained.name.isascii() and trained.name.endswith("_fc_wd1e-4_full_seed0")
+    assert load_model(trained / "model.ckpt").label == "FC2(1e-4)"
     crafted = [f"checkpoints={trained}", "attack=nearest", "subset=test", "limit=4", *given]
     (job,) = AttackJob.from_config(composed("attack", *crafted))
     found = [f"networks={trained}", f"sets={craft(job)}", "sections=[transfer]", *given]

@@ -111,7 +111,8 @@ class SparseAutoencoder(Classifier):
     def _corrupt(self, images: Tensor) -> Tensor:
         # A stream of its own for every batch, so that a resumed fit sees the noise it would have seen; and of a batch
         # that several processes share, each adds to its images the noise that one process would have added to them.
-        seed = (torch.initial_seed() * 1_000_003 + self.trainer.fit_loop.total_batch_idx * 131) % 2**63
+        batch = 0 if self._trainer is None else self._trainer.fit_loop.total_batch_idx
+        seed = (torch.initial_seed() * 1_000_003 + batch * 131) % 2**63
         generator = torch.Generator(images.device).manual_seed(seed)
         shape = (self.batch_images, *images.shape[1:])
         noise = torch.randn(shape, generator=generator, device=images.device)[self.global_rank :: world_size()]

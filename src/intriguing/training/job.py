@@ -23,6 +23,8 @@ PRESENTATION = (
     "log_every_n_steps", "profiler", "num_sanity_val_steps",
 )  # fmt: skip
 
+_CLASSES = "{classes}"  # in a label, where the number of classes is not known yet
+
 
 @dataclass(frozen=True)
 class TrainingJob:
@@ -158,7 +160,15 @@ class TrainingJob:
             description: of the images, see ``ImageData.description``.
         """
         content = {key: description[key] for key in ("classes", "counts", "files")}
-        return replace(self, identity={**self.identity, "data": {**self.identity["data"], **content}})
+        number_of = str(len(description["classes"]))
+        model = self.identity["model"]
+        identity = {
+            **self.identity,
+            "data": {**self.identity["data"], **content},
+            "model": {**model, "label": model["label"].replace(_CLASSES, number_of)},
+        }
+        label = self.label.replace(_CLASSES, number_of)
+        return replace(self, identity=identity, label=label, settings={**self.settings, "label": label})
 
 
 def _trainer(config: dict[str, Any]) -> dict[str, Any]:
@@ -208,11 +218,14 @@ def _is_paper(decay: list[float], model: dict[str, Any]) -> bool:
 
 
 def _model_label(model: dict[str, Any], data: str) -> str:
-    """The label a config gives to its model, or one that says its shape: FC100-100-10, with K classes of folders."""
+    """The label a config gives to its model, or one that says its shape: FC100-100-10.
+
+    How many classes a folder has is filled in when it is read, see ``with_images``.
+    """
     if model["label"] is not None:
         return str(model["label"])
-    classes, settings = "K" if data == "image_folder" else "10", model["settings"]
-    if model["name"] == "sparse_autoencoder":
+    classes, settings = _CLASSES if data == "image_folder" else "10", model["settings"]
+    if model["name"] == "sparse_autoencoder" and "units" in settings:
         return f"AE{settings['units']}-{classes}"
     widths = settings.get("widths")
     if model["name"] == "fully_connected" and isinstance(widths, list):
@@ -232,7 +245,7 @@ def _name(identity: dict[str, Any], model: dict[str, Any], data: dict[str, Any],
     if images == "image_folder":
         images = folder_name(data["root"] or "data", str(data["folder"]))
     parts += [] if images == "mnist" else [images]
-    parts.append(str(model["label"]).lower().replace("-", "_"))
+    parts.append(str(model["label"]).replace(f"-{_CLASSES}", "").replace(_CLASSES, "").lower().replace("-", "_"))
     parts += [] if _is_paper(decay, model) else ["wd" + "-".join(_lambdas(decay))]
     if "spectral_penalty" in identity:
         kind, value = identity["spectral_penalty"]["kind"], identity["spectral_penalty"]["value"]
