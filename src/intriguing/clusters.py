@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from intriguing.metrics import Interval, mean_interval
@@ -71,7 +72,7 @@ def clustered_mean(values: Sequence[Tensor], indices: Sequence[Tensor]) -> tuple
 
 def count_images(indices: Sequence[Tensor]) -> int:
     """Number of distinct images among several (N,) vectors of indices."""
-    return len({int(i) for each in indices for i in each})
+    return torch.cat(list(indices)).unique().numel() if indices else 0
 
 
 def sharing(indices: Sequence[Tensor]) -> str:

@@ -179,7 +179,7 @@ def test_amplified_perturbations_have_the_stddev_and_the_direction(
     made = AdversarialSet.load(folder / "set.safetensors")
     plain = AdversarialSet.load(Path(str(folder).replace(job.amplification, "")) / "set.safetensors")
     moved, found = plain.distortion.isfinite() & (plain.distortion > 0), plain.success
-    assert 0 < int(found.sum())
+    assert int(found.sum()) > 0
     assert torch.equal(made.success, found) and torch.equal(made.adv_inputs[~found], made.inputs[~found])
     if by == "set":  # of the examples that were found
         torch.testing.assert_close(float(made.distortion[found].mean()), 0.3, atol=1e-5, rtol=0)

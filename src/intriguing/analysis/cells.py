@@ -178,8 +178,7 @@ def distortion_cell(
     printed = paper.value(*place)
     theirs = None
     if judge and printed is not None and std > 0:
-        low, high = mean_interval(float(printed), std, paper.NUM_ADVERSARIAL)
-        theirs = Interval(low - paper.rounding(printed), high + paper.rounding(printed))
+        theirs = printed_mean_interval(printed, std)
     return Cell(
         quantity="distortion",
         value=float(pooled.mean()),
@@ -201,9 +200,19 @@ def paper_error_interval(table: str, row: str, column: str) -> Interval | None:
     printed = paper.value(table, row, column)
     if printed is None:
         return None
-    n = paper.sample_size(table, row, column)
+    return printed_interval(printed, paper.sample_size(table, row, column))
+
+
+def printed_interval(printed: float, n: int) -> Interval:
+    """The interval, in percent, of an error rate of n images that is only known as it was printed."""
     least, most = paper.printed_counts(printed, n)
     return _percent(Interval(wilson_interval(least, n).low, wilson_interval(most, n).high))
+
+
+def printed_mean_interval(printed: float, std: float) -> Interval:
+    """The interval of a mean distortion of the paper's images that is only known as it was printed, given a spread."""
+    low, high = mean_interval(float(printed), std, paper.NUM_ADVERSARIAL)
+    return Interval(low - paper.rounding(printed), high + paper.rounding(printed))
 
 
 def _sample(sizes: Sequence[int], by_image: Sequence[ByImage]) -> tuple[int, float]:

@@ -174,7 +174,7 @@ def measure(
         examples,
         keep,
         {victim.name: victim.module for victim in victims},
-        generator=torch.Generator().manual_seed(_mix(seed, crafted.name)) if source else None,
+        generator=torch.Generator().manual_seed(mixed_seed(seed, crafted.name)) if source else None,
         batch_size=batch_size,
         progress=progress,
         title=crafted.name,
@@ -202,7 +202,7 @@ def measure(
         run=crafted.run(f"{run_label} ({subset} images)"),
         stranger="" if maker or not source else str(source["name"]),
         data_set=images,
-        indices=_indices(examples, keep),
+        indices=image_indices(examples, keep),
     )
 
 
@@ -324,11 +324,11 @@ def _outcomes(
     for name, blocks in parts.items():
         adversarial, clean, *noise = map(torch.cat, zip(*blocks, strict=True)) if blocks else [nobody] * 3
         under_noise = None if generator is None else noise[0]
-        outcomes[name] = Answers(_indices(examples, keep), adversarial, clean, under_noise).outcome()
+        outcomes[name] = Answers(image_indices(examples, keep), adversarial, clean, under_noise).outcome()
     return outcomes
 
 
-def _indices(examples: ExampleSet, keep: Tensor) -> Tensor:
+def image_indices(examples: ExampleSet, keep: Tensor) -> Tensor:
     """The indices of the images in their data set; empty where the set does not tell."""
     known = getattr(examples, "indices", None)
     return torch.zeros(0, dtype=torch.int64) if known is None else known[keep].cpu()
@@ -349,6 +349,6 @@ def _pick(examples: ExampleSet, keep: Tensor) -> Examples:
     )
 
 
-def _mix(seed: int, name: str) -> int:
-    """A seed of its own for every set, the same on every machine."""
+def mixed_seed(seed: int, name: str) -> int:
+    """Derive a seed from a seed and a set's name, so that two sets never hold the same noise in two sizes."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") >> 1

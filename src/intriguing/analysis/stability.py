@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from intriguing.analysis import paper, stability_charts
-from intriguing.analysis.cells import WILSON, distortion_cell, error_cell, one_attack
+from intriguing.analysis.cells import AS_ONE, MEAN, distortion_cell, error_cell, one_attack
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import CraftedSet, Network
+from intriguing.analysis.measure import image_indices, mixed_seed
 from intriguing.analysis.sections import Made, Material
 from intriguing.errors import UserError
 from intriguing.metrics import Interval, equal_norm_gaussian
@@ -50,6 +51,7 @@ class Measured:
         bounds: (layers,) running products of the bounds.
         sharper: whether `constant` is more than the product.
         runs: of the network and of the set.
+        indices: (N,) the images, by their indices in the data set; empty where they are not known.
     """
 
     network: Network
@@ -64,6 +66,7 @@ class Measured:
     bounds: tuple[float, ...]
     sharper: bool
     runs: tuple[str, ...]
+    indices: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     @property
     def strength(self) -> float:
@@ -222,9 +225,11 @@ def _measure(material: Material, network: Network, chosen: CraftedSet | None) ->
     certifier = Certifier(network.module, shape)
     constant = min(product, certifier.constant())
     distances, radii, adversarial, random = torch.zeros(0), torch.zeros(0), (), ()
+    indices = torch.zeros(0, dtype=torch.int64)
     if chosen is not None:
         examples = chosen.load()
         keep = examples.success.bool().nonzero().flatten()[:limit]
+        indices = image_indices(examples, keep)
         inputs, adv_inputs, labels = examples.inputs[keep], examples.adv_inputs[keep], examples.labels[keep]
         distances = (adv_inputs - inputs).double().flatten(1).norm(dim=1)
         with torch.no_grad():
@@ -237,7 +242,7 @@ def _measure(material: Material, network: Network, chosen: CraftedSet | None) ->
         noise = equal_norm_gaussian(
             inputs[moved],
             (distances[moved] / math.sqrt(inputs[0].numel())).float(),
-            generator=torch.Generator().manual_seed(material.seed),
+            generator=torch.Generator().manual_seed(mixed_seed(material.seed, chosen.name)),
         )
         adversarial = _amplification(network.module, inputs[moved], adv_inputs[moved])
         random = _amplification(network.module, inputs[moved], noise)
@@ -255,6 +260,7 @@ def _measure(material: Material, network: Network, chosen: CraftedSet | None) ->
         bounds=tuple(running),
         sharper=certifier.method != "product",
         runs=(network.name, *(() if chosen is None else (chosen.name,))),
+        indices=indices,
     )
 
 
@@ -324,7 +330,9 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float, attack: str =
             cells[label, DISTANCE] = _mean(found, lambda m: m.distances)
             cells[label, RADIUS] = _mean(found, lambda m: m.radii)
             shares = [SeedCount(m.network.seed, int((m.radii >= radius).sum()), len(m.radii)) for m in found]
-            cells[label, SHARE] = error_cell(shares, place, runs=_runs(found))
+            certified = [(m.radii >= radius, m.indices) for m in found]
+            known = certified if all(reached.shape == i.shape for reached, i in certified) else []
+            cells[label, SHARE] = error_cell(shares, place, by_image=known, runs=_runs(found))
     return Table(
         key="stability",
         title="Between the bound and the truth",
@@ -337,7 +345,7 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float, attack: str =
         columns=(TEST, PRODUCT, CERTIFIED, JACOBIAN, DISTANCE, RADIUS, SHARE),
         cells={place: cell for place, cell in cells.items() if cell is not None},
         sample=f"up to {max((len(m.radii) for ms in groups.values() for m in ms), default=0)} images a network",
-        method=f"shares: {WILSON}; {RANGE}; distances and radii: mean and 1.96 standard errors",
+        method=f"shares: {AS_ONE}; those certified: image by image; {RANGE}; distances and radii: {MEAN}",
         notes=(
             "Certified constant: LipSDP with one multiplier a unit (Fazlyab et al. 2019), slopes bounded over images "
             "in [0, 1]; empty where a network is not fully connected. Radii are by that constant there, or by one for "
@@ -399,7 +407,8 @@ def _pooled(members: Sequence[Measured], value: Callable[[Measured], float]) -> 
 
 def _mean(members: Sequence[Measured], value: Callable[[Measured], Tensor]) -> Cell | None:
     """A mean over images and seeds, as `distortion_cell` makes it, of another unit."""
-    cell = distortion_cell([value(m) for m in members], ("stability", "", ""), runs=_runs(members))
+    indices = [m.indices for m in members]
+    cell = distortion_cell([value(m) for m in members], ("stability", "", ""), indices=indices, runs=_runs(members))
     return None if cell is None else replace(cell, quantity="L2 norm")
 
 
