@@ -12,7 +12,6 @@ from torch import Tensor
 from intriguing.metrics import Interval
 from intriguing.units.scores import label_entropy, label_purity, similarity
 
-
 SMALLEST_BOOTSTRAP = 10
 """Values in a stratum from which resamples say how skewed they are."""
 

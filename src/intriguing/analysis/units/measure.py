@@ -287,7 +287,7 @@ def _scored(
         "p_rows": tests,
         "sweep": {score: value.view(-1, len(settings.fractions), num).nanmean(2) for score, value in sweep.items()},
         "top": {name: tops[name][: settings.rows] for name in (UNIT, SHEET) if name in tops},
-        "scores": scores,
+        "scores": {name: scores[name] for name in (UNIT, RANDOM, *scores)},
     }
 
 
