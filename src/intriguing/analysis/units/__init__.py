@@ -31,7 +31,11 @@ __all__ = ["UnitSettings", "section"]
 
 TRAINING = ("model.label", "model.epochs", "model.batch_size", "model.weight_decay", "model.normaliser", "model.spell")
 TRAINING += tuple(
-    f"model.settings.{key}" for key in ("learning_rate", "softmax_rate", "optimizer", "schedule", "dropout")
+    f"model.settings.{key}"
+    for key in (
+        *("learning_rate", "softmax_rate", "optimizer", "schedule", "dropout", "weights"),
+        *("pretrain_share", "sparsity", "sparsity_weight", "noise"),
+    )
 )
 """Beginnings of the settings of a model that name it or train it, and leave its architecture as it is."""
 

@@ -110,7 +110,8 @@ def score_figure(measured: Measured, controls: Measured, runs: Sequence[str]) ->
         key="units_scores",
         title="Scores of every basis",
         caption="Mean over directions and seeds with its 95 % interval, as in the tables: units in blue, random "
-        "directions in orange, other bases in grey; hollow before training. Of entropy, and of it alone, less is more meaningful.",
+        "directions in orange, other bases in grey; hollow before training. Of entropy, and of it alone, less is "
+        "more meaningful.",
         alt="Dot plots of six scores for each basis of each layer.",
         runs=tuple(runs),
     )

@@ -35,9 +35,9 @@ def _holds(measured: Measured, comparisons: Sequence[Comparison]) -> str:
         )
     found = "random directions are meaningful too" if max(random) >= 50 else "few random directions are meaningful"
     return (
-        f"Units and directions, what holds: {found}, by top images that are purer (a larger share is of one class) than "
-        f"95 % of image sets drawn at random ({'; '.join(shares)}; a comparison is of one layer by one score against "
-        f"{comparisons[0].bases:,} random bases, q < {LEVEL:g})."
+        f"Units and directions, what holds: {found}, by top images that are purer (a larger share is of one class) "
+        f"than 95 % of image sets drawn at random ({'; '.join(shares)}; a comparison is of one layer by one score "
+        f"against {comparisons[0].bases:,} random bases, q < {LEVEL:g})."
     )
 
 

@@ -144,9 +144,9 @@ def comparison_table(
         cells=cells,
         sample=sample,
         method=f"p: two-sided, the units' mean among those of {comparisons[0].bases} random orthonormal bases of as "
-        f"many rows, so at least {least_p(comparisons[0].bases):.2g}; q: corrected for all rows of this table (Benjamini "
-        f"and Hochberg), so at least {comparisons[0].floor:.2g} for a row that stands alone; 95 % interval of the effect "
-        f"size: that of the units' mean ({DIRECTIONS}), the random directions taken as known",
+        f"many rows, so at least {least_p(comparisons[0].bases):.2g}; q: corrected for all rows of this table "
+        f"(Benjamini and Hochberg), so at least {comparisons[0].floor:.2g} for a row that stands alone; 95 % interval "
+        f"of the effect size: that of the units' mean ({DIRECTIONS}), the random directions taken as known",
         notes=tuple(notes),
         runs=_all(runs),
     )
@@ -193,8 +193,8 @@ def chance_table(measured: Measured, runs: Runs, settings: UnitSettings, sample:
     return Table(
         key="units_chance",
         title="Rows against random image sets",
-        caption="Percentage of rows whose top images are more alike than 95 % of image sets that were drawn at random: 5 % "
-        "of rows are by chance alone (fewer by purity, which has few values).",
+        caption="Percentage of rows whose top images are more alike than 95 % of image sets that were drawn at random: "
+        "5 % of rows are by chance alone (fewer by purity, which has few values).",
         row_header="network, layer and basis",
         rows=tuple(dict.fromkeys(row for row, _ in cells)),
         columns=tuple(TITLES[score] for score in TESTED if any(c == TITLES[score] for _, c in cells)),
