@@ -455,7 +455,7 @@ def _test_tables(key: str, name: str, tests: Sequence[Comparison]) -> list[Table
             caption="With keep_scale=false each pool's loss is added to that of the originals, which also makes every "
             "step larger. Weight decay at that many times the rate, with as many times less decay, makes steps as "
             "large without pools: what the pools gain over it is theirs. Pools of all layers are compared with the "
-            "input's alone too.",
+            "input's alone too; where those have another number of pools, a part of the difference may be the rate's.",
             row_header="comparison",
             rows=tuple(rows),
             columns=columns,
