@@ -1,13 +1,14 @@
-"""Coverage of the intervals in Tables 1 to 4, the lambda table and the excess tables, by simulation.
+"""Coverage of the intervals that a page prints, and null rates of its p-values, by simulation.
 
-    uv run benchmarks/intervals.py                    # two minutes; writes results/benchmarks/intervals.csv
+    uv run benchmarks/intervals.py                    # four minutes; writes results/benchmarks/intervals.csv
     uv run benchmarks/intervals.py --repeats 500      # seconds, to try it
 
 Networks, images and their errors are drawn from a model whose truth is known, the very functions that fill the tables'
 cells make an interval of each draw, and the share of draws is counted whose interval holds the truth. An image has a
 hardness that all networks share: a network errs where the sum of that and of its own share exceeds a limit, so that two
 seeds tend to err on the same images. The likeness is the correlation of these sums. With a likeness of .5 and errors on
-2 % of the images, the errors of two seeds correlate at .2; with .85 at .5.
+2 % of the images, the errors of two seeds correlate at .2; with .85 at .5. Of a p-value the share of draws with
+p <= .05 is counted where there is no effect.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from intriguing.analysis.back_feeding import paired_p
 from intriguing.analysis.cells import distortion_cell, error_cell, excess_cell, printed_interval, printed_mean_interval
+from intriguing.analysis.stability import sign_p
 from intriguing.metrics import Interval, intervals_meet, paired_counts, wilson_interval
 from intriguing.results import Cell, SeedCount
+from intriguing.units.significance import bootstrap_interval, permutation_p, rotation_p, t_interval
 
 NOWHERE = ("", "", "")
+_NOWHERE_NEAR = Interval(float("nan"), float("nan"))  # holds nothing
 Draw = Callable[[np.random.Generator], tuple[Interval, float]]
 """Draws once: the interval and the truth, in one unit."""
 
@@ -78,6 +83,82 @@ def scenarios() -> Iterator[Scenario]:
         yield Scenario("the paper's error", sample, _printed(n, error, digits))
     yield Scenario("the paper's distortion", "256 images, lognormal, printed with 3 decimals", _printed_mean())
     yield Scenario("two intervals meet (✓)", "256 images on either side, error 10 %", _meeting(256, 0.1))
+
+
+def tests() -> Iterator[Scenario]:
+    """All p-values that a page prints, where there is no effect: the draw's "interval" holds 0 where p <= .05."""
+    for num in (99, 999):
+        yield Scenario("rotation test, two-sided", f"the units among {num} random bases", _rotation(num))
+    yield Scenario("random image sets, one-sided", "one row among 999 sets, scores with ties", _image_sets())
+    for seeds in (3, 5):
+        yield Scenario("paired t-test, two-sided", f"{seeds} seeds", _paired(seeds))
+    for seeds in (1, 3):
+        yield Scenario(
+            "sign test of certified shares", f"256 images, {seeds} seeds, 20 % certified", _signs(256, seeds)
+        )
+
+
+def more_scenarios() -> Iterator[Scenario]:
+    """Means over directions of a layer, over random bases, and over seeds."""
+    for what, draw in (
+        ("normal", lambda g: g.standard_normal(32)),
+        ("exponential, less its mean", lambda g: g.exponential(size=32) - 1),
+        ("shares of nine, less their mean", lambda g: g.binomial(9, 0.5, size=32) / 9 - 0.5),
+    ):
+        yield Scenario("mean over directions", f"32 directions, {what}", _directions(draw))
+    for n in (3, 5):
+        yield Scenario("mean over bases or seeds", f"{n} of them", _few(n))
+
+
+def _directions(sample: Callable[[np.random.Generator], np.ndarray]) -> Draw:
+    def draw(generator: np.random.Generator) -> tuple[Interval, float]:
+        found = bootstrap_interval(torch.from_numpy(sample(generator)), num=400, seed=int(generator.integers(2**31)))
+        return found or _NOWHERE_NEAR, 0
+
+    return draw
+
+
+def _few(n: int) -> Draw:
+    return lambda generator: (t_interval(torch.from_numpy(generator.standard_normal(n))) or _NOWHERE_NEAR, 0)
+
+
+def _rotation(num: int) -> Draw:
+    def draw(generator: np.random.Generator) -> tuple[Interval, float]:
+        scores = torch.from_numpy(generator.standard_normal(num + 1))
+        return _rejected(rotation_p(float(scores[0]), scores[1:]))
+
+    return draw
+
+
+def _image_sets() -> Draw:
+    def draw(generator: np.random.Generator) -> tuple[Interval, float]:
+        scores = torch.from_numpy(generator.binomial(9, 0.3, size=1000) / 9)
+        ties = torch.Generator().manual_seed(int(generator.integers(2**31)))
+        return _rejected(float(permutation_p(scores[:1], scores[1:], generator=ties)))
+
+    return draw
+
+
+def _paired(seeds: int) -> Draw:
+    def draw(generator: np.random.Generator) -> tuple[Interval, float]:
+        first, second = generator.standard_normal((2, seeds)) + generator.standard_normal(seeds)
+        return _rejected(paired_p(first.tolist(), second.tolist()))
+
+    return draw
+
+
+def _signs(n: int, seeds: int) -> Draw:
+    limit = float(stats.norm.isf(0.2))
+
+    def draw(generator: np.random.Generator) -> tuple[Interval, float]:
+        certified = (_latent(generator, n, 2 * seeds, 0.5) > limit).astype(int)
+        return _rejected(sign_p((certified[:seeds] - certified[seeds:]).sum(0).tolist()))
+
+    return draw
+
+
+def _rejected(p: float | None) -> tuple[Interval, float]:
+    return (Interval(0, 0) if p is not None and p <= 0.05 + 1e-9 else _NOWHERE_NEAR), 0
 
 
 def _sample(n: int, seeds: int, likeness: float, what: str) -> str:
@@ -181,11 +262,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/intervals.csv"))
     arguments = parser.parse_args()
     rows = []
-    for one in scenarios():
+    for one in (*scenarios(), *more_scenarios(), *tests()):
         rows.append((one.interval, one.sample, round(100 * coverage(one, arguments.repeats), 1)))
-        print(f"{rows[-1][0]:24} {rows[-1][2]:5.1f} %  {rows[-1][1]}", flush=True)
+        print(f"{rows[-1][0]:29} {rows[-1][2]:5.1f} %  {rows[-1][1]}", flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows, columns=["interval", "sample", "coverage_percent"]).to_csv(arguments.out, index=False)
+    pd.DataFrame(rows, columns=["interval or test", "sample", "coverage or null rate, %"]).to_csv(
+        arguments.out, index=False
+    )
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def test_the_jobs_of_a_sweep_are_counted_before_it_begins(
     config = OmegaConf.create(
         {
             "hydra": {"sweep": {"dir": "nowhere"}, "sweeper": sweeper, "overrides": {"task": overrides}},
-            "logger": {"mode": "offline"},
+            "logger": {"wandb": False},
         }
     )
     with initialize_config_dir(root, version_base="1.3"):
