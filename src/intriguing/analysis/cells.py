@@ -16,13 +16,12 @@ from intriguing.clusters import clustered_mean, count_images, design_effect
 from intriguing.metrics import Interval, PairedCounts, excess, excess_interval, mean_interval, wilson_interval
 from intriguing.results import Cell, SeedCount
 
-WILSON = "95 % Wilson score interval over the images, the answers of several seeds on one image being one draw"
-AS_ONE = "95 % Wilson score interval over the images; of several seeds as if they agreed on every image, as only their \
-counts are known, so it is rather too wide"
-NEWCOMBE = "95 % interval of Newcombe (1998, method 10) for a difference of paired proportions, the answers of several \
-seeds on one image being one draw"
-MEAN = "mean and 95 % interval of Student's t over the images, the values of several seeds on one image being one draw"
-PAPERS = "the paper's number takes in every count that is printed so (half a unit of its last digit)"
+WILSON = "95 % Wilson score interval over the images"
+NEWCOMBE = "95 % interval of Newcombe (1998, method 10) for a difference of paired proportions"
+MEAN = "mean and 95 % interval of Student's t over the images"
+CLUSTERED = ", the answers of several seeds on one image being one draw"
+AS_ONE = ", several seeds as if they agreed on every image: only their counts are known, and this is rather too wide"
+PAPERS = "of every count that is printed so (half a unit of the last digit)"
 
 ByImage = tuple[Tensor, Tensor]
 """Values (N,) of one network and the indices (N,) of the images they belong to."""
@@ -221,6 +220,11 @@ def _sample(sizes: Sequence[int], by_image: Sequence[ByImage]) -> tuple[int, flo
         values, indices = [v for v, _ in by_image], [i for _, i in by_image]
         return count_images(indices), design_effect(values, indices)
     return max(sizes), sum(sizes) / max(sizes)
+
+
+def method(words: str, cells: Iterable[Cell], *, seeds: str = CLUSTERED) -> str:
+    """How intervals were made, in words; what is done with several seeds only where some cell has several."""
+    return words + (seeds if any(cell.num_images < cell.n for cell in cells) else "")
 
 
 def made_by(sets: Iterable[MeasuredSet]) -> list[str]:

@@ -8,10 +8,12 @@ from intriguing.analysis.cells import (
     AS_ONE,
     FULL,
     MEAN,
+    WILSON,
     display_labels,
     distortion_cell,
     error_cell,
     made_by,
+    method,
     pool_of,
     sample_text,
     variants,
@@ -94,6 +96,8 @@ def lambda_table(curves: Sequence[Curve]) -> Table | None:
         return None
     rows = tuple(p.row for curve in curves for p in curve.points)
     used = [n for curve in curves for n in curve.networks]
+    distortions = [cell for (_, column), cell in cells.items() if column == paper.DISTORTION]
+    errors = [cell for (_, column), cell in cells.items() if column != paper.DISTORTION]
     return Table(
         key=LAMBDA_TABLE,
         title="Weight decay · error and distortion along λ",
@@ -103,7 +107,7 @@ def lambda_table(curves: Sequence[Curve]) -> Table | None:
         columns=(paper.TRAIN_ERROR, paper.TEST_ERROR, paper.DISTORTION),
         cells=cells,
         sample=sample_text(cells.values(), (n.seed for n in used)),
-        method=f"Errors: {AS_ONE}. Distortion: {MEAN}",
+        method=f"Errors: {method(WILSON, errors, seeds=AS_ONE)}. Distortion: {method(MEAN, distortions)}",
         source=f"{paper.SOURCE}, Table 1",
         notes=tuple(f"{curve.name}: distortions of {curve.attack}." for curve in curves if curve.attack),
         runs=(*(n.name for n in used), *(s.name for curve in curves for s in curve.sets)),

@@ -9,10 +9,12 @@ from intriguing.analysis.cells import (
     HALVES,
     MEAN,
     PAPERS,
+    WILSON,
     display_labels,
     distortion_cell,
     error_cell,
     made_by,
+    method,
     pool_of,
     sample_text,
     variants,
@@ -84,12 +86,27 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
         columns=(*error_columns, paper.DISTORTION),
         cells=present,
         sample=sample_text(present.values(), (n.seed for n in members)),
-        method=f"Errors: {AS_ONE}; the paper's from its own set sizes, and {PAPERS}. Distortion: {MEAN}; the paper "
-        f"prints no spread, so its interval takes the spread measured here, {paper.NUM_ADVERSARIAL} images, and half a "
-        "unit of its last digit",
+        method=_method(list(present.values())),
         source=f"{paper.SOURCE}, Table {key[-1]}",
         runs=(*(n.name for n in members), *(s.name for s in attacked)),
     )
+
+
+def _method(cells: Sequence[Cell]) -> str:
+    """How the intervals of errors and distortions were made, and those of the paper where they are judged by them."""
+    errors = [cell for cell in cells if cell.quantity == "error"]
+    distortions = [cell for cell in cells if cell.quantity == "distortion"]
+    words = f"Errors: {method(WILSON, errors, seeds=AS_ONE)}"
+    if any(cell.paper_interval for cell in errors):
+        words += f"; the paper's from its own set sizes, {PAPERS}"
+    if distortions:
+        words += f". Distortion: {method(MEAN, distortions)}"
+    if any(cell.paper_interval for cell in distortions):
+        words += (
+            f"; the paper prints no spread, so its interval takes the spread measured here, {paper.NUM_ADVERSARIAL} "
+            "images, and half a unit of its last digit"
+        )
+    return words
 
 
 def _counts(networks: Sequence[Network], names: tuple[str, ...]) -> list[SeedCount]:

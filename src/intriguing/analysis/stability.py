@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from intriguing.analysis import paper, stability_charts
-from intriguing.analysis.cells import AS_ONE, MEAN, WILSON, distortion_cell, error_cell, one_attack
+from intriguing.analysis.cells import AS_ONE, MEAN, WILSON, distortion_cell, error_cell, method, one_attack
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.measure import mixed_seed
@@ -341,6 +341,11 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float, attack: str =
             certified = [(m.radii >= radius, m.indices) for m in found]
             known = certified if all(reached.shape == i.shape for reached, i in certified) else []
             cells[label, SHARE] = error_cell(shares, place, by_image=known, runs=_runs(found))
+    present = {place: cell for place, cell in cells.items() if cell is not None}
+    errors, shares, sizes = (
+        [cell for (_, column), cell in present.items() if column in columns]
+        for columns in ((TEST,), (SHARE,), (DISTANCE, RADIUS))
+    )
     return Table(
         key="stability",
         title="Between the bound and the truth",
@@ -351,9 +356,10 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float, attack: str =
         row_header="network",
         rows=tuple(groups),
         columns=(TEST, PRODUCT, CERTIFIED, JACOBIAN, DISTANCE, RADIUS, SHARE),
-        cells={place: cell for place, cell in cells.items() if cell is not None},
+        cells=present,
         sample=f"up to {max((len(m.radii) for ms in groups.values() for m in ms), default=0)} images a network",
-        method=f"test errors: {AS_ONE}; shares certified: {WILSON}; {RANGE}; distances and radii: {MEAN}",
+        method=f"test errors: {method(WILSON, errors, seeds=AS_ONE)}; shares certified: {method(WILSON, shares)}; "
+        f"{RANGE}; distances and radii: {method(MEAN, sizes)}",
         notes=(
             "Certified constant: LipSDP with one multiplier a unit (Fazlyab et al. 2019), slopes bounded over images "
             "in [0, 1]; empty where a network is not fully connected. Radii are by that constant there, or by one for "

@@ -20,6 +20,7 @@ from intriguing.analysis.cells import (
     error_cell,
     excess_cell,
     made_by,
+    method,
     pool_of,
     sample_text,
     set_label,
@@ -123,7 +124,7 @@ def _family(base: Table, caption: str, rows: Rows, victims: Sequence[Network], l
                     table,
                     key=base.key + suffix,
                     caption=f"{base.title.split(' · ')[0]} minus {words}, in percentage points.",
-                    method=NEWCOMBE,
+                    method=method(NEWCOMBE, table.cells.values()),
                     source="",
                 )
             )
@@ -158,9 +159,10 @@ def _assemble(
             judge = found and all(paper.is_paper_data(by_name[s.source].config) for s in rows[row] if s.source)
             place = (key, named, paper.DISTORTION)
             indices = [s.indices for s in rows[row]]
-            cells[row, paper.DISTORTION] = distortion_cell(
-                values, place, indices=indices, judge=judge, runs=made_by(rows[row])
-            )
+            size = distortion_cell(values, place, indices=indices, judge=judge, runs=made_by(rows[row]))
+            if size is not None and any(s.amplify is not None for s in rows[row]):
+                size = replace(size, interval=None)  # it is what it was scaled to
+            cells[row, paper.DISTORTION] = size
     present = {place: cell for place, cell in cells.items() if cell is not None}
     if not present:
         return None
@@ -173,10 +175,21 @@ def _assemble(
         columns=columns if outcome else (*columns, paper.DISTORTION),
         cells=present,
         sample=sample_text(present.values(), (s.seed for sets in rows.values() for s in sets)),
-        method=f"{WILSON}; the paper's from its evident N = {paper.NUM_ADVERSARIAL}, and {PAPERS}. Distortion: {MEAN}",
+        method=_method(key, present),
         source=f"{paper.SOURCE}, Table {key[-1]}" if key in _TITLES else "",
         runs=(*(s.name for sets in rows.values() for s in sets), *used),
     )
+
+
+def _method(key: str, cells: Mapping[tuple[str, str], Cell]) -> str:
+    """How the intervals of errors and distortions were made, and those of the paper where errors are judged by them."""
+    errors = [cell for (_, column), cell in cells.items() if column != paper.DISTORTION]
+    distortions = [cell for (_, column), cell in cells.items() if column == paper.DISTORTION]
+    words = method(WILSON, errors)
+    if any(cell.paper_interval for cell in errors):
+        noise = f" (noise: {paper.NUM_TEST:,})" if key == "table4" else ""
+        words += f"; the paper's from its evident N = {paper.NUM_ADVERSARIAL}{noise}, {PAPERS}"
+    return f"{words}. Distortion: {method(MEAN, distortions)}"
 
 
 def _rows(sets: Sequence[MeasuredSet], labels: dict[str, str]) -> Rows:
