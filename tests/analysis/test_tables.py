@@ -96,6 +96,9 @@ def test_seeds_on_the_same_images_are_no_further_images(network, crafted):
         *((True, False), (False, True)),
     ]
     assert "share none." in " ".join(other.notes)
+    assert "the answers of several seeds on one image being one draw" in shared.method
+    one = tables[40].table("table1")
+    assert "as if they agreed on every image" in one.method and "rather too wide" in one.method
     assert shared.sample.startswith("N = 40 distinct images a cell")
     excess = [tables[key].table("table2_excess_clean").cells["A", "B"].interval for key in (0, 40)]
     assert excess[0].high - excess[0].low > 1.3 * (excess[1].high - excess[1].low)
@@ -116,6 +119,9 @@ def test_how_a_set_was_amplified_is_said(network, crafted):
     assert set(table.rows) == {"FC100-100-10", one, each}
     assert table.cells[one, "FC100-100-10'"].paper == 43
     assert table.cells[each, "FC100-100-10'"].paper is None  # the paper's sets were scaled by one factor
+    assert table.cells[one, paper.DISTORTION].interval is None  # scaled to it, not found
+    assert table.cells["FC100-100-10", paper.DISTORTION].interval is not None
+    assert "draw" not in table.method  # of several seeds, where there is one
     assert [sum(words in note for note in table.notes) for words in ("by one factor,", "each image by a factor")] == [
         1,
         1,
