@@ -203,7 +203,7 @@ def _check_images(item: AdversarialSet) -> None:
         _check_range("adv_inputs", adv_inputs, boxed=item.metadata["clip"])
         if not torch.equal(adv_inputs[~success], inputs[~success]):
             raise ValueError("adv_inputs: expected the inputs in rows that failed, got other images")
-        measured = (adv_inputs - inputs).flatten(1).double().square().sum(1).div(pixels).sqrt()[success]
+        measured = (adv_inputs.double() - inputs.double()).flatten(1).square().sum(1).div(pixels).sqrt()[success]
         stated = item.distortion[rows][success].double()
         wrong = (measured - stated).abs() > 1e-6 + 1e-3 * measured  # float32 pixels near 1 are 6e-8 apart
         if bool(wrong.any()):

@@ -259,3 +259,16 @@ def test_a_pool_goes_on_from_a_state_without_writing_to_it():
     other.load_state_dict(state)
     other.renew(torch.ones(3, 2), torch.ones(3, dtype=torch.int64), torch.ones(3))
     assert all((state[name] == 0).all() for name in ("examples", "labels", "distortion"))
+
+
+def test_the_penalty_method_fills_pools_of_values_in_half_precision():
+    net = network().to(torch.bfloat16)
+    one = feed(net, layers=["input"], attack="lbfgs", distortion=1.0)
+    images, labels = batch()
+    one.step(images.bfloat16(), labels)[0].backward()
+    one.renew()
+    pool = one.pools[0].pool
+    assert pool.examples is not None
+    assert pool.examples.dtype == torch.bfloat16
+    assert 0 <= pool.examples.min() <= pool.examples.max() <= 1
+    assert pool.filled > 0

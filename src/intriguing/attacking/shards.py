@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from intriguing import sealed
 from intriguing.attacking.job import ATTACKS, AttackJob
-from intriguing.attacks import choose_targets, closest, gaussian
+from intriguing.attacks import AttackWarning, choose_targets, closest, gaussian
 from intriguing.checkpoints import load_model
 from intriguing.data import ImageData, Subset
 from intriguing.errors import UserError, plural
@@ -213,17 +214,24 @@ def _attack(
     device = next(model.parameters()).device
     inputs, labels = inputs.to(device), labels.to(device)
     wanted = None if targets is None else targets.to(device)
-    try:
-        if name == "nearest":
-            result = attack(model, inputs, labels, targets=wanted, **settings)
-        elif wanted is not None:
-            result = attack(model, inputs, wanted, **settings)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AttackWarning)
+        try:
+            if name == "nearest":
+                result = attack(model, inputs, labels, targets=wanted, **settings)
+            elif wanted is not None:
+                result = attack(model, inputs, wanted, **settings)
+            else:
+                result = closest(attack, model, inputs, labels, **settings)
+        except NotFiniteError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise UserError(f"attack={name}: {str(error).split('() ')[-1]}") from error
+    for one in caught:
+        if one.category is AttackWarning:
+            log.warning("%s: %s", job.name, one.message)
         else:
-            result = closest(attack, model, inputs, labels, **settings)
-    except NotFiniteError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise UserError(f"attack={name}: {str(error).split('() ')[-1]}") from error
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     if targets is None:
         with torch.no_grad():
             targets = model(result.adv_inputs).argmax(1)
