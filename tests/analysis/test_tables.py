@@ -384,6 +384,15 @@ def test_a_curve_holds_networks_that_differ_in_lambda_alone(network, crafted):
     assert table.rows == ("FC10, λ = 0.001 [long1e-3]", "FC10, λ = 0.1 [long1e-1]", "FC10, λ = 0.1 [twin]")
 
 
+def test_a_single_image_has_no_interval_and_no_bar(network, crafted):
+    nets = [network(f"FC10({a})", 0) for a in ("1e-4", "1e-2")]
+    sets = [crafted(net, {0: 40}, failed=39) for net in nets]
+    result = analyze(nets, sets, title="one", sections=["table1", "table2", "lambda", "distortions"])
+    cell = result.table("lambda").cells["FC10, λ = 0.01", paper.DISTORTION]
+    assert (cell.num_images, cell.interval) == (1, None)
+    assert result.figure("lambda").png
+
+
 def test_distortions_of_a_curve_are_of_one_attack(network, crafted):
     nets = [network(f"FC10({a})", 0) for a in ("1e-4", "1e-2", "1")]
     near = {"name": "nearest", "targets": "closest"}
