@@ -387,7 +387,7 @@ def test_a_curve_holds_networks_that_differ_in_lambda_alone(network, crafted):
 def test_a_single_image_has_no_interval_and_no_bar(network, crafted):
     nets = [network(f"FC10({a})", 0) for a in ("1e-4", "1e-2")]
     sets = [crafted(net, {0: 40}, failed=39) for net in nets]
-    result = analyze(nets, sets, title="one", sections=["table1", "table2", "lambda", "distortions"])
+    result = analyze(nets, sets, title="one", sections=["table1", "table2", "lambda"])
     cell = result.table("lambda").cells["FC10, λ = 0.01", paper.DISTORTION]
     assert (cell.num_images, cell.interval) == (1, None)
     assert result.figure("lambda").png
