@@ -1,11 +1,12 @@
 import math
+import statistics
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, ttest_1samp
 
 from intriguing import metrics
 from intriguing.metrics import (
@@ -107,8 +108,19 @@ def test_intervals_meet_if_they_share_a_point():
     assert not intervals_meet(Interval(0, 1), Interval(1.001, 2))
 
 
-def test_mean_interval_is_normal():
-    assert mean_interval(0.06, 0.016, 256) == pytest.approx((0.06 - 0.00196, 0.06 + 0.00196), abs=1e-6)
+def test_mean_interval_is_students_t():
+    values = [0.05, 0.07, 0.055, 0.1]
+    mean, std = statistics.fmean(values), statistics.stdev(values)
+    assert mean_interval(mean, std, 4) == pytest.approx(ttest_1samp(values, 0).confidence_interval(0.95), abs=1e-12)
+    assert all(math.isnan(end) for end in mean_interval(0.05, 0.0, 1))
+
+
+@given(st.lists(st.integers(1, 60), min_size=4, max_size=4), st.integers(1, 5))
+def test_a_repeated_table_with_its_design_effect_is_the_table_once(entries, times):
+    once, repeated = PairedCounts(*entries), PairedCounts(*(times * k for k in entries))
+    assert excess_interval(repeated, design_effect=times) == pytest.approx(excess_interval(once), abs=1e-12)
+    with pytest.raises(ValueError, match="design_effect must be at least 1"):
+        excess_interval(once, design_effect=0.5)
 
 
 def test_paired_counts_are_a_two_by_two_table():

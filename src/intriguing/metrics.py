@@ -10,6 +10,7 @@ from statistics import NormalDist
 from typing import NamedTuple, cast
 
 import torch
+from scipy import stats
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -207,11 +208,13 @@ def paired_counts(first: Tensor, second: Tensor) -> PairedCounts:
 def wilson_interval(k: float, n: float, *, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927), without continuity correction.
 
-    Unlike p +- z sqrt(p (1 - p) / n) it is right near 0 and 1, where most cells of the paper's tables lie.
+    Unlike p +- z sqrt(p (1 - p) / n) it is right near 0 and 1, where most cells of the paper's tables lie. For integers
+    it is ``scipy.stats.binomtest(k, n).proportion_ci(method="wilson")``, which takes no effective sample size.
 
     Args:
-        k: number of errors, 0 <= k <= n. Printed percentages may give fractions.
-        n: number of trials, at least 1.
+        k: number of errors, 0 <= k <= n. An effective sample size gives fractions.
+        n: number of trials, at least 1; of answers that depend on one another the effective number, that is, their
+            number divided by the design effect.
         confidence: coverage in (0, 1).
 
     Returns:
@@ -233,20 +236,27 @@ def wilson_interval(k: float, n: float, *, confidence: float = 0.95) -> Interval
 
 
 def mean_interval(mean: float, std: float, n: int, *, confidence: float = 0.95) -> Interval:
-    """Normal interval of a mean, mean +- z std / sqrt(n).
+    """Student's t interval of a mean, mean +- t std / sqrt(n) with n - 1 degrees of freedom.
 
     Args:
         mean: the sample mean.
-        std: the sample's standard deviation, at least 0.
+        std: the sample's standard deviation (divided by n - 1), at least 0.
         n: sample size, at least 1.
         confidence: coverage in (0, 1).
+
+    Returns:
+        The interval; its ends are NaN for n = 1, as one value does not tell how far values lie apart.
 
     Raises:
         ValueError: a value outside its range.
     """
     if n < 1 or not std >= 0:
         raise ValueError(f"std must be at least 0 and n at least 1, got std={std} and n={n}")
-    half = _normal_quantile(confidence) * std / math.sqrt(n)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}")
+    if n == 1:
+        return Interval(math.nan, math.nan)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n)
     return Interval(mean - half, mean + half)
 
 
@@ -260,7 +270,7 @@ def excess(counts: PairedCounts) -> float:
     return (counts.only_first - counts.only_second) / counts.n if counts.n else math.nan
 
 
-def excess_interval(counts: PairedCounts, *, confidence: float = 0.95) -> Interval:
+def excess_interval(counts: PairedCounts, *, confidence: float = 0.95, design_effect: float = 1.0) -> Interval:
     """Interval of the difference between two error rates on the same images.
 
     Newcombe's square-and-add interval for paired proportions (Statistics in Medicine 17, 1998, p. 2635, method 10): two
@@ -269,16 +279,20 @@ def excess_interval(counts: PairedCounts, *, confidence: float = 0.95) -> Interv
     Args:
         counts: the two-by-two table, with at least one image.
         confidence: coverage in (0, 1).
+        design_effect: by how much the difference varies more than that of independent images: the table counts as one
+            of n / design_effect images. For several networks on the same images, see `clusters.design_effect`.
 
     Returns:
         Interval inside [-1, 1] around `excess(counts)`.
 
     Raises:
-        ValueError: no image, or `confidence` outside (0, 1).
+        ValueError: no image, `confidence` outside (0, 1), or a design effect below 1.
     """
-    n = counts.n
-    first, second = (wilson_interval(k, n, confidence=confidence) for k in (counts.first, counts.second))
-    p_first, p_second, phi = counts.first / n, counts.second / n, _phi(counts)
+    if not design_effect >= 1:
+        raise ValueError(f"design_effect must be at least 1, got {design_effect}")
+    n = max(counts.n / design_effect, min(counts.n, 1))
+    p_first, p_second, phi = counts.first / max(counts.n, 1), counts.second / max(counts.n, 1), _phi(counts, n)
+    first, second = (wilson_interval(p * n, n, confidence=confidence) for p in (p_first, p_second))
     below, above = p_first - first.low, first.high - p_first
     below_second, above_second = p_second - second.low, second.high - p_second
     down = math.sqrt(max(0.0, below**2 - 2 * phi * below * above_second + above_second**2))
@@ -286,14 +300,14 @@ def excess_interval(counts: PairedCounts, *, confidence: float = 0.95) -> Interv
     return Interval(max(-1.0, excess(counts) - down), min(1.0, excess(counts) + up))
 
 
-def _phi(counts: PairedCounts) -> float:
-    """Newcombe's correlation between the two conditions, 0 where a margin is empty."""
+def _phi(counts: PairedCounts, n: float) -> float:
+    """Newcombe's correlation between the two conditions for a table of n images, 0 where a margin is empty."""
     margins = counts.first * (counts.n - counts.first) * counts.second * (counts.n - counts.second)
     if margins == 0:
         return 0.0
     determinant = counts.both * counts.neither - counts.only_first * counts.only_second
-    if determinant > 0:
-        determinant = max(determinant - counts.n / 2, 0)
+    if determinant > 0:  # the table of n images has (n / counts.n)^2 of this determinant
+        determinant = max(determinant - counts.n**2 / (2 * n), 0)
     return determinant / math.sqrt(margins)
 
 

@@ -33,7 +33,8 @@ _NOT_IN_NAME = (
     "network", "model", "weight_decay.value", "split", "data", "seed", "runs", "name", "study", "tags", "threads",
     "resume", "data.root", "data.download", "data.folder", "data.workers", "debug", "trainer", "checkpoints", "attack",
     "attack.targets",
-    "attack.amplify", "attack.stddev", "subset", "limit", "shard", "trainer.accelerator", "trainer.devices",
+    "attack.amplify", "attack.amplify_by", "attack.stddev", "subset", "limit", "shard", "trainer.accelerator",
+    "trainer.devices",
     "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve", "spectral_penalty",
     "spectral_penalty.kind", "spectral_penalty.value",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 from intriguing.metrics import Interval, intervals_meet
 
 TIDY_COLUMNS = (
-    *("table", "row", "column", "quantity", "k", "n", "percent", "distortion", "low", "high"),
+    *("table", "row", "column", "quantity", "k", "n", "images", "percent", "distortion", "low", "high"),
     *("paper", "paper_low", "paper_high", "meets", "own", "by_seed", "value", "runs"),
 )
 
@@ -35,8 +35,9 @@ class Cell:
             other word for a number that is shown to three significant digits.
         value: the measured number.
         interval: its confidence interval, in the same unit; None where there is none.
-        n: how many images (or image and seed pairs) it rests on.
+        n: how many answers (or distortions) it rests on: one for each network and image.
         k: how many of them were wrong; for an excess the net number; None for a distortion.
+        images: how many distinct images these are; None where each answer is on an image of its own.
         paper: the printed number, an int where the paper prints no decimals; None where the paper has none.
         paper_interval: the interval the printed number has, given the paper's sample size.
         own: a network on the examples made for itself (or for the same network and seed, trained in another run), 100 %
@@ -50,6 +51,7 @@ class Cell:
     interval: Interval | None
     n: int
     k: int | None = None
+    images: int | None = None
     paper: float | None = None
     paper_interval: Interval | None = None
     own: bool = False
@@ -67,6 +69,17 @@ class Cell:
     def sign(self) -> str:
         """The agreement as one sign: a check mark, "not equal", or nothing without a paper value."""
         return {None: "", True: "✓", False: "≠"}[self.meets]
+
+    @property
+    def num_images(self) -> int:
+        """How many distinct images it rests on."""
+        return self.n if self.images is None else self.images
+
+    @property
+    def sample(self) -> str:
+        """The sample in words: "58 of 768, on 256 images"; the images only where several networks saw them."""
+        count = f"mean of {self.n:,}" if self.k is None else f"{self.k:,} of {self.n:,}"
+        return count if self.num_images == self.n else f"{count}, on {self.num_images:,} images"
 
     @property
     def text(self) -> str:
@@ -246,7 +259,7 @@ def _record(table: str, row: str, column: str, cell: Cell, runs: tuple[str, ...]
     low, high = cell.interval or (None, None)
     paper_low, paper_high = cell.paper_interval or (None, None)
     values = (
-        *(table, row, column, cell.quantity, cell.k, cell.n),
+        *(table, row, column, cell.quantity, cell.k, cell.n, cell.num_images),
         round(cell.value, digits) if shares else None,
         round(cell.value, digits) if is_distortion else None,
         *(_rounded(end, digits, shares or is_distortion) for end in (low, high)),

@@ -120,6 +120,7 @@ def crafted_set(source: Network | None, changed: dict[int, int], **more: Any) ->
         targets=(LABELS + 1) % 10 if source else torch.full_like(LABELS, -1),
         success=success,
         distortion=size,
+        indices=more.get("indices", torch.arange(IMAGES)),
         metadata={
             "source": described,
             "data": {"name": more.get("data", "mnist"), "subset": subset},

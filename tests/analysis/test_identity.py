@@ -177,7 +177,7 @@ def test_other_widths_have_another_name(composed: Callable) -> None:
         *("FC30-20-10", "digits_fc30_20_10_full_seed0"),
     )
     assert named("data=mnist", "network=ae400_10", "model.settings.units=50")[0] == "AE50-10"
-    assert named("data=image_folder", "data.folder=pets", "model=fc10")[0] == "FCK(1e-4)"
+    assert named("data=image_folder", "data.folder=pets", "model=fc10")[0] == "FC{classes}(1e-4)"
     assert named("data=mnist", "model=fc10", "model.label=mine")[0] == "mine(1e-4)"
 
 

@@ -63,10 +63,32 @@ def test_sample_sizes():
         paper.sample_size("table9", "AE400-10", "FC10(1)")
 
 
-def test_half_widths_are_those_of_256_images():
+def test_half_widths_are_those_of_256_images_and_of_the_rounding():
     interval = paper_error_interval("table4", "FC100-100-10', amplified to .1", "FC123-456-10")
     assert interval is not None
-    assert (interval.high - interval.low) / 2 == pytest.approx(6.1, abs=0.05)
+    # 6.1 points at 50 %, and 127 to 129 of 256 are printed as 50 %
+    assert (interval.high - interval.low) / 2 == pytest.approx(6.1 + 100 / 256, abs=0.05)
+
+
+def test_an_interval_takes_in_every_count_that_is_printed_so():
+    for table, entries in paper.TABLES.items():
+        for row, columns in entries.items():
+            for column, printed in columns.items():
+                if column == paper.DISTORTION:
+                    continue
+                n, digits = paper.sample_size(table, row, column), f"{printed}".partition(".")[2]
+                counts = [k for k in range(n + 1) if abs(100 * k / n - printed) <= 0.5 * 10 ** -len(digits) + 1e-9]
+                least, most = paper.printed_counts(printed, n)
+                assert [least, most] == ([counts[0], counts[-1]] if counts else [round(printed * n / 100)] * 2)
+                interval = paper_error_interval(table, row, column)
+                assert interval is not None and interval.low <= 100 * least / n <= 100 * most / n <= interval.high
+
+
+def test_nothing_printed_is_not_nothing_measured():
+    assert paper.printed_counts(0, 60_000) == (0, 300)  # up to half a percent
+    interval = paper_error_interval("table1", "FC100-100-10", paper.TRAIN_ERROR)
+    assert interval is not None and interval.low == 0 and 0.5 < interval.high < 0.6
+    assert [paper.rounding(printed) for printed in (10, 0.1, 0.062, 6.25)] == pytest.approx([0.5, 0.05, 5e-4, 5e-3])
 
 
 def test_order_is_the_papers_and_others_follow():

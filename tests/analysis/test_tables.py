@@ -42,7 +42,9 @@ def test_table_2_holds_the_planted_counts(network, crafted):
     assert cell.value == pytest.approx(40)
     assert cell.interval == pytest.approx([100 * end for end in wilson_interval(16, 40)])
     assert cell.paper == 2
-    assert cell.paper_interval == pytest.approx([100 * end for end in wilson_interval(5, 256)])
+    # "2 %" of 256 images are 4, 5 or 6 of them
+    low, high = wilson_interval(4, 256).low, wilson_interval(6, 256).high
+    assert cell.paper_interval == pytest.approx((100 * low, 100 * high))
     assert cell.meets is False
     assert cell.sign == "≠"
     assert [table.cells[label, label].own for label in table.rows[:2]] == [True, True]
@@ -74,6 +76,54 @@ def test_seeds_are_paired_and_summed(network, crafted):
     assert [(s.seed, s.k, s.n) for s in table.cells["A", "B"].by_seed] == [(0, 4, 40), (3, 6, 30)]
     assert any("10 of 80 attacks failed" in note for note in table.notes)
     assert "seeds 0, 3" in table.sample
+
+
+def test_seeds_on_the_same_images_are_no_further_images(network, crafted):
+    """Two seeds that answer alike on the same 40 images give the interval of 40 images; on other images that of 80."""
+    networks = [network(label, pixel, seed=seed) for seed in (0, 3) for label, pixel in (("A", 0), ("B", 1))]
+    tables = {}
+    for first in (0, 35, 40):
+        indices = [torch.arange(40), torch.arange(first, first + 40)]
+        sets = [crafted(networks[2 * s], {0: 40, 1: 14}, indices=indices[s]) for s in (0, 1)]
+        tables[first] = analyze(networks, sets, title="seeds", sections=["table1", "table2"])
+    shared, few, other = (result.table("table2") for result in tables.values())
+    cells = [table.cells["A", "B"] for table in (shared, few, other)]
+    assert [(c.k, c.n, c.num_images) for c in cells] == [(28, 80, 40), (28, 80, 75), (28, 80, 80)]
+    assert cells[0].interval == pytest.approx([100 * end for end in wilson_interval(14, 40)], rel=2e-2)
+    assert cells[2].interval == pytest.approx([100 * end for end in wilson_interval(28, 80)])
+    assert cells[0].sample == "28 of 80, on 40 images" and cells[2].sample == "28 of 80"
+    assert [("share all." in " ".join(t.notes), "share 5 of 40." in " ".join(t.notes)) for t in (shared, few)] == [
+        *((True, False), (False, True)),
+    ]
+    assert "share none." in " ".join(other.notes)
+    assert "the answers of several seeds on one image being one draw" in shared.method
+    one = tables[40].table("table1")
+    assert "as if they agreed on every image" in one.method and "rather too wide" in one.method
+    assert shared.sample.startswith("N = 40 distinct images a cell")
+    excess = [tables[key].table("table2_excess_clean").cells["A", "B"].interval for key in (0, 40)]
+    assert excess[0].high - excess[0].low > 1.3 * (excess[1].high - excess[1].low)
+    sizes = [table.cells["A", paper.DISTORTION].interval for table in (shared, other)]
+    assert sizes[0].high - sizes[0].low > 1.3 * (sizes[1].high - sizes[1].low)
+    # recorded errors are counts of one test set
+    assert tables[40].table("table1").cells["A", paper.TEST_ERROR].num_images == 40
+
+
+def test_how_a_set_was_amplified_is_said(network, crafted):
+    nets = [network("FC100-100-10", 0, split="p1"), network("FC100-100-10'", 1, split="p2")]
+    sets = [crafted(nets[0], {0: 40}, subset="test")]
+    for by in ("set", "image"):
+        attack = {"name": "lbfgs", "targets": "random", "amplify_by": by}
+        sets.append(crafted(nets[0], {0: 40}, subset="test", amplify=0.1, attack=attack, name=by))
+    (table,) = [t for t in analyze(nets, sets, title="halves", sections=["table4"]).tables if t.key == "table4"]
+    one, each = "FC100-100-10, amplified to .1", "FC100-100-10, amplified to .1 image by image"
+    assert set(table.rows) == {"FC100-100-10", one, each}
+    assert table.cells[one, "FC100-100-10'"].paper == 43
+    assert table.cells[each, "FC100-100-10'"].paper is None  # the paper's sets were scaled by one factor
+    assert table.cells[one, paper.DISTORTION].interval is None  # scaled to it, not found
+    assert table.cells["FC100-100-10", paper.DISTORTION].interval is not None
+    assert "draw" not in table.method  # of several seeds, where there is one
+    for words in ("each set by one factor,", "each image by a factor of its own"):
+        assert sum(words in note for note in table.notes) == 1
 
 
 def test_tables_1_and_3_read_the_recorded_errors(network, crafted):
@@ -332,6 +382,15 @@ def test_a_curve_holds_networks_that_differ_in_lambda_alone(network, crafted):
     assert table.rows[0] == "FC10, max_epochs=1, λ = 0.001"
     table = analyze([*long, twin], [], title="t", sections=["lambda"]).table("lambda")
     assert table.rows == ("FC10, λ = 0.001 [long1e-3]", "FC10, λ = 0.1 [long1e-1]", "FC10, λ = 0.1 [twin]")
+
+
+def test_a_single_image_has_no_interval_and_no_bar(network, crafted):
+    nets = [network(f"FC10({a})", 0) for a in ("1e-4", "1e-2")]
+    sets = [crafted(net, {0: 40}, failed=39) for net in nets]
+    result = analyze(nets, sets, title="one", sections=["table1", "table2", "lambda"])
+    cell = result.table("lambda").cells["FC10, λ = 0.01", paper.DISTORTION]
+    assert (cell.num_images, cell.interval) == (1, None)
+    assert result.figure("lambda").png
 
 
 def test_distortions_of_a_curve_are_of_one_attack(network, crafted):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from intriguing.analysis import Made, Material, Network
-from intriguing.analysis.units import UnitSettings, section
+from intriguing.analysis.units import UnitSettings, evidence, figures, section, tables
+from intriguing.analysis.units.evidence import Comparison, corrected
+from intriguing.analysis.units.measure import Images, LayerScores, measure_layers, null_sets
+from intriguing.analysis.units.settings import rotations_for
+from intriguing.analysis.units.summary import summarize
 from intriguing.data import Subset
 from intriguing.errors import UserError
+from intriguing.metrics import Interval
 from intriguing.units import random_rotation
+from intriguing.units.significance import least_p, null_scores
 
 K = 6
 QUICK: dict[str, Any] = {"columns": 5, "rows": 3, "bases": ["pca"], "sweeps": 4, "sets": 500, "ablated": 3}
@@ -63,7 +71,7 @@ def test_units_that_are_labels_score_one_beat_random_bases_and_fall_along_the_ro
     assert _cell(made, "units_labels", "layer 2 · units", "purity") == 1
     row = "labels · layer 2 · purity"
     assert _cell(made, "units_tests", row, "effect size") > 0.5
-    assert _cell(made, "units_tests", row, "p") == pytest.approx(2 / 100)
+    assert _cell(made, "units_tests", row, "p") == pytest.approx(2 / 1000)
     assert _cell(made, "units_tests", row, "q") < 0.05
     assert _cell(made, "units_chance", "labels · layer 2 · units", "purity") == 100
     assert "What does not hold" in made.summary[1] and "units of labels are more meaningful" in made.summary[1]
@@ -81,7 +89,7 @@ def test_the_same_space_in_a_rotated_basis_is_the_same_space_and_no_longer_the_s
     assert _cell(made, "units_seeds", row, "matched units") < 0.9
     assert _cell(made, "units_turned", "layer 2 · units", "purity") < 1
     assert _cell(made, "units_tests", "turned · layer 2 · purity", "q") > 0.05
-    assert "Nothing here speaks against it" in made.summary[1]
+    assert made.summary[1].startswith("That units and random bases differ was not shown")
 
 
 def test_nothing_depends_on_the_batches_and_images_in_folders_are_read_as_they_are_needed() -> None:
@@ -147,6 +155,161 @@ def test_a_network_without_units_is_passed_over() -> None:
     bare = _network("bare")
     bare.module[2] = nn.Identity()  # type: ignore[index]
     assert _made([bare]) == Made()
+
+
+def test_fitted_bases_are_scored_on_images_that_they_were_not_fitted_to() -> None:
+    """On noise no direction has a kurtosis but 0; FastICA finds one of several units in the sample it is given."""
+    generator = torch.Generator().manual_seed(0)
+    data = {name: torch.randn(360, 1, 1, 40, generator=generator) for name in ("train", "test")}
+    labels = torch.randint(K, (360,), generator=generator)
+
+    def read(name: str) -> Any:
+        return lambda: [(data[name], labels)]
+
+    settings = UnitSettings.of({"bases": ["ica"], "rotations": 19, "sweeps": 0, "whitened": False, "ablated": 0})
+    module = nn.Sequential(nn.Flatten(), nn.Identity())
+    for fit in (read("train"), None):  # None: a half of the images is set apart
+        looked = Images(read=read("test"), few=read("test"), labels=labels, num_classes=K, rows={}, fit=fit)
+        null = null_scores(labels, {}, null_sets(looked, settings, seed=0))
+        (one,) = measure_layers(module, ["1"], looked, null, settings, seed=0)
+        assert abs(float(one.scores["ICA"]["kurtosis"].mean())) < 0.3
+    cheat = Images(read=read("test"), few=read("test"), labels=labels, num_classes=K, rows={}, fit=read("test"))
+    (one,) = measure_layers(module, ["1"], cheat, null, settings, seed=0)
+    assert float(one.scores["ICA"]["kurtosis"].mean()) > 1
+
+
+def test_no_image_is_both_fitted_to_and_scored() -> None:
+    asked: list[str] = []
+
+    def images(network: Network, subset: str) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(subset)
+        return _images()
+
+    quick = QUICK | {"ablated": 0, "sweeps": 0, "untrained": False, "rotations": 19}
+    for scored, fitted in (("test", "train"), ("train", "test"), ("full", "test")):
+        asked.clear()
+        made = section(Material(networks=[_network("labels")], images=images, settings=quick | {"subset": scored}))
+        assert set(asked) == {scored, fitted}
+        assert f"fitted to up to 5,000 {fitted} images and scored on the {scored} images" in made.tables[0].notes[0]
+
+
+def test_too_few_bases_are_said_to_show_nothing_and_enough_show_the_difference() -> None:
+    def planted(p: float, bases: int) -> list[Comparison]:
+        common: dict[str, Any] = {"label": "A", "layer": "1", "unit": 3.0, "random": 0.0, "effect": 3.0}
+        common |= {"effect_interval": Interval(2.0, 4.0), "num": 24, "bases": bases}
+        return corrected(
+            [Comparison(score="kurtosis", p=p, **common)]
+            + [Comparison(score=score, p=0.5, **common | {"effect": 0.0}) for score in ("purity",) * 11]
+        )
+
+    one = LayerScores(
+        layer="1",
+        channels=2,
+        silent=0,
+        scores={},
+        random_means={},
+        p_rows={basis: {"purity": torch.ones(4)} for basis in ("units", "random directions")},
+        sweep={},
+        top={},
+        shown=torch.arange(2),
+    )
+    few, enough = planted(2 / 100, 99), planted(2 / 1000, 999)
+    assert few[0].floor == pytest.approx(0.24) == pytest.approx(few[0].q)
+    words = " ".join(summarize({"A": [[one]]}, few, [], []))
+    assert "no difference between the two was shown in 12 of 12" in words
+    assert "That units and random bases differ was not shown, which is not that they are alike" in words
+    assert "a q of at least 0.24" in words and "the test could not have shown it" in words
+    assert "effect size +3.00, +2.00 to +4.00" in words
+    assert planted(2 / 481, 480)[0].q < 0.05  # as many as the sentence asks for
+    assert "settings.units.rotations=480 or more" in words
+    words = " ".join(summarize({"A": [[one]]}, enough, [], []))
+    assert "more meaningful than random bases in 1 and less in 0" in words and "could not have" not in words
+
+
+@pytest.mark.parametrize("rows", [1, 12, 30, 39])
+def test_the_default_number_of_bases_can_show_a_single_difference(rows: int) -> None:
+    assert rows * least_p(rotations_for(rows)) < 0.05
+
+
+def test_the_reference_network_is_of_another_architecture_and_is_named() -> None:
+    """A half, a suffixed label, another seed or rate is no other architecture; wider layers are."""
+    own = _network("FC")
+    half = replace(_network("FC on P1", 1), config={**own.config, "split": {"name": "p1"}})
+    rate = replace(_network("a slow FC", 2), config={**own.config, "model": {"settings": {"learning_rate": 1}}})
+    wide = _network("Z", 3)
+    wide.module[1], wide.module[3] = nn.Linear(K, 2 * K), nn.Linear(2 * K, K)  # type: ignore[operator]
+    settings: dict[str, Any] = {
+        "networks": ["FC_seed0"],
+        "untrained": False,
+        "sweeps": 0,
+        "ablated": 0,
+        "rotations": 19,
+    }
+    notes = _made([own, half, rate, wide], **settings).tables[0].notes
+    assert notes[1] == "Similarity in features: cosines in the last hidden layer of Z (Z_seed3), another architecture."
+    notes = _made([own, half, rate], **settings).tables[0].notes
+    assert notes[1].endswith("of a slow FC (a slow FC_seed2), another run of one architecture.")
+
+
+@pytest.mark.parametrize("num", [3, 5])
+def test_the_sweeps_bars_cover_as_often_as_they_say_and_one_value_has_none(num: int) -> None:
+    sweep = torch.randn(800, num, generator=torch.Generator().manual_seed(num))
+    common: dict[str, Any] = {"layer": "1", "channels": 4, "silent": 0, "random_means": {}, "p_rows": {}, "top": {}}
+    covered = []
+    for row in sweep:
+        one = LayerScores(
+            scores={"units": {"purity": torch.zeros(4)}},
+            sweep={"purity": row[:, None]},
+            shown=torch.arange(4),
+            **common,
+        )
+        means, bars = figures._points([one], "purity")
+        assert math.isnan(bars[0])
+        covered.append(abs(means[1]) <= bars[1])
+    assert 0.925 <= sum(covered) / len(covered) <= 0.975
+    several = [
+        LayerScores(
+            scores={"units": {"purity": torch.full((4,), float(i))}},
+            sweep={"purity": torch.tensor([[i - 0.1], [i + 0.1]])},
+            shown=torch.arange(4),
+            **common,
+        )
+        for i in range(3)
+    ]
+    _, bars = figures._points(several, "purity")  # rotations of one network are no further networks
+    assert bars == pytest.approx([stats.t.ppf(0.975, 2) / math.sqrt(3)] * 2)
+
+
+def test_intervals_of_effects_and_shares_cover_as_often_as_they_say() -> None:
+    """Units whose spread is three times that of random directions, and rows of which 30 % are beyond chance."""
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randn(20_000, generator=generator)
+    spread = math.sqrt((31 * 9 + 19_999) / 20_030)
+    covered, shares = [], []
+    for _ in range(500):
+        unit = 1 + 3 * torch.randn(32, generator=generator)
+        interval = evidence._effect_interval("purity", unit, torch.zeros(32, dtype=torch.int64), random)
+        assert interval is not None
+        covered.append(interval.low <= 1 / spread <= interval.high)
+        beyond = torch.rand(40, 8, generator=generator) < 0.3
+        rows = {name: {"purity": torch.where(beyond, 0.01, 0.9).flatten()} for name in ("units", "random directions")}
+        rows["units"] = {"purity": rows["units"]["purity"][:8]}
+        one = LayerScores(
+            layer="1",
+            channels=8,
+            silent=0,
+            scores={},
+            random_means={},
+            p_rows=rows,
+            sweep={},
+            top={},
+            shown=torch.arange(2),
+        )
+        k, n, found = tables.share_beyond([one], "random directions", "purity")
+        assert found is not None and (k, n) == (int(beyond.sum()), 320)
+        shares.append(found.low <= 0.3 <= found.high)
+    assert 0.92 <= sum(covered) / 500 <= 0.99
+    assert 0.92 <= sum(shares) / 500 <= 0.98
 
 
 @pytest.mark.parametrize(

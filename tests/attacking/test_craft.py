@@ -168,20 +168,43 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.parametrize("by", ["set", "image"])
 def test_amplified_perturbations_have_the_stddev_and_the_direction(
-    composed: Callable[..., dict], trained: Path
+    composed: Callable[..., dict], trained: Path, by: str
 ) -> None:
-    job = _jobs(composed, trained, "attack.amplify=0.3")[0]
+    # too few steps for some of the images, whose attack fails
+    few = [f"attack.settings.{key}={n}" for key, n in (("max_iter", 1), ("search_steps", 1))]
+    job = _jobs(composed, trained, "attack.amplify=0.3", f"attack.amplify_by={by}", *few)[0]
     folder = craft(job)
     made = AdversarialSet.load(folder / "set.safetensors")
-    plain = AdversarialSet.load(Path(str(folder).replace("_amplify0.3", "")) / "set.safetensors")
-    moved = plain.distortion > 0
-    torch.testing.assert_close(made.distortion[moved], torch.full((int(moved.sum()),), 0.3), atol=1e-5, rtol=0)
+    plain = AdversarialSet.load(Path(str(folder).replace(job.amplification, "")) / "set.safetensors")
+    moved, found = plain.distortion.isfinite() & (plain.distortion > 0), plain.success
+    assert int(found.sum()) > 0
+    assert torch.equal(made.success, found) and torch.equal(made.adv_inputs[~found], made.inputs[~found])
+    if by == "set":  # of the examples that were found
+        torch.testing.assert_close(float(made.distortion[found].mean()), 0.3, atol=1e-5, rtol=0)
+        factor = made.distortion[moved] / plain.distortion[moved]
+        torch.testing.assert_close(factor, factor[:1].expand_as(factor), atol=0, rtol=1e-3)
+    else:
+        torch.testing.assert_close(made.distortion[moved], torch.full((int(moved.sum()),), 0.3), atol=1e-5, rtol=0)
     cosine = torch.cosine_similarity(
         (made.adv_inputs - made.inputs)[moved].flatten(1), (plain.adv_inputs - plain.inputs)[moved].flatten(1)
     )
     torch.testing.assert_close(cosine, torch.ones_like(cosine))
     assert made.metadata["amplify"] == 0.3 and made.metadata["clip"] is False
+    assert made.metadata["attack"]["amplify_by"] == by and "amplify_by" not in plain.metadata["attack"]
+
+
+def test_noise_of_two_sizes_is_not_the_same_noise(composed: Callable[..., dict]) -> None:
+    sets = []
+    for stddev in (0.1, 0.3):
+        (job,) = AttackJob.from_config(
+            composed("attack", "attack=gaussian", "data=digits", "subset=test", f"attack.stddev={stddev}")
+        )
+        made = AdversarialSet.load(craft(job) / "set.safetensors")
+        sets.append((made.adv_inputs - made.inputs).flatten())
+    correlation = float(torch.corrcoef(torch.stack(sets))[0, 1])
+    assert abs(correlation) < 5 / len(sets[0]) ** 0.5
 
 
 @pytest.mark.parametrize("clip", [True, False])

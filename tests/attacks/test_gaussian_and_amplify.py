@@ -30,10 +30,39 @@ def test_clipping_and_seeds():
 
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 1000), stddev=st.floats(0.001, 2.0))
+def test_one_factor_amplifies_a_set(seed, stddev):
+    inputs, adv_inputs = images(4, seed=seed), images(4, seed=seed + 1)
+    adv_inputs[1] = 0.9 * inputs[1] + 0.1 * adv_inputs[1]
+    adv_inputs[3] = inputs[3]
+    amplified = amplify(inputs, adv_inputs, stddev)
+    factor = stddev / distortion(inputs, adv_inputs).mean()
+    torch.testing.assert_close(amplified - inputs, factor * (adv_inputs - inputs))
+    assert float(distortion(inputs, amplified).mean()) == pytest.approx(stddev)
+
+
+def test_amplifying_shrinks_no_image_of_a_set_that_is_amplified():
+    inputs = torch.full((2, 1, 2, 2), 0.5)
+    adv_inputs = inputs + torch.tensor([0.05, 0.15]).view(2, 1, 1, 1)
+    # the mean distortion is .1 already
+    torch.testing.assert_close(amplify(inputs, adv_inputs, 0.1), adv_inputs)
+    torch.testing.assert_close(amplify(inputs, adv_inputs, 0.1, by="image"), inputs + 0.1)
+    with pytest.raises(ValueError, match="by to be one of set, image, got 'images'"):
+        amplify(inputs, adv_inputs, 0.1, by="images")
+
+
+@pytest.mark.parametrize("by", ["set", "image"])
+def test_nothing_is_amplified_to_nothing(by):
+    inputs = images(3)
+    assert torch.equal(amplify(inputs, inputs, 0.1, by=by), inputs)
+    assert amplify(inputs[:0], inputs[:0], 0.1, by=by).shape == (0, *inputs.shape[1:])
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), stddev=st.floats(0.001, 2.0))
 def test_amplified_perturbations_have_the_size_asked_for(seed, stddev):
     inputs, adv_inputs = images(4, seed=seed), images(4, seed=seed + 1)
     adv_inputs[3] = inputs[3]
-    amplified = amplify(inputs, adv_inputs, stddev)
+    amplified = amplify(inputs, adv_inputs, stddev, by="image")
     expected = torch.tensor([stddev, stddev, stddev, 0.0], dtype=torch.float64)
     torch.testing.assert_close(distortion(inputs, amplified), expected)
     cosine = torch.cosine_similarity((amplified - inputs)[:3].flatten(1), (adv_inputs - inputs)[:3].flatten(1))
@@ -65,7 +94,7 @@ def test_a_perturbation_of_any_size_is_amplified_in_its_dtype(dtype, size):
     inputs = torch.zeros(2, 50, dtype=dtype)
     adv_inputs = inputs.clone()
     adv_inputs[0, ::2] = size
-    amplified = amplify(inputs, adv_inputs, 0.1)
+    amplified = amplify(inputs, adv_inputs, 0.1, by="image")
     assert amplified.dtype == dtype
     moved = 0.1 * 2**0.5 * (adv_inputs[0] != 0).double()  # 1e-30 is 0 in float16
     torch.testing.assert_close(amplified[0].double(), moved, rtol=1e-2, atol=0)

@@ -155,7 +155,7 @@ def test_noise_and_amplification(seed, shape, dtype, stddev):
     inputs, adv_inputs = (torch.rand(3, *shape, generator=generator).to(dtype) for _ in range(2))
     versions = inputs._version, adv_inputs._version
     noisy = gaussian(inputs, stddev, clip=True, generator=generator)
-    longer = amplify(inputs, adv_inputs, stddev)
+    longer = amplify(inputs, adv_inputs, stddev, by="image")
     assert (inputs._version, adv_inputs._version) == versions
     assert noisy.dtype == longer.dtype == dtype
     assert 0 <= noisy.min() <= noisy.max() <= 1

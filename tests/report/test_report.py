@@ -79,6 +79,7 @@ def test_tidy_csv_has_one_row_a_cell(written):
         "quantity": "error",
         "k": "8",
         "n": "256",
+        "images": "256",
         "percent": "3.125",
         "distortion": "",
         "low": "1.6",

@@ -10,6 +10,7 @@ from scipy.linalg import expm, logm
 from intriguing.units.bases import (
     fitted_basis,
     fractional_rotation,
+    random_bases,
     random_directions,
     random_orthonormal,
     random_rotation,
@@ -30,6 +31,15 @@ def test_random_directions_are_isotropic_and_of_length_one(draw) -> None:
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(rows)))
     torch.testing.assert_close(rows.T @ rows / len(rows), torch.eye(dim) / dim, atol=0.01, rtol=0)
     assert float(rows.mean(0).abs().max()) < 0.02
+
+
+def test_many_bases_at_once_are_orthonormal_isotropic_and_independent() -> None:
+    bases = random_bases(3000, 3, 6, generator=_generator())
+    torch.testing.assert_close(bases @ bases.mT, torch.eye(3).expand(3000, 3, 3), atol=1e-5, rtol=0)
+    rows = bases.flatten(0, 1)
+    torch.testing.assert_close(rows.T @ rows / len(rows), torch.eye(6) / 6, atol=0.01, rtol=0)
+    assert float(rows.mean(0).abs().max()) < 0.02
+    assert float((bases[:-1] * bases[1:]).sum((1, 2)).mean().abs()) < 0.05
 
 
 def test_orthonormal_rows_are_and_repeat_with_the_seed() -> None:

@@ -12,12 +12,19 @@ from intriguing.analysis import paper
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
+from intriguing.clusters import clustered_mean, count_images, design_effect
 from intriguing.metrics import Interval, PairedCounts, excess, excess_interval, mean_interval, wilson_interval
 from intriguing.results import Cell, SeedCount
 
 WILSON = "95 % Wilson score interval over the images"
 NEWCOMBE = "95 % interval of Newcombe (1998, method 10) for a difference of paired proportions"
-MEAN = "mean ± 1.96 standard errors"
+MEAN = "mean and 95 % interval of Student's t over the images"
+CLUSTERED = ", the answers of several seeds on one image being one draw"
+AS_ONE = ", several seeds as if they agreed on every image: only their counts are known, and this is rather too wide"
+PAPERS = "of every count that is printed so (half a unit of the last digit)"
+
+ByImage = tuple[Tensor, Tensor]
+"""Values (N,) of one network and the indices (N,) of the images they belong to."""
 
 FULL, HALVES = "full", "halves"
 _PRIMARY_ATTACK = "lbfgs, random targets"
@@ -73,15 +80,21 @@ def error_cell(
     counts: Sequence[SeedCount],
     place: tuple[str, str, str],
     *,
+    by_image: Sequence[ByImage] = (),
     judge: bool = True,
     own: bool = False,
     runs: Iterable[str] = (),
 ) -> Cell | None:
     """An error rate in percent, pooled over seeds; None without images.
 
+    The interval is about these networks on other images, not about other trainings. Images are what is drawn: see
+    `clusters.design_effect`. Where only counts are known, the seeds are taken to agree on every image, which makes the
+    interval of several seeds rather too wide.
+
     Args:
         counts: one entry per seed.
         place: (table, row, column) in the paper's names, where it may have a number; see `paper.network_name`.
+        by_image: the errors of each seed as 0 and 1, image by image; empty where only the counts are known.
         judge: False where the paper's number is only shown, being about other images.
         own: whether the network is shown the examples made for it.
         runs: names of the runs behind it.
@@ -89,12 +102,14 @@ def error_cell(
     k, n = sum(c.k for c in counts), sum(c.n for c in counts)
     if n == 0:
         return None
+    images, effect = _sample([c.n for c in counts], by_image)
     return Cell(
         quantity="error",
         value=100 * k / n,
-        interval=_percent(wilson_interval(k, n)),
+        interval=_percent(wilson_interval(k / effect, n / effect)),
         n=n,
         k=k,
+        images=images,
         paper=paper.value(*place),
         paper_interval=paper_error_interval(*place) if judge else None,
         own=own,
@@ -103,62 +118,113 @@ def error_cell(
     )
 
 
-def excess_cell(counts: Sequence[PairedCounts], *, own: bool = False, runs: Iterable[str] = ()) -> Cell | None:
-    """A difference of two error rates in percentage points; None without images. The paper has none of these."""
+def excess_cell(
+    counts: Sequence[PairedCounts], *, by_image: Sequence[ByImage] = (), own: bool = False, runs: Iterable[str] = ()
+) -> Cell | None:
+    """A difference of two error rates in percentage points; None without images. The paper has none of these.
+
+    Args:
+        counts: one entry per seed.
+        by_image: first minus second error (-1, 0, 1) of each seed, image by image; empty where only counts are known.
+        own: whether the network is shown the examples made for it.
+        runs: names of the runs behind it.
+    """
     total = reduce(add, counts, PairedCounts(0, 0, 0, 0))
     if total.n == 0:
         return None
+    images, effect = _sample([c.n for c in counts], by_image)
     return Cell(
         quantity="excess",
         value=100 * excess(total),
-        interval=_percent(excess_interval(total)),
+        interval=_percent(excess_interval(total, design_effect=effect)),
         n=total.n,
         k=total.only_first - total.only_second,
+        images=images,
         own=own,
         runs=tuple(dict.fromkeys(runs)),
     )
 
 
 def distortion_cell(
-    values: Sequence[Tensor], place: tuple[str, str, str], *, judge: bool = True, runs: Iterable[str] = ()
+    values: Sequence[Tensor],
+    place: tuple[str, str, str],
+    *,
+    indices: Sequence[Tensor] = (),
+    judge: bool = True,
+    runs: Iterable[str] = (),
 ) -> Cell | None:
     """A mean distortion over images and seeds; None without images.
 
-    The paper prints no spread, so its interval is made from the spread measured here and its 256 images.
+    The paper prints no spread, so its interval is made from the spread measured here, its 256 images and its rounding.
 
     Args:
         values: (N,) per seed.
         place: (table, row, column) in the paper's names, where it may have a number; see `paper.network_name`.
+        indices: (N,) per seed, which image each value belongs to; empty where that is not known. Then the seeds are
+            taken to agree on every image.
         judge: False where the paper's number is only shown: of distortions that were prescribed rather than found
             (Gaussian noise), and of other images.
         runs: names of the runs behind it.
     """
+    known = len(indices) == len(values) and all(i.shape == v.shape for i, v in zip(indices, values, strict=True))
     pooled = torch.cat([v.double() for v in values]) if values else torch.zeros(0)
     n = pooled.numel()
     if n == 0:
         return None
     std = float(pooled.std()) if n > 1 else 0.0
+    images = count_images(indices) if known else max(v.numel() for v in values)
+    interval = clustered_mean(values, indices)[1] if known else mean_interval(float(pooled.mean()), std, images)
     printed = paper.value(*place)
-    judged = judge and printed is not None and std > 0
+    theirs = None
+    if judge and printed is not None and std > 0:
+        theirs = printed_mean_interval(printed, std)
     return Cell(
         quantity="distortion",
         value=float(pooled.mean()),
-        interval=mean_interval(float(pooled.mean()), std, n),
+        interval=interval if images > 1 else None,
         n=n,
+        images=images,
         paper=printed,
-        paper_interval=mean_interval(float(printed or 0), std, paper.NUM_ADVERSARIAL) if judged else None,
+        paper_interval=theirs,
         runs=tuple(dict.fromkeys(runs)),
     )
 
 
 def paper_error_interval(table: str, row: str, column: str) -> Interval | None:
-    """The Wilson interval, in percent, of an error rate the paper prints; None where it prints none."""
+    """The interval, in percent, of an error rate the paper prints; None where it prints none.
+
+    From the low end of the Wilson interval of the least count that is printed so to the high end of the greatest, out
+    of the number of images that the paper evidently had (`paper.sample_size`).
+    """
     printed = paper.value(table, row, column)
     if printed is None:
         return None
-    n = paper.sample_size(table, row, column)
-    # The printed percentage is a rounded count out of n.
-    return _percent(wilson_interval(round(printed * n / 100), n))
+    return printed_interval(printed, paper.sample_size(table, row, column))
+
+
+def printed_interval(printed: float, n: int) -> Interval:
+    """The interval, in percent, of an error rate of n images that is only known as it was printed."""
+    least, most = paper.printed_counts(printed, n)
+    return _percent(Interval(wilson_interval(least, n).low, wilson_interval(most, n).high))
+
+
+def printed_mean_interval(printed: float, std: float) -> Interval:
+    """The interval of a mean distortion of the paper's images that is only known as it was printed, given a spread."""
+    low, high = mean_interval(float(printed), std, paper.NUM_ADVERSARIAL)
+    return Interval(low - paper.rounding(printed), high + paper.rounding(printed))
+
+
+def _sample(sizes: Sequence[int], by_image: Sequence[ByImage]) -> tuple[int, float]:
+    """Number of distinct images of the answers of several seeds, and the design effect of their mean."""
+    if by_image:
+        values, indices = [v for v, _ in by_image], [i for _, i in by_image]
+        return count_images(indices), design_effect(values, indices)
+    return max(sizes), sum(sizes) / max(sizes)
+
+
+def method(words: str, cells: Iterable[Cell], *, seeds: str = CLUSTERED) -> str:
+    """How intervals were made, in words; what is done with several seeds only where some cell has several."""
+    return words + (seeds if any(cell.num_images < cell.n for cell in cells) else "")
 
 
 def made_by(sets: Iterable[MeasuredSet]) -> list[str]:
@@ -173,11 +239,12 @@ def set_label(labels: Mapping[str, str], one: MeasuredSet) -> str:
 
 
 def sample_text(cells: Iterable[Cell], seeds: Iterable[int]) -> str:
-    """N of the cells and the seeds, in words."""
-    sizes = sorted({cell.n for cell in cells})
+    """N of the cells, as distinct images, and the seeds, in words."""
+    sizes = sorted({cell.num_images for cell in cells})
     many = f"N = {sizes[0]:,}" if len(sizes) == 1 else f"N = {sizes[0]:,} to {sizes[-1]:,}"
     numbers = sorted(set(seeds))
-    return f"{many} a cell, {'seed' if len(numbers) == 1 else 'seeds'} {', '.join(map(str, numbers))}"
+    what = "images" if len(numbers) == 1 else "distinct images"
+    return f"{many} {what} a cell, {'seed' if len(numbers) == 1 else 'seeds'} {', '.join(map(str, numbers))}"
 
 
 def _percent(interval: Interval) -> Interval:

@@ -11,6 +11,7 @@ from intriguing.analysis.curves import Curve
 from intriguing.analysis.drawing import BLUE, COLOURS, FAINT, GREY, INK, MARKERS, ORANGE, canvas, chart, style
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet, short, size_text
+from intriguing.metrics import Interval
 from intriguing.results import Cell, Figure, Table
 
 _TICKS = (0, 1, 5, 10, 25, 50, 75, 100)
@@ -189,7 +190,7 @@ def _histogram(axes: Axes, label: str, values: np.ndarray, edges: np.ndarray, pr
     axes.text(1, 0.9, beside, transform=axes.transAxes, ha="right", va="top", fontsize=9)
 
 
-def _bars(centres: Sequence[float], intervals: Sequence) -> np.ndarray:
-    """(2, M) lengths of error bars below and above."""
-    ends = zip(centres, intervals, strict=True)
+def _bars(centres: Sequence[float], intervals: Sequence[Interval | None]) -> np.ndarray:
+    """(2, M) lengths of error bars below and above; none where there is no interval."""
+    ends = [(c, i or Interval(c, c)) for c, i in zip(centres, intervals, strict=True)]
     return np.array([[max(0, c - i.low), max(0, i.high - c)] for c, i in ends]).reshape(-1, 2).T

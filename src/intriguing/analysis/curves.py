@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from intriguing.analysis import paper
 from intriguing.analysis.cells import (
+    AS_ONE,
     FULL,
     MEAN,
     WILSON,
@@ -12,6 +13,7 @@ from intriguing.analysis.cells import (
     distortion_cell,
     error_cell,
     made_by,
+    method,
     pool_of,
     sample_text,
     variants,
@@ -94,6 +96,8 @@ def lambda_table(curves: Sequence[Curve]) -> Table | None:
         return None
     rows = tuple(p.row for curve in curves for p in curve.points)
     used = [n for curve in curves for n in curve.networks]
+    distortions = [cell for (_, column), cell in cells.items() if column == paper.DISTORTION]
+    errors = [cell for (_, column), cell in cells.items() if column != paper.DISTORTION]
     return Table(
         key=LAMBDA_TABLE,
         title="Weight decay · error and distortion along λ",
@@ -103,7 +107,7 @@ def lambda_table(curves: Sequence[Curve]) -> Table | None:
         columns=(paper.TRAIN_ERROR, paper.TEST_ERROR, paper.DISTORTION),
         cells=cells,
         sample=sample_text(cells.values(), (n.seed for n in used)),
-        method=f"Errors: {WILSON}. Distortion: {MEAN}",
+        method=f"Errors: {method(WILSON, errors, seeds=AS_ONE)}. Distortion: {method(MEAN, distortions)}",
         source=f"{paper.SOURCE}, Table 1",
         notes=tuple(f"{curve.name}: distortions of {curve.attack}." for curve in curves if curve.attack),
         runs=(*(n.name for n in used), *(s.name for curve in curves for s in curve.sets)),
@@ -130,11 +134,13 @@ def _point(row: str, value: float, same: Sequence[Network], sets: Sequence[Measu
     train = [_count(n, ("full", "train") if n.split == "full" else ("train", n.split)) for n in same]
     test = [_count(n, ("test",)) for n in same]
     attacked = [s for s in sets if s.source in {n.name for n in same}]
-    names, sizes = [n.name for n in same], [s.distortion for s in attacked]
+    names, sizes, indices = [n.name for n in same], [s.distortion for s in attacked], [s.indices for s in attacked]
     cells = {
         paper.TRAIN_ERROR: error_cell([c for c in train if c], (*place, paper.TRAIN_ERROR), judge=judge, runs=names),
         paper.TEST_ERROR: error_cell([c for c in test if c], (*place, paper.TEST_ERROR), judge=judge, runs=names),
-        paper.DISTORTION: distortion_cell(sizes, (*place, paper.DISTORTION), judge=judge, runs=made_by(attacked)),
+        paper.DISTORTION: distortion_cell(
+            sizes, (*place, paper.DISTORTION), indices=indices, judge=judge, runs=made_by(attacked)
+        ),
     }
     return Point(value, row, {column: cell for column, cell in cells.items() if cell is not None})
 

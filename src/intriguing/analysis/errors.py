@@ -4,14 +4,17 @@ from collections.abc import Sequence
 
 from intriguing.analysis import paper
 from intriguing.analysis.cells import (
+    AS_ONE,
     FULL,
     HALVES,
     MEAN,
+    PAPERS,
     WILSON,
     display_labels,
     distortion_cell,
     error_cell,
     made_by,
+    method,
     pool_of,
     sample_text,
     variants,
@@ -69,7 +72,7 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
         own = [s for s in attacked if s.source in {n.name for n in same}]
         place = (key, named, paper.DISTORTION)
         cells[row, paper.DISTORTION] = distortion_cell(
-            [s.distortion for s in own], place, judge=judge, runs=made_by(own)
+            [s.distortion for s in own], place, indices=[s.indices for s in own], judge=judge, runs=made_by(own)
         )
     present = {place: cell for place, cell in cells.items() if cell is not None}
     if not present:
@@ -83,11 +86,27 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
         columns=(*error_columns, paper.DISTORTION),
         cells=present,
         sample=sample_text(present.values(), (n.seed for n in members)),
-        method=f"Errors: {WILSON}; the paper's from its own set sizes. Distortion: {MEAN}; the paper prints no spread, "
-        f"so its interval takes the spread measured here and {paper.NUM_ADVERSARIAL} images",
+        method=_method(list(present.values())),
         source=f"{paper.SOURCE}, Table {key[-1]}",
         runs=(*(n.name for n in members), *(s.name for s in attacked)),
     )
+
+
+def _method(cells: Sequence[Cell]) -> str:
+    """How the intervals of errors and distortions were made, and those of the paper where they are judged by them."""
+    errors = [cell for cell in cells if cell.quantity == "error"]
+    distortions = [cell for cell in cells if cell.quantity == "distortion"]
+    words = f"Errors: {method(WILSON, errors, seeds=AS_ONE)}"
+    if any(cell.paper_interval for cell in errors):
+        words += f"; the paper's from its own set sizes, {PAPERS}"
+    if distortions:
+        words += f". Distortion: {method(MEAN, distortions)}"
+    if any(cell.paper_interval for cell in distortions):
+        words += (
+            f"; the paper prints no spread, so its interval takes the spread measured here, {paper.NUM_ADVERSARIAL} "
+            "images, and half a unit of its last digit"
+        )
+    return words
 
 
 def _counts(networks: Sequence[Network], names: tuple[str, ...]) -> list[SeedCount]:

@@ -14,7 +14,11 @@ Config = Mapping[str, Any]
 
 
 class ExampleSet(Protocol):
-    """The part of an `AdversarialSet` that an analysis reads (shapes as documented there)."""
+    """The part of an `AdversarialSet` that an analysis reads (shapes as documented there).
+
+    It also reads `indices`, where there are any: without them it cannot see whether two sets share images, and takes
+    it that they do.
+    """
 
     @property
     def inputs(self) -> Tensor: ...

@@ -1,4 +1,4 @@
-"""Shows every adversarial set to its victims, one set at a time, and keeps only counts and a few pictures.
+"""Shows every adversarial set to its victims, one set at a time, and keeps their answers and a few pictures.
 
 Memory is bounded by one set and one block of images: a set is loaded, measured and dropped.
 """
@@ -25,10 +25,10 @@ BLOCK: int = 1024
 NUM_EXAMPLES: int = 10
 """Images kept of each set for the pictures: one per class on digits."""
 
+_AMPLIFICATION = ("amplify", "amplify_by")
+
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, how many steps are done, how many there are)."""
-
-_EMPTY = PairedCounts(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,33 @@ class Outcome:
     Attributes:
         against_clean: adversarial (first) against the same images without a perturbation (second).
         against_noise: adversarial (first) against equal-norm Gaussian noise (second); None for a Gaussian set.
+        answers: the errors that were counted, image by image; None where only the counts are known.
     """
 
     against_clean: PairedCounts
     against_noise: PairedCounts | None
+    answers: "Answers | None" = field(default=None, repr=False, compare=False)
 
-    def __add__(self, other: "Outcome") -> "Outcome":
-        noise = None
-        if self.against_noise is not None and other.against_noise is not None:
-            noise = self.against_noise + other.against_noise
-        return Outcome(self.against_clean + other.against_clean, noise)
+
+@dataclass(frozen=True)
+class Answers:
+    """Which images of a set a victim gets wrong.
+
+    Attributes:
+        indices: (N,) the images, by their indices in the data set.
+        adversarial, clean: (N,) bool.
+        noise: (N,) bool, under equal-norm Gaussian noise; None for a Gaussian set.
+    """
+
+    indices: Tensor
+    adversarial: Tensor
+    clean: Tensor
+    noise: Tensor | None
+
+    def outcome(self) -> Outcome:
+        """The counts, with these answers."""
+        noise = None if self.noise is None else paired_counts(self.adversarial, self.noise)
+        return Outcome(paired_counts(self.adversarial, self.clean), noise, self)
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,7 @@ class MeasuredSet:
         run: its provenance.
         stranger: name of the run it was made for, where that network is not in this analysis.
         data_set: whose images they are, see `identity.data_set`.
+        indices: (num_success,) the images, by their indices in the data set; empty where they are not known.
     """
 
     name: str
@@ -99,6 +117,7 @@ class MeasuredSet:
     run: RunRecord = field(repr=False)
     stranger: str = ""
     data_set: str = ""
+    indices: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64), repr=False)
 
     @property
     def is_noise(self) -> bool:
@@ -112,11 +131,16 @@ class MeasuredSet:
         return f"{name}, {str(targets).replace('_', ' ')} targets" if targets else name
 
     @property
+    def amplified_by(self) -> str:
+        """What was scaled by one factor, "set" or "image"; empty where nothing was, or the set does not say."""
+        return "" if self.amplify is None else str(self.attack.get("amplify_by", ""))
+
+    @property
     def attack_key(self) -> str:
         """All parameters that make this attack another attack, in one canonical string."""
         settings = self.attack.get("settings")
         flat = {**self.attack, **(settings if isinstance(settings, Mapping) else {})}
-        kept = {k: v for k, v in flat.items() if k not in ("seed", "amplify", "settings", "chunk_size")}
+        kept = {k: v for k, v in flat.items() if k not in ("seed", *_AMPLIFICATION, "settings", "chunk_size")}
         return json.dumps(kept, sort_keys=True, default=str)
 
 
@@ -150,7 +174,7 @@ def measure(
         examples,
         keep,
         {victim.name: victim.module for victim in victims},
-        generator=torch.Generator().manual_seed(_mix(seed, crafted.name)) if source else None,
+        generator=torch.Generator().manual_seed(mixed_seed(seed, crafted.name)) if source else None,
         batch_size=batch_size,
         progress=progress,
         title=crafted.name,
@@ -178,6 +202,7 @@ def measure(
         run=crafted.run(f"{run_label} ({subset} images)"),
         stranger="" if maker or not source else str(source["name"]),
         data_set=images,
+        indices=image_indices(examples, keep),
     )
 
 
@@ -282,24 +307,31 @@ def _outcomes(
     progress: Progress | None,
     title: str,
 ) -> dict[str, Outcome]:
-    """Counts by victim; equal-norm noise is drawn from `generator` and left out without one."""
-    outcomes = {name: Outcome(_EMPTY, _EMPTY if generator else None) for name in victims}
+    """Answers by victim; equal-norm noise is drawn from `generator` and left out without one."""
+    parts: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in victims}
     num_blocks = math.ceil(keep.numel() / BLOCK)
     for done, rows in enumerate(keep.split(BLOCK) if num_blocks else (), start=1):
         inputs, adv_inputs, labels = examples.inputs[rows], examples.adv_inputs[rows], examples.labels[rows]
-        noisy = None
+        shown = [adv_inputs, inputs]
         if generator is not None:
-            noisy = equal_norm_gaussian(inputs, examples.distortion[rows], generator=generator)
+            shown.append(equal_norm_gaussian(inputs, examples.distortion[rows], generator=generator))
         for name, module in victims.items():
-            adversarial = predict_wrong(module, adv_inputs, labels, batch_size=batch_size)
-            clean = predict_wrong(module, inputs, labels, batch_size=batch_size)
-            counts = None
-            if noisy is not None:
-                counts = paired_counts(adversarial, predict_wrong(module, noisy, labels, batch_size=batch_size))
-            outcomes[name] += Outcome(paired_counts(adversarial, clean), counts)
+            parts[name].append(tuple(predict_wrong(module, i, labels, batch_size=batch_size) for i in shown))
         if progress:
             progress(title, done, num_blocks)
+    nobody = torch.zeros(0, dtype=torch.bool)
+    outcomes = {}
+    for name, blocks in parts.items():
+        adversarial, clean, *noise = map(torch.cat, zip(*blocks, strict=True)) if blocks else [nobody] * 3
+        under_noise = None if generator is None else noise[0]
+        outcomes[name] = Answers(image_indices(examples, keep), adversarial, clean, under_noise).outcome()
     return outcomes
+
+
+def image_indices(examples: ExampleSet, keep: Tensor) -> Tensor:
+    """The indices of the images in their data set; empty where the set does not tell."""
+    known = getattr(examples, "indices", None)
+    return torch.zeros(0, dtype=torch.int64) if known is None else known[keep].cpu()
 
 
 def _pick(examples: ExampleSet, keep: Tensor) -> Examples:
@@ -317,6 +349,6 @@ def _pick(examples: ExampleSet, keep: Tensor) -> Examples:
     )
 
 
-def _mix(seed: int, name: str) -> int:
-    """A seed of its own for every set, the same on every machine."""
+def mixed_seed(seed: int, name: str) -> int:
+    """Derive a seed from a seed and a set's name, so that two sets never hold the same noise in two sizes."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") >> 1

@@ -10,18 +10,26 @@ Known errata and gaps, and what this project does about them:
   N = 256. The Gaussian entries of Table 4 are not (2.2 lies between 5/256 and 6/256), so these are taken to be the
   whole test set of 10,000.
 - Gaussian noise was evidently not clipped to [0, 1].
-- Table 4's amplification, x + 0.1 (x' - x) / ||x' - x||_2, is meant per pixel: a distortion of 0.1.
+- Table 4's amplification, x + 0.1 (x' - x) / ||x' - x||_2, is meant per pixel, and evidently multiplied a whole set by
+  one factor that brings its mean distortion to 0.1: a network is fooled by all of its own amplified examples there,
+  but not if an example that needed more than 0.1 is shrunk to it.
+- Numbers are printed with few digits: "0" of 60,000 may be up to 300 errors. An interval takes in every count that is
+  printed as the number (`ROUNDING`).
 - Transfer percentages contain the victim's clean error.
 - Distortions are printed without any spread; only what is measured here can tell how far they are from each other.
 """
 
+import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 SOURCE: Final = "arXiv 1312.6199"
 DATA: Final = "mnist"
 NUM_ADVERSARIAL: Final = 256
 """Images behind each transfer entry and each distortion (inferred, see above)."""
+ROUNDING: Final = 0.5
+"""How far a printed number may lie from the one it stands for, in units of its last printed digit."""
 NUM_TRAIN: Final = 60_000
 NUM_HALF: Final = 30_000
 NUM_TEST: Final = 10_000
@@ -169,6 +177,24 @@ def sample_size(table: str, row: str, column: str) -> int:
     if table == "table4" and row.startswith("Gaussian"):
         return NUM_TEST
     return sizes.get(column, NUM_ADVERSARIAL)
+
+
+def rounding(printed: float) -> float:
+    """The largest difference between a printed number and the one it stands for, in the number's unit."""
+    exponent = Decimal(repr(printed)).as_tuple().exponent
+    return ROUNDING * 10.0 ** int(exponent)
+
+
+def printed_counts(printed: float, n: int) -> tuple[int, int]:
+    """The least and the largest k for which k of n is printed as this percentage.
+
+    Where no count is (of 256 images some printed digits are cut off rather than rounded), both are the nearest count.
+    """
+    half, crumb = rounding(printed), 1e-9
+    least = max(0, math.ceil((printed - half) * n / 100 - crumb))
+    most = min(n, math.floor((printed + half) * n / 100 + crumb))
+    nearest = round(printed * n / 100)
+    return (least, most) if least <= most else (nearest, nearest)
 
 
 def in_order(table: str, labels: set[str], *, columns: bool = False) -> tuple[str, ...]:

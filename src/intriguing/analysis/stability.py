@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from intriguing.analysis import paper, stability_charts
-from intriguing.analysis.cells import WILSON, distortion_cell, error_cell, one_attack
+from intriguing.analysis.cells import AS_ONE, MEAN, WILSON, distortion_cell, error_cell, method, one_attack
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import CraftedSet, Network
+from intriguing.analysis.measure import mixed_seed
 from intriguing.analysis.sections import Made, Material
-from intriguing.errors import UserError
+from intriguing.errors import UserError, plural
 from intriguing.metrics import Interval, equal_norm_gaussian
 from intriguing.models import AlexNet, Classifier, TorchvisionModel
 from intriguing.results import Cell, SeedCount, Table
@@ -28,6 +31,7 @@ from intriguing.spectral import (
     operator_norm,
 )
 from intriguing.spectral.lipschitz import trace
+from intriguing.units.significance import holm
 
 INITIALISED, PUBLISHED, NONE = "initialised", "published", "none"
 PRINTED, FORMULA, CORRECTED = "as printed", "printed formula", "corrected"
@@ -45,6 +49,7 @@ class Measured:
         product, constant, jacobian: upper bound, sharper certified upper bound (the product where the network is not
             fully connected), lower bound of its Lipschitz constant.
         distances, radii: (N,) L2 norms, found by an attack and certified, of the images the attack fooled.
+        images: (N,) digests of those images, by which those of two networks are paired.
         layers: names of the layers.
         adversarial, random: (layers,) mean amplification of adversarial perturbations and of random ones of equal norm.
         bounds: (layers,) running products of the bounds.
@@ -64,6 +69,12 @@ class Measured:
     bounds: tuple[float, ...]
     sharper: bool
     runs: tuple[str, ...]
+    images: tuple[str, ...] = ()
+
+    @property
+    def indices(self) -> Tensor:
+        """The images as numbers (N,), equal where the images are; empty where they are not known."""
+        return torch.tensor([int(digest[:15], 16) for digest in self.images], dtype=torch.int64)
 
     @property
     def strength(self) -> float:
@@ -116,7 +127,7 @@ def section(material: Material) -> Made:
     return Made(
         tables=tuple(tables),
         figures=tuple(figure for figure in figures if figure is not None),
-        summary=(*_table_5_words(tables), *_words(measured, groups)),
+        summary=(*_table_5_words(tables), *_words(measured, groups, radius)),
     )
 
 
@@ -222,10 +233,12 @@ def _measure(material: Material, network: Network, chosen: CraftedSet | None) ->
     certifier = Certifier(network.module, shape)
     constant = min(product, certifier.constant())
     distances, radii, adversarial, random = torch.zeros(0), torch.zeros(0), (), ()
+    digests: tuple[str, ...] = ()
     if chosen is not None:
         examples = chosen.load()
         keep = examples.success.bool().nonzero().flatten()[:limit]
         inputs, adv_inputs, labels = examples.inputs[keep], examples.adv_inputs[keep], examples.labels[keep]
+        digests = tuple(hashlib.sha256(one.contiguous().numpy().tobytes()).hexdigest() for one in inputs)
         distances = (adv_inputs - inputs).double().flatten(1).norm(dim=1)
         with torch.no_grad():
             logits = network.module(inputs)
@@ -237,7 +250,7 @@ def _measure(material: Material, network: Network, chosen: CraftedSet | None) ->
         noise = equal_norm_gaussian(
             inputs[moved],
             (distances[moved] / math.sqrt(inputs[0].numel())).float(),
-            generator=torch.Generator().manual_seed(material.seed),
+            generator=torch.Generator().manual_seed(mixed_seed(material.seed, chosen.name)),
         )
         adversarial = _amplification(network.module, inputs[moved], adv_inputs[moved])
         random = _amplification(network.module, inputs[moved], noise)
@@ -255,6 +268,7 @@ def _measure(material: Material, network: Network, chosen: CraftedSet | None) ->
         bounds=tuple(running),
         sharper=certifier.method != "product",
         runs=(network.name, *(() if chosen is None else (chosen.name,))),
+        images=digests,
     )
 
 
@@ -324,7 +338,14 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float, attack: str =
             cells[label, DISTANCE] = _mean(found, lambda m: m.distances)
             cells[label, RADIUS] = _mean(found, lambda m: m.radii)
             shares = [SeedCount(m.network.seed, int((m.radii >= radius).sum()), len(m.radii)) for m in found]
-            cells[label, SHARE] = error_cell(shares, place, runs=_runs(found))
+            certified = [(m.radii >= radius, m.indices) for m in found]
+            known = certified if all(reached.shape == i.shape for reached, i in certified) else []
+            cells[label, SHARE] = error_cell(shares, place, by_image=known, runs=_runs(found))
+    present = {place: cell for place, cell in cells.items() if cell is not None}
+    errors, shares, sizes = (
+        [cell for (_, column), cell in present.items() if column in columns]
+        for columns in ((TEST,), (SHARE,), (DISTANCE, RADIUS))
+    )
     return Table(
         key="stability",
         title="Between the bound and the truth",
@@ -335,9 +356,10 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float, attack: str =
         row_header="network",
         rows=tuple(groups),
         columns=(TEST, PRODUCT, CERTIFIED, JACOBIAN, DISTANCE, RADIUS, SHARE),
-        cells={place: cell for place, cell in cells.items() if cell is not None},
+        cells=present,
         sample=f"up to {max((len(m.radii) for ms in groups.values() for m in ms), default=0)} images a network",
-        method=f"shares: {WILSON}; {RANGE}; distances and radii: mean and 1.96 standard errors",
+        method=f"test errors: {method(WILSON, errors, seeds=AS_ONE)}; shares certified: {method(WILSON, shares)}; "
+        f"{RANGE}; distances and radii: {method(MEAN, sizes)}",
         notes=(
             "Certified constant: LipSDP with one multiplier a unit (Fazlyab et al. 2019), slopes bounded over images "
             "in [0, 1]; empty where a network is not fully connected. Radii are by that constant there, or by one for "
@@ -349,8 +371,9 @@ def _bound_table(groups: dict[str, list[Measured]], radius: float, attack: str =
     )
 
 
-def _words(measured: Sequence[Measured], groups: dict[str, list[Measured]]) -> list[str]:
+def _words(measured: Sequence[Measured], groups: dict[str, list[Measured]], radius: float) -> list[str]:
     sentences = []
+    certified = _certified(groups, radius)
     pairs = [(m.radii, m.distances) for m in measured if len(m.radii)]
     if pairs:
         images = sum(len(radii) for radii, _ in pairs)
@@ -361,7 +384,7 @@ def _words(measured: Sequence[Measured], groups: dict[str, list[Measured]]) -> l
     for label, plain in groups.items():
         if plain[0].strength or not plain[0].sharper:
             continue
-        for members in groups.values():
+        for other, members in groups.items():
             if members[0].strength and members[0].sharper and members[0].family == plain[0].family:
                 fall = _average(plain, lambda m: m.constant) / _average(members, lambda m: m.constant)
                 errors = [_error(plain), _error(members)]
@@ -373,8 +396,63 @@ def _words(measured: Sequence[Measured], groups: dict[str, list[Measured]]) -> l
                 if all(len(m.distances) for m in (*plain, *members)):
                     near = [_average(one, lambda m: float(m.distances.mean())) for one in (plain, members)]
                     line += f", the distance found grows {near[1] / near[0]:.2f} times"
-                sentences.append(line + ".")
+                sentences.append(line + certified.get((label, other), "") + ".")
     return sentences
+
+
+def certified_pairs(first: Sequence[Measured], second: Sequence[Measured], radius: float) -> tuple[list[int], int]:
+    """Count, image by image, at how many seeds the second networks are certified at a radius, less the first ones.
+
+    Args:
+        first, second: networks of the same seeds, without and with a penalty.
+        radius: L2 norm.
+
+    Returns:
+        The differences of all images that both were measured on, and how many seeds they share.
+    """
+    ours = {one.network.seed: one for one in first}
+    found: dict[str, int] = {}
+    seeds = 0
+    for other in second:
+        one = ours.get(other.network.seed)
+        if one is None:
+            continue
+        seeds += 1
+        before, after = (dict(zip(m.images, (m.radii >= radius).tolist(), strict=True)) for m in (one, other))
+        for image in before.keys() & after.keys():
+            found[image] = found.get(image, 0) + int(after[image]) - int(before[image])
+    return list(found.values()), seeds
+
+
+def sign_p(differences: Sequence[int]) -> float | None:
+    """Two-sided p-value of the exact sign test; of one seed it is McNemar's. None where nothing differs.
+
+    An image counts once, whatever the number of seeds it was looked at with, so seeds are not taken for more images.
+    """
+    up, down = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    return float(stats.binomtest(up, up + down).pvalue) if up + down else None
+
+
+def _certified(groups: dict[str, list[Measured]], radius: float) -> dict[tuple[str, str], str]:
+    """What paired tests say of certified shares, by labels without and with a penalty; corrected over all (Holm)."""
+    pairs: dict[tuple[str, str], tuple[str, float]] = {}
+    for label, plain in groups.items():
+        for other, members in groups.items():
+            if plain[0].strength or not members[0].strength or members[0].family != plain[0].family:
+                continue
+            differences, seeds = certified_pairs(plain, members, radius)
+            if (p := sign_p(differences)) is not None:
+                shares = [
+                    100 * float(torch.cat([m.radii >= radius for m in ms]).double().mean()) for ms in (plain, members)
+                ]
+                images = f"{plural(len(differences), 'image')}, {plural(seeds, 'seed')}"
+                words = f"{shares[1]:.1f} % of images are certified at {radius:g} (without {shares[0]:.1f} %; {images}"
+                pairs[label, other] = words, p
+    q = holm(torch.tensor([p for _, p in pairs.values()], dtype=torch.float64)).tolist()
+    return {
+        labels: f", {words}, exact sign test by image: p = {p:.2g}, corrected {one:.2g})"
+        for (labels, (words, p)), one in zip(pairs.items(), q, strict=True)
+    }
 
 
 def _error(members: Sequence[Measured]) -> float:
@@ -399,7 +477,8 @@ def _pooled(members: Sequence[Measured], value: Callable[[Measured], float]) -> 
 
 def _mean(members: Sequence[Measured], value: Callable[[Measured], Tensor]) -> Cell | None:
     """A mean over images and seeds, as `distortion_cell` makes it, of another unit."""
-    cell = distortion_cell([value(m) for m in members], ("stability", "", ""), runs=_runs(members))
+    indices = [m.indices for m in members]
+    cell = distortion_cell([value(m) for m in members], ("stability", "", ""), indices=indices, runs=_runs(members))
     return None if cell is None else replace(cell, quantity="L2 norm")
 
 

@@ -29,7 +29,7 @@ def amplification_figure(measured: Mapping[str, Measured]) -> Figure | None:
             axes.plot(at, one.bounds, "--", color=GREY, label="product of the bounds")
             axes.plot(at, one.adversarial, "o-", color=ORANGE, label="adversarial")
             axes.plot(at, one.random, "s-", color=BLUE, markerfacecolor="white", label="random, equal norm")
-            axes.set(yscale="log", title=label, xlabel="after layer")
+            axes.set(yscale="log", title=f"{label}, seed {one.network.seed}", xlabel="after layer")
             axes.set_xticks(at, one.layers, rotation=60, ha="right", fontsize=8)
             axes.grid(axis="y")
         first = figure.axes[0]
@@ -40,7 +40,8 @@ def amplification_figure(measured: Mapping[str, Measured]) -> Figure | None:
         key="amplification",
         title="Amplification, layer by layer",
         caption="Mean over images of how much a perturbation of the image has grown after each layer: adversarial "
-        "ones, random ones of the same norm, and the product of the bounds up to there, which no perturbation exceeds.",
+        "ones, random ones of the same norm, and the product of the bounds up to there, which no perturbation exceeds. "
+        f"{_seeds(shown)}",
         alt="Line charts of the amplification of adversarial and random perturbations by layer, one for each network.",
         runs=tuple(run for _, m in shown for run in m.runs),
     )
@@ -59,7 +60,7 @@ def certificate_figure(measured: Mapping[str, Measured]) -> Figure | None:
             axes.plot([0, highest], [0, highest], color=INK, linewidth=1)
             axes.plot(distances, radii, ".", color=BLUE, alpha=0.5, markersize=4)
             certain = float(radii.sum() / max(distances.sum(), 1e-12))
-            axes.set(xlim=(0, highest), ylim=(0, highest), aspect="equal", title=label)
+            axes.set(xlim=(0, highest), ylim=(0, highest), aspect="equal", title=f"{label}, seed {one.network.seed}")
             axes.set(xlabel="distance found (L2)", ylabel="certified radius (L2)")
             axes.text(0.04, 0.95, f"{100 * certain:.0f} % of the\ndistance", transform=axes.transAxes, va="top")
     return chart(
@@ -67,10 +68,17 @@ def certificate_figure(measured: Mapping[str, Measured]) -> Figure | None:
         key="certificates",
         title="Certified radius against found distance",
         caption="Each point is an image: how near an adversarial example was found (across), and up to where it is "
-        "proved that there is none (up). No point may lie above the diagonal. The text compares the sums.",
+        "proved that there is none (up). No point may lie above the diagonal. The text compares the sums. "
+        f"{_seeds(shown)}",
         alt="Scatter plots of certified radius against found adversarial distance, one for each network.",
         runs=tuple(run for _, m in shown for run in m.runs),
     )
+
+
+def _seeds(shown: Sequence[tuple[str, Measured]]) -> str:
+    """Name the seeds of the networks that are drawn: one of each."""
+    seeds = sorted({one.network.seed for _, one in shown})
+    return f"One network a label, of {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}."
 
 
 PENALTIES = {

@@ -4,18 +4,23 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
 from intriguing.analysis import paper
 from intriguing.analysis.cells import (
     FULL,
     HALVES,
     MEAN,
     NEWCOMBE,
+    PAPERS,
     WILSON,
+    ByImage,
     display_labels,
     distortion_cell,
     error_cell,
     excess_cell,
     made_by,
+    method,
     pool_of,
     sample_text,
     set_label,
@@ -23,7 +28,8 @@ from intriguing.analysis.cells import (
 )
 from intriguing.analysis.identity import tell_apart
 from intriguing.analysis.inputs import Network
-from intriguing.analysis.measure import MeasuredSet, Outcome, short
+from intriguing.analysis.measure import Answers, MeasuredSet, Outcome, short
+from intriguing.clusters import sharing
 from intriguing.errors import UserError
 from intriguing.metrics import PairedCounts
 from intriguing.results import Cell, SeedCount, Table
@@ -36,11 +42,20 @@ _TITLES = {
 _WORDS = {"train": "training", "val": "validation", "test": "test", FULL: "trained on all images", HALVES: "on halves"}
 
 _AMPLIFIED = ", amplified to "
+_BY_IMAGE = " image by image"
+_AMPLIFIED_BY = {
+    "set": "each set by one factor, so that its mean distortion is {size}: the paper's evident reading, as its own "
+    "columns are 100 %",
+    "image": "each image by a factor of its own, so that its distortion is {size}: an image that needed more shrinks "
+    "back. The paper evidently took one factor for the whole set (attack.amplify_by=set), so its numbers are not "
+    "beside these",
+    "": "in a way that the set does not record",
+}
 
 Rows = dict[str, list[MeasuredSet]]
 """The sets behind each row: one per seed."""
-Pick = Callable[[Outcome], PairedCounts | None]
-"""Chooses the comparison an excess is about."""
+Pick = tuple[Callable[[Outcome], PairedCounts | None], Callable[[Answers], Tensor]]
+"""The comparison an excess is about: its counts, and (N,) the difference of the errors on each image."""
 
 
 def transfer_tables(networks: Sequence[Network], sets: Sequence[MeasuredSet], *, keys: Sequence[str]) -> list[Table]:
@@ -91,13 +106,13 @@ def _family(base: Table, caption: str, rows: Rows, victims: Sequence[Network], l
     for suffix, of, chosen, name, words in (
         (
             "_excess_clean",
-            _clean,
+            _CLEAN,
             rows,
             "over clean error",
             "the column's network's error on the same images, unperturbed",
         ),
         (
-            *("_excess_noise", _noise, attacked, "over equal-norm noise"),
+            *("_excess_noise", _NOISE, attacked, "over equal-norm noise"),
             "the column's network's error on the same images under Gaussian noise of the same norm, image by image, "
             "not clipped",
         ),
@@ -109,7 +124,7 @@ def _family(base: Table, caption: str, rows: Rows, victims: Sequence[Network], l
                     table,
                     key=base.key + suffix,
                     caption=f"{base.title.split(' · ')[0]} minus {words}, in percentage points.",
-                    method=NEWCOMBE,
+                    method=method(NEWCOMBE, table.cells.values()),
                     source="",
                 )
             )
@@ -143,7 +158,11 @@ def _assemble(
             found = not any(s.is_noise or s.amplify is not None for s in rows[row])
             judge = found and all(paper.is_paper_data(by_name[s.source].config) for s in rows[row] if s.source)
             place = (key, named, paper.DISTORTION)
-            cells[row, paper.DISTORTION] = distortion_cell(values, place, judge=judge, runs=made_by(rows[row]))
+            indices = [s.indices for s in rows[row]]
+            size = distortion_cell(values, place, indices=indices, judge=judge, runs=made_by(rows[row]))
+            if size is not None and any(s.amplify is not None for s in rows[row]):
+                size = replace(size, interval=None)  # it is what it was scaled to
+            cells[row, paper.DISTORTION] = size
     present = {place: cell for place, cell in cells.items() if cell is not None}
     if not present:
         return None
@@ -156,10 +175,21 @@ def _assemble(
         columns=columns if outcome else (*columns, paper.DISTORTION),
         cells=present,
         sample=sample_text(present.values(), (s.seed for sets in rows.values() for s in sets)),
-        method=f"{WILSON}; the paper's from its evident N = {paper.NUM_ADVERSARIAL}. Distortion: {MEAN}",
+        method=_method(key, present),
         source=f"{paper.SOURCE}, Table {key[-1]}" if key in _TITLES else "",
         runs=(*(s.name for sets in rows.values() for s in sets), *used),
     )
+
+
+def _method(key: str, cells: Mapping[tuple[str, str], Cell]) -> str:
+    """How the intervals of errors and distortions were made, and those of the paper where errors are judged by them."""
+    errors = [cell for (_, column), cell in cells.items() if column != paper.DISTORTION]
+    distortions = [cell for (_, column), cell in cells.items() if column == paper.DISTORTION]
+    words = method(WILSON, errors)
+    if any(cell.paper_interval for cell in errors):
+        noise = f" (noise: {paper.NUM_TEST:,})" if key == "table4" else ""
+        words += f"; the paper's from its evident N = {paper.NUM_ADVERSARIAL}{noise}, {PAPERS}"
+    return f"{words}. Distortion: {method(MEAN, distortions)}"
 
 
 def _rows(sets: Sequence[MeasuredSet], labels: dict[str, str]) -> Rows:
@@ -170,7 +200,7 @@ def _rows(sets: Sequence[MeasuredSet], labels: dict[str, str]) -> Rows:
     rows: Rows = {}
     for one in sets:
         label = named.get(one.name) or set_label(labels, one)
-        rows.setdefault(label if one.amplify is None else f"{label}{_AMPLIFIED}{short(one.amplify)}", []).append(one)
+        rows.setdefault(f"{label}{_amplification(one)}", []).append(one)
     for label, members in rows.items():
         by_seed: dict[int, str] = {}
         for member in members:
@@ -193,7 +223,22 @@ def _paper_row(one: MeasuredSet, networks: Mapping[str, Network]) -> str:
     if one.is_noise:
         return one.label
     named = paper.network_name(networks[one.source].config) if one.source else ""
-    return named if one.amplify is None or not named else f"{named}{_AMPLIFIED}{short(one.amplify)}"
+    return f"{named}{_amplification(one)}" if named else ""
+
+
+def _amplification(one: MeasuredSet) -> str:
+    """What a row's name says of the size its perturbations were scaled to; empty where they were not."""
+    if one.amplify is None:
+        return ""
+    return f"{_AMPLIFIED}{short(one.amplify)}{_BY_IMAGE if one.amplified_by == 'image' else ''}"
+
+
+def _amplified_notes(rows: Rows) -> list[str]:
+    """Which rows were amplified, and by which rule."""
+    found: dict[tuple[str, str], None] = {}
+    for sets in rows.values():
+        found |= {(one.amplified_by, short(one.amplify)): None for one in sets if one.amplify is not None}
+    return [f"Amplified to {size}: {_AMPLIFIED_BY[rule].format(size=size)}." for rule, size in found]
 
 
 def _error(pairs: list[tuple[MeasuredSet, Network]], place: tuple[str, str], own: bool) -> Cell | None:
@@ -202,12 +247,24 @@ def _error(pairs: list[tuple[MeasuredSet, Network]], place: tuple[str, str], own
     ]
     column = paper.network_name(pairs[0][1].config) if pairs else ""
     judge = all(paper.is_paper_data(v.config) for _, v in pairs)
-    return error_cell(counts, (*place, column), judge=judge, own=own, runs=_runs(pairs))
+    by_image = _by_image(pairs, lambda answers: answers.adversarial)
+    return error_cell(counts, (*place, column), by_image=by_image, judge=judge, own=own, runs=_runs(pairs))
 
 
 def _excess(pairs: list[tuple[MeasuredSet, Network]], outcome: Pick, own: bool) -> Cell | None:
-    counts = [outcome(s.outcomes[v.name]) for s, v in pairs]
-    return excess_cell([c for c in counts if c is not None], own=own, runs=_runs(pairs))
+    counted, difference = outcome
+    pairs = [(s, v) for s, v in pairs if counted(s.outcomes[v.name]) is not None]
+    counts = [counted(s.outcomes[v.name]) for s, v in pairs]
+    by_image = _by_image(pairs, difference)
+    return excess_cell([c for c in counts if c is not None], by_image=by_image, own=own, runs=_runs(pairs))
+
+
+def _by_image(pairs: list[tuple[MeasuredSet, Network]], values: Callable[[Answers], Tensor]) -> list[ByImage]:
+    """The values of each pair image by image; empty where the images of one of them are not known."""
+    found = [s.outcomes[v.name].answers for s, v in pairs]
+    if any(answers is None or answers.indices.shape != answers.adversarial.shape for answers in found):
+        return []
+    return [(values(answers), answers.indices) for answers in found if answers is not None]
 
 
 def _runs(pairs: list[tuple[MeasuredSet, Network]]) -> list[str]:
@@ -227,12 +284,13 @@ def _is_own(one: MeasuredSet, victim: Network, networks: Mapping[str, Network]) 
     return networks[one.source].id == victim.id and networks[one.source].seed == victim.seed
 
 
-def _clean(outcome: Outcome) -> PairedCounts | None:
-    return outcome.against_clean
+def _over_noise(answers: Answers) -> Tensor:
+    noise = answers.clean if answers.noise is None else answers.noise
+    return answers.adversarial.int() - noise.int()
 
 
-def _noise(outcome: Outcome) -> PairedCounts | None:
-    return outcome.against_noise
+_CLEAN: Pick = (lambda o: o.against_clean, lambda a: a.adversarial.int() - a.clean.int())
+_NOISE: Pick = (lambda o: o.against_noise, _over_noise)
 
 
 def _notes(table: Table, rows: Rows) -> tuple[str, ...]:
@@ -251,9 +309,21 @@ def _notes(table: Table, rows: Rows) -> tuple[str, ...]:
                     f"{row}: its own network gets {cell.n - (cell.k or 0)} of its {cell.n} adversarial examples right; "
                     f"the stored success flags say otherwise."
                 )
-    if any(len(sets) > 1 for sets in rows.values()):
+    shared = [sharing([s.indices for s in sets]) for sets in rows.values() if len(sets) > 1]
+    if shared:
+        known = all(len(s.indices) == s.num_success for sets in rows.values() for s in sets)
         notes.append(
-            "Counts of several seeds are summed, a source always with the victims of its own seed. They share images, "
-            "so the intervals speak of these images and not of retraining; the data files list each seed."
+            "Counts of several seeds are summed, a source always with the victims of its own seed. "
+            + (f"Of their images two seeds share {_alternatives(shared)}. " if known else _UNKNOWN)
+            + "The intervals are about these networks on other images, not about other trainings; the data files list "
+            "each seed."
         )
-    return tuple(notes)
+    return (*notes, *_amplified_notes(rows))
+
+
+def _alternatives(shared: Sequence[str]) -> str:
+    """What pairs of seeds share, for all rows: "all", or "none or 3 to 10 of 256"."""
+    return " or ".join(sorted(set(shared)))
+
+
+_UNKNOWN = "Whether they share images is not known, so the intervals take it that they agree on every image. "

@@ -94,8 +94,8 @@ def _help(job: AttackJob, fabric: Fabric, folder: Path) -> Path:
 
 
 def _plain(job: AttackJob) -> AttackJob:
-    suffix = f"_amplify{job.attack['amplify']:g}"
-    attack = {**job.attack, "amplify": None}
+    suffix = job.amplification
+    attack = {**{key: value for key, value in job.attack.items() if key != "amplify_by"}, "amplify": None}
     name = job.name.replace(suffix, "") if suffix in job.name else f"{job.name}_plain"
     return replace(job, name=name, attack=attack, identity={**job.identity, "attack": attack})
 
@@ -145,7 +145,10 @@ def _content(job: AttackJob) -> dict[str, Any]:
 
 def _amplified(job: AttackJob, base: Path) -> AdversarialSet:
     plain = AdversarialSet.load(base / SET)
-    adv_inputs = amplify(plain.inputs, plain.adv_inputs, job.attack["amplify"])
+    found, adv_inputs = plain.success, plain.adv_inputs.clone()
+    adv_inputs[found] = amplify(
+        plain.inputs[found], adv_inputs[found], job.attack["amplify"], by=job.attack["amplify_by"]
+    )
     size = distortion(plain.inputs, adv_inputs)
     columns = {
         "adv_inputs": adv_inputs,

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from intriguing.attacks import AttackResult, adam_l1, lbfgs, nearest
+from intriguing.attacks.amplify import RULES as AMPLIFY_RULES
 from intriguing.attacks.targets import RULES
 from intriguing.checkpoints import find_checkpoints, read_checkpoint
 from intriguing.checks import choice, flag, number, whole
@@ -34,7 +35,8 @@ class AttackJob:
         identity: what would change the result; the run folder is guarded by it.
         checkpoint: the network's file; None for Gaussian noise.
         data: arguments of ``ImageData`` (without the batch size).
-        attack: ``name``, ``targets``, ``settings``, ``amplify`` or ``name``, ``stddev``, ``clip``.
+        attack: ``name``, ``targets``, ``settings``, ``amplify`` (and ``amplify_by`` where that is a number), or
+            ``name``, ``stddev``, ``clip``.
         subset, limit, seed: which images.
         shard: images saved at once.
         accelerator, devices, num_nodes: where the network runs, and in how many processes.
@@ -147,7 +149,13 @@ class AttackJob:
             f"gaussian{attack['stddev']:g}" if attack["name"] == "gaussian" else f"{attack['name']}_{attack['targets']}"
         )
         parts = [how, f"{self.subset}{'all' if self.limit is None else self.limit}", f"seed{self.seed}"]
-        return parts + ([f"amplify{attack['amplify']:g}"] if attack.get("amplify") else [])
+        return parts + ([self.amplification.removeprefix("_")] if self.amplification else [])
+
+    @property
+    def amplification(self) -> str:
+        """The end of its name that tells how it is amplified, "_amplify0.1"; empty where it is not."""
+        size, by = self.attack.get("amplify"), self.attack.get("amplify_by")
+        return "" if size is None else f"_amplify{size:g}{'_by_image' if by == 'image' else ''}"
 
 
 def _images(given: dict[str, Any]) -> dict[str, Any]:
@@ -171,7 +179,7 @@ def _attack(config: dict[str, Any]) -> dict[str, Any]:
     if name == "gaussian":
         stddev = number("attack.stddev", config["stddev"], 0, above=True)
         return {"name": name, "stddev": stddev, "clip": flag("attack.clip", config["clip"])}
-    amplify = config["amplify"]
+    amplify, amplify_by = config["amplify"], choice("attack.amplify_by", config["amplify_by"], AMPLIFY_RULES)
     settings = dict(config["settings"] or {})
     _check_settings(name, settings)
     return {
@@ -179,6 +187,7 @@ def _attack(config: dict[str, Any]) -> dict[str, Any]:
         "targets": choice("attack.targets", config["targets"], (*RULES, "closest")),
         "settings": settings,
         "amplify": None if amplify is None else number("attack.amplify", amplify, 0, above=True),
+        **({} if amplify is None else {"amplify_by": amplify_by}),  # how to do what is not done changes nothing
     }
 
 

@@ -6,6 +6,8 @@ processes make them, in which order, or how often the attack was interrupted.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import sys
 import threading
@@ -177,9 +179,16 @@ def _make(
     generator = torch.Generator().manual_seed(job.seed * 1_000_003 + part.start)
     inputs, labels = images.images[part], images.labels[part]
     if model is None:
+        generator.manual_seed(_noise_seed(job, part.start))
         adv_inputs = gaussian(inputs, job.attack["stddev"], clip=job.attack["clip"], generator=generator)
         return _noise_columns(inputs, adv_inputs)
     return _attack(job, model, inputs, labels, None if targets is None else targets[part], generator)
+
+
+def _noise_seed(job: AttackJob, first: int) -> int:
+    """A seed for one shard of one noise set: two sets of a seed must not hold the same noise in two sizes."""
+    what = json.dumps([job.seed, first, job.subset, job.attack], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], "big") >> 1
 
 
 def _noise_columns(inputs: Tensor, adv_inputs: Tensor) -> dict[str, Tensor]:

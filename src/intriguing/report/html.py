@@ -129,9 +129,8 @@ def _embedded(svg: str, prefix: str, alt: str) -> str:
 
 def _details(cell: Cell) -> str:
     """All that is known about a cell, for those who point at it."""
-    what = f"{cell.k} of {cell.n}" if cell.k is not None else f"mean of {cell.n}"
     between = f", interval {cell.interval_text}" if cell.interval is not None else ""
-    words = [f"measured {cell.text} ({what}){between}"]
+    words = [f"measured {cell.text} ({cell.sample}){between}"]
     if cell.paper is not None:
         interval = cell.paper_interval
         between = f", interval {interval.low:.3g} to {interval.high:.3g}" if interval else ""

@@ -40,6 +40,17 @@ def random_orthonormal(num: int, dim: int, *, generator: torch.Generator | None 
     return _haar(num, dim, generator).float()
 
 
+def random_bases(count: int, num: int, dim: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Draw many bases as `random_orthonormal` draws one, all at once: (count, num, dim).
+
+    Raises:
+        ValueError: more rows than dimensions.
+    """
+    per_draw = max(1, 2**23 // max(1, num * dim))
+    counts = [min(per_draw, count - first) for first in range(0, count, per_draw)]
+    return torch.cat([_haar(num, dim, generator, some).float() for some in counts])
+
+
 def random_rotation(dim: int, *, generator: torch.Generator | None = None) -> Tensor:
     """A uniform rotation (dim, dim), float64, determinant 1."""
     rotation = _haar(dim, dim, generator)
@@ -48,12 +59,14 @@ def random_rotation(dim: int, *, generator: torch.Generator | None = None) -> Te
     return rotation
 
 
-def _haar(num: int, dim: int, generator: torch.Generator | None) -> Tensor:
+def _haar(num: int, dim: int, generator: torch.Generator | None, count: int | None = None) -> Tensor:
+    """(num, dim), or (count, num, dim)."""
     if not 1 <= num <= dim:
         raise ValueError(f"expected 1 to {dim} orthonormal rows, got {num}")
-    q, r = torch.linalg.qr(torch.randn(dim, num, generator=generator, dtype=torch.float64))
+    shape = (dim, num) if count is None else (count, dim, num)
+    q, r = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64))
     # QR alone is not uniform: the signs of R's diagonal must be those of Q's columns (Mezzadri 2007, section 5).
-    return (q * r.diagonal().sign()).T.contiguous()
+    return (q * r.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]).mT.contiguous()
 
 
 def fractional_rotation(rotation: Tensor, fraction: float) -> Tensor:

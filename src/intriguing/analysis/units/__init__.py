@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import Network
@@ -18,17 +18,29 @@ from intriguing.analysis.units import figures, tables
 from intriguing.analysis.units.evidence import across_seeds, compare, corrected
 from intriguing.analysis.units.fresh import fresh
 from intriguing.analysis.units.measure import SHEET, UNIT, Images, LayerScores, measure_layers, null_sets
-from intriguing.analysis.units.settings import UnitSettings
+from intriguing.analysis.units.settings import UnitSettings, rotations_for
 from intriguing.analysis.units.summary import summarize
 from intriguing.data import Subset
 from intriguing.errors import UserError
 from intriguing.image_folder import FolderSubset
-from intriguing.units import collect, find_layers, hidden_layers
+from intriguing.units import SCORES, collect, find_layers, hidden_layers
 from intriguing.units.scores import unit_rows
 from intriguing.units.significance import null_scores
 
 __all__ = ["UnitSettings", "section"]
 
+TRAINING = ("model.label", "model.epochs", "model.batch_size", "model.weight_decay", "model.normaliser", "model.spell")
+TRAINING += tuple(
+    f"model.settings.{key}"
+    for key in (
+        *("learning_rate", "softmax_rate", "optimizer", "schedule", "dropout", "weights"),
+        *("pretrain_share", "sparsity", "sparsity_weight", "noise"),
+    )
+)
+"""Beginnings of the settings of a model that name it or train it, and leave its architecture as it is."""
+
+FITTED_TO = 5000
+"""Images at most that bases are fitted to."""
 SIDE = {1: 32, 3: 16}
 """Height and width to which larger images are averaged before their pixels are compared, by channels."""
 
@@ -45,6 +57,9 @@ def section(material: Material) -> Made:
     chosen = _chosen(material.networks, settings)
     if not chosen:
         return Made()
+    if settings.rotations is None:  # as many as all rows need, which are corrected together
+        rows = {(network.label, layer) for network, layers in chosen for layer in layers}
+        settings = replace(settings, rotations=rotations_for(len(rows) * len(SCORES)))
     looks = _Looks(material, settings)
     measured: dict[str, list[list[LayerScores]]] = {}
     controls: dict[str, list[list[LayerScores]]] = {}
@@ -67,13 +82,14 @@ def section(material: Material) -> Made:
     networks = [network for network, _ in chosen]
     names, sample = [network.name for network in networks], looks.sample(networks)
     runs = {label: [n.name for n in networks if n.label == label] for label in measured}
+    notes = looks.notes(networks)
     made_tables = [
-        tables.comparison_table(comparisons, runs, sample, key="units_tests"),
-        *tables.score_tables(measured, controls, networks, settings, sample),
+        tables.comparison_table(comparisons, runs, sample, notes, key="units_tests"),
+        *tables.score_tables(measured, controls, networks, settings, sample, notes),
         tables.chance_table(measured, runs, settings, sample),
         tables.ablation_table(measured, runs, settings, sample),
         tables.agreement_table(agreements, networks, sample),
-        tables.comparison_table(control, runs, sample, key="units_control"),
+        tables.comparison_table(control, runs, sample, notes, key="units_control"),
     ]
     made_figures = [
         *sheets,
@@ -141,7 +157,7 @@ class _Looks:
         self.counts: list[int] = []
 
     def subset(self, network: Network) -> tuple[str, Subset | FolderSubset]:
-        """The subset, and what it is called here."""
+        """The subset whose images are scored, and a key that equal subsets share."""
         own = self.settings.subset not in ("test", "full")  # images that the network's own split chooses
         apart = ("batch_size",) if own else ("batch_size", "validation", "only")
         data = {key: value for key, value in network.config.get("data", {}).items() if key not in apart}
@@ -154,7 +170,20 @@ class _Looks:
     def reader(self, network: Network, most: int | None = None) -> _Reader:
         """All images of the subset, or as many as may be: drawn, for folders hold theirs class by class."""
         _, subset = self.subset(network)
-        limit = min(count for count in (len(subset), self.settings.limit, most) if count is not None)
+        limits = [count for count in (self.settings.limit, most) if count is not None]
+        return self._drawn(subset, min([len(subset), *limits]))
+
+    @property
+    def fitted_on(self) -> str:
+        """The subset that bases are fitted to: training images where test images are scored, else test images."""
+        return "train" if self.settings.subset == "test" else "test"
+
+    def fit_reader(self, network: Network) -> _Reader:
+        """Images to fit bases to, none of which is scored."""
+        subset = self.material.subset(network, self.fitted_on)
+        return self._drawn(subset, min(len(subset), FITTED_TO))
+
+    def _drawn(self, subset: Subset | FolderSubset, limit: int) -> _Reader:
         order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(self.material.seed))
         positions = torch.arange(len(subset)) if limit == len(subset) else order[:limit].sort().values
         return _Reader(subset, positions, min(self.material.batch_size, 256))
@@ -186,6 +215,7 @@ class _Looks:
             labels=labels,
             num_classes=int(labels.max()) + 1,
             rows=rows,
+            fit=self.fit_reader(network),
         )
         return images, null_scores(labels, rows, null_sets(images, self.settings, seed=self.material.seed))
 
@@ -196,8 +226,28 @@ class _Looks:
             for n in self.material.networks
             if n.name != network.name and self.subset(n)[0] == self.subset(network)[0] and hidden_layers(n.module)
         ]
-        own = network.id.architecture
-        return min(same, key=lambda n: (n.id.architecture == own, n.split != "full", n.seed, n.name), default=None)
+        return min(
+            same,
+            key=lambda n: (not other_architecture(n, network), n.split != "full", n.seed, n.name),
+            default=None,
+        )
+
+    def notes(self, networks: Sequence[Network]) -> list[str]:
+        """Say what the fitted bases and the similarity in features rest on."""
+        found = [
+            f"What is fitted (PCA, ICA, NMF, dictionary, whitening, the variances of the ablation) is fitted to up to "
+            f"{FITTED_TO:,} {self.fitted_on} images and scored on the {self.settings.subset} images."
+        ]
+        references: dict[str, list[str]] = {}
+        for network in networks:
+            if (other := self._independent(network)) is None:
+                continue
+            kind = "another architecture" if other_architecture(other, network) else "another run of one architecture"
+            references.setdefault(f"{other.label} ({other.name}), {kind}", []).append(network.name)
+        for reference, names in references.items():
+            of = "" if len(references) == 1 else f" of {', '.join(names)}"
+            found.append(f"Similarity in features{of}: cosines in the last hidden layer of {reference}.")
+        return found
 
     def sample(self, networks: Sequence[Network]) -> str:
         """N and the seeds in words."""
@@ -206,6 +256,25 @@ class _Looks:
         numbers = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
         seeds = f"{'seeds' if ', ' in seeds else 'seed'} {seeds}"
         return f"N = {numbers} {self.settings.subset} images; {seeds}; response: {self.settings.aggregate}"
+
+
+def other_architecture(first: Network, second: Network) -> bool:
+    """Whether two networks compute by different layers, whatever their labels, splits, seeds and training.
+
+    The modules decide; where they are alike, the settings of the model that do not merely train it.
+    """
+    layers = [_layers(one.module) for one in (first, second)]
+    settings = [{pair for pair in one.id.architecture if not pair[0].startswith(TRAINING)} for one in (first, second)]
+    return layers[0] != layers[1] or settings[0] != settings[1]
+
+
+def _layers(module: nn.Module) -> list[tuple[object, ...]]:
+    """Kind, settings and shapes of weights of each layer, without those that only training sees."""
+    return [
+        (type(one).__name__, one.extra_repr(), [tuple(weight.shape) for weight in one.parameters(recurse=False)])
+        for one in module.modules()
+        if not isinstance(one, nn.modules.dropout._DropoutNd | nn.Identity) and not any(one.children())
+    ]
 
 
 def _small(images: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
@@ -13,7 +13,14 @@ from torch import Tensor
 from intriguing.analysis.units.measure import RANDOM, UNIT, LayerScores
 from intriguing.metrics import Interval
 from intriguing.units import SCORES, linear_cka, match_units, procrustes, random_rotation
-from intriguing.units.significance import benjamini_hochberg, bootstrap_interval, effect_size, rotation_p
+from intriguing.units.significance import (
+    benjamini_hochberg,
+    bootstrap_interval,
+    effect_size,
+    least_p,
+    rotation_p,
+    t_interval,
+)
 
 LEVEL = 0.05
 
@@ -26,9 +33,12 @@ class Comparison:
         label, layer, score: what is compared.
         unit, random: mean scores.
         effect: Hedges' g over directions; positive where units are the more meaningful.
-        effect_interval: of g, 95 %, by its normal approximation.
+        effect_interval: of g, 95 %: the interval of the units' mean, less the mean of all random directions, in the
+            same standard deviations. The random directions are so many that their mean and spread are taken as known.
         p: two-sided, among the random bases.
         q: the same, corrected over all comparisons of the analysis (Benjamini and Hochberg).
+        floor: the q of a row that alone has the smallest p that so many random bases allow: where it is above `LEVEL`,
+            the test cannot show a single difference, however large.
         num: units.
         bases: random bases.
     """
@@ -39,15 +49,16 @@ class Comparison:
     unit: float
     random: float
     effect: float
-    effect_interval: Interval
+    effect_interval: Interval | None
     p: float
     num: int
     bases: int
     q: float = math.nan
+    floor: float = math.nan
 
     @property
     def verdict(self) -> int:
-        """1: units are the more meaningful; -1: less; 0: no difference was found."""
+        """1: units are the more meaningful; -1: less; 0: no difference was shown, which is not that there is none."""
         return 0 if not self.q < LEVEL else 1 if self.effect > 0 else -1
 
 
@@ -74,13 +85,22 @@ def pooled(results: Sequence[LayerScores], basis: str, score: str) -> tuple[Tens
     return (torch.cat(parts), torch.cat(groups)) if parts else (torch.empty(0), torch.empty(0, dtype=torch.int64))
 
 
-def mean_with_interval(results: Sequence[LayerScores], basis: str, score: str) -> tuple[float, Interval, int] | None:
-    """Mean over directions and seeds, its 95 % bootstrap interval (seeds as strata), and how many directions."""
+def mean_with_interval(
+    results: Sequence[LayerScores], basis: str, score: str
+) -> tuple[float, Interval | None, int] | None:
+    """Mean over directions and seeds, its 95 % interval (seeds as strata), and how many directions.
+
+    Random directions come in bases, whose means are independent: theirs is Student's interval over the bases.
+    """
     values, groups = pooled(results, basis, score)
     if not len(values):
         return None
-    num = 2000 if len(values) <= 500 else 400
-    return float(values.mean()), bootstrap_interval(values, groups=groups, num=num), len(values)
+    if basis == RANDOM:
+        bases = [one.random_means[score] for one in results if score in one.random_means]
+        bases = [means[means.isfinite()] for means in bases]
+        strata = torch.cat([torch.full((len(means),), i) for i, means in enumerate(bases)])
+        return float(values.mean()), t_interval(torch.cat(bases), groups=strata), len(values)
+    return float(values.mean()), bootstrap_interval(values, groups=groups), len(values)
 
 
 def compare(label: str, measured: Sequence[Sequence[LayerScores]]) -> list[Comparison]:
@@ -89,7 +109,7 @@ def compare(label: str, measured: Sequence[Sequence[LayerScores]]) -> list[Compa
     for layer in layers_of(measured):
         results = of_layer(measured, layer)
         for score in SCORES:
-            unit, _ = pooled(results, UNIT, score)
+            unit, seeds = pooled(results, UNIT, score)
             random, _ = pooled(results, RANDOM, score)
             if len(unit) < 2:
                 continue
@@ -105,7 +125,7 @@ def compare(label: str, measured: Sequence[Sequence[LayerScores]]) -> list[Compa
                     unit=float(own),
                     random=float(null.mean()),
                     effect=effect,
-                    effect_interval=_effect_interval(effect, len(unit), len(random)),
+                    effect_interval=_effect_interval(score, unit, seeds, random),
                     p=rotation_p(float(own), null),
                     num=len(unit),
                     bases=len(null),
@@ -114,18 +134,35 @@ def compare(label: str, measured: Sequence[Sequence[LayerScores]]) -> list[Compa
     return found
 
 
-def _effect_interval(effect: float, n: int, m: int) -> Interval:
-    """Of Hedges' g, by its large-sample variance (Hedges and Olkin 1985, chapter 5, equation 14)."""
-    half = 1.96 * math.sqrt((n + m) / (n * m) + effect**2 / (2 * (n + m))) if math.isfinite(effect) else math.nan
-    return Interval(effect - half, effect + half)
+def _effect_interval(score: str, unit: Tensor, seeds: Tensor, random: Tensor) -> Interval | None:
+    """Interval of Hedges' g; None where it has none."""
+    found = bootstrap_interval(unit, groups=seeds)
+    if found is None:
+        return None
+    # The effect is linear in the units' mean: the shift that moves the mean to an end moves g likewise.
+    spread = _pooled_spread(unit, random)
+    if spread == 0:
+        return None
+    ends = [more(score) * (end - float(random.double().mean())) / spread for end in found]
+    return Interval(min(ends), max(ends))
+
+
+def _pooled_spread(unit: Tensor, random: Tensor) -> float:
+    """What Hedges' g divides by."""
+    n, m = len(unit), len(random)
+    pooled = ((n - 1) * unit.double().var() + (m - 1) * random.double().var()) / (n + m - 2)
+    return math.sqrt(float(pooled)) / (1 - 3 / (4 * (n + m) - 9))
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same with q over all of them."""
+    """The same with q over all of them, and the floor of q."""
     if not comparisons:
         return []
     q = benjamini_hochberg(torch.tensor([one.p for one in comparisons], dtype=torch.float64)).tolist()
-    return [Comparison(**{**vars(one), "q": value}) for one, value in zip(comparisons, q, strict=True)]
+    return [
+        replace(one, q=value, floor=min(1.0, len(comparisons) * least_p(one.bases)))
+        for one, value in zip(comparisons, q, strict=True)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

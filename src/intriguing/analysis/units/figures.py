@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -27,9 +28,9 @@ from intriguing.analysis.pictures import mosaic
 from intriguing.analysis.units.evidence import Agreement, layers_of, mean_with_interval, of_layer
 from intriguing.analysis.units.measure import RANDOM, UNIT, UNTRAINED, LayerScores
 from intriguing.analysis.units.tables import TITLES, Measured, short_layer, stem
-from intriguing.metrics import mean_interval
 from intriguing.results import Figure
 from intriguing.units import SCORES
+from intriguing.units.significance import t_interval
 
 _PIXELS = 900  # width of a panel's images at most, and no image larger than this share of it
 _SWEPT = ("purity", "pixel_similarity", "feature_similarity", "selectivity")
@@ -108,17 +109,19 @@ def score_figure(measured: Measured, controls: Measured, runs: Sequence[str]) ->
         figure,
         key="units_scores",
         title="Scores of every basis",
-        caption="Mean over directions and seeds with its 95 % bootstrap interval: units in blue, random directions in "
-        "orange, other bases in grey; hollow before training. Of entropy, and of it alone, less is more meaningful.",
+        caption="Mean over directions and seeds with its 95 % interval, as in the tables: units in blue, random "
+        "directions in orange, other bases in grey; hollow before training. Of entropy, and of it alone, less is "
+        "more meaningful.",
         alt="Dot plots of six scores for each basis of each layer.",
         runs=tuple(runs),
     )
 
 
-def _dot(axes: Axes, value: float, y: float, interval: Sequence[float], basis: str) -> None:
+def _dot(axes: Axes, value: float, y: float, interval: Sequence[float] | None, basis: str) -> None:
     plain = basis.removeprefix(UNTRAINED)
     colour = BLUE if plain == UNIT else ORANGE if plain == RANDOM else GREY
-    axes.plot([interval[0], interval[1]], [y, y], color=colour, linewidth=1.2)
+    if interval is not None:
+        axes.plot([interval[0], interval[1]], [y, y], color=colour, linewidth=1.2)
     fill = "white" if basis.startswith(UNTRAINED) else colour
     axes.plot([value], [y], "o" if plain != RANDOM else "D", color=colour, markerfacecolor=fill, markersize=4.5)
 
@@ -139,13 +142,7 @@ def sweep_figure(measured: Measured, fractions: Sequence[float], runs: Sequence[
         panels = figure.subplots(1, len(scores), squeeze=False)[0]
         for axes, score in zip(panels, scores, strict=True):
             for i, (label, layer, found) in enumerate(lines):
-                curves = torch.cat([one.sweep[score] for one in found if score in one.sweep])
-                start = torch.stack([one.scores[UNIT][score].nanmean() for one in found])
-                points = [(start.mean(), start.std() if len(start) > 1 else torch.tensor(0.0), len(start))]
-                points += [(c.mean(), c.std() if len(c) > 1 else torch.tensor(0.0), len(c)) for c in curves.T]
-                means = [float(mean) for mean, _, _ in points]
-                ends = [mean_interval(float(mean), float(std), n) for mean, std, n in points]
-                bars = [[max(0.0, m - e.low) for m, e in zip(means, ends, strict=True)]] * 2
+                means, bars = _points([one for one in found if score in one.sweep], score)
                 axes.errorbar(
                     [0, *fractions],
                     means,
@@ -165,11 +162,30 @@ def sweep_figure(measured: Measured, fractions: Sequence[float], runs: Sequence[
         key="units_sweep",
         title="From the units to a random basis",
         caption="Scores while the units are turned along a random rotation, 0 being the units themselves and 1 a "
-        "random basis of the space they span. Mean over rotations and seeds, with 95 % normal intervals. A score that "
+        "random basis of the space they span. Mean over rotations and seeds. Bars are 95 % intervals of Student's t: "
+        "over the rotations of one network, or over the means of several seeds; a single value has none. A score that "
         "falls says that the units' axes are special; a flat one, that only the space matters.",
         alt="Line charts of scores against the share of a random rotation.",
         runs=tuple(runs),
     )
+
+
+def _points(found: Sequence[LayerScores], score: str) -> tuple[list[float], list[float]]:
+    """Mean and half its interval at the units and at each fraction; NaN where there is one value alone.
+
+    Rotations of one network are no further networks: over several seeds, the seeds' means are the sample.
+    """
+    starts = torch.stack([one.scores[UNIT][score].nanmean() for one in found]).double()
+    if len(found) > 1:
+        samples = torch.stack([one.sweep[score].double().mean(0) for one in found])
+    else:
+        samples = found[0].sweep[score].double()
+    means, bars = [], []
+    for values in (starts, *samples.T):
+        interval = t_interval(values) if bool(values.isfinite().all()) else None
+        means.append(float(values.mean()))
+        bars.append(math.nan if interval is None else (interval.high - interval.low) / 2)
+    return means, bars
 
 
 def ablation_figure(measured: Measured, runs: Sequence[str]) -> Figure | None:

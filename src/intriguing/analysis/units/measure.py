@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from intriguing.analysis.units.settings import UnitSettings
+from intriguing.analysis.units.settings import UnitSettings, rotations_for
 from intriguing.units import (
     SCORES,
     TopImages,
@@ -17,8 +17,8 @@ from intriguing.units import (
     equal_variance_directions,
     fitted_basis,
     fractional_rotation,
+    random_bases,
     random_directions,
-    random_orthonormal,
     random_rotation,
     sample_vectors,
     stream,
@@ -37,6 +37,9 @@ WHITE_BASES = 10  # random bases of whitened activations: shown beside, not test
 TESTED = ("purity", "pixel_similarity", "feature_similarity")
 """Scores for which a row is compared with random image sets."""
 
+_PART = 2**12  # directions whose responses are scored at once: what a cache holds
+_STACK = 2**27  # numbers of random directions held at once; more are scored in several passes over the images
+
 Reader = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Starts to read the images and labels anew."""
 
@@ -52,6 +55,9 @@ class Images:
         num_classes: K.
         rows: what ``units.scores.similarity`` compares, (N, D), by ``pixel_similarity`` and ``feature_similarity``; the
             latter only where there is an independent network.
+        fit: other images, to which bases and the whitening are fitted: scores of fitted directions on the images that
+            they were fitted to say what the method made of the sample, not what the layer holds. None: a half of these
+            images, drawn by the seed, is set apart for it where something is fitted.
     """
 
     read: Reader
@@ -59,6 +65,33 @@ class Images:
     labels: Tensor
     num_classes: int
     rows: Mapping[str, Tensor] = field(repr=False)
+    fit: Reader | None = None
+
+    def halved(self, seed: int) -> Images:
+        """Return a half of the images, with the other half to fit to."""
+        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))
+        fit = torch.zeros(len(order), dtype=torch.bool)
+        fit[order[: len(order) // 2]] = True
+        return replace(
+            self,
+            read=_chosen(self.read, ~fit),
+            labels=self.labels[~fit],
+            rows={name: rows[~fit] for name, rows in self.rows.items()},
+            fit=_chosen(self.read, fit),
+        )
+
+
+def _chosen(read: Reader, keep: Tensor) -> Reader:
+    """Read the images for which `keep` (N,) is True."""
+
+    def chosen() -> Iterator[tuple[Tensor, Tensor]]:
+        first = 0
+        for images, labels in read():
+            part = keep[first : first + len(labels)]
+            first += len(labels)
+            yield images[part], labels[part]
+
+    return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +113,7 @@ class LayerScores:
         random_means: score to (B,), the means of the random bases, each of as many rows as there are units.
         p_rows: basis to score to (M,), p-values against random image sets.
         sweep: score to (R, F): means along R rotations at the settings' fractions.
-        top: basis (units, and the independent random directions of a sheet) to (rows, k) indices of images.
+        top: basis (units, and the independent random directions of a sheet) to (rows, k) indices of scored images.
         shown: indices of the units in the sheet.
         loss: of the ablation; None for the untrained control or where it was not asked for.
     """
@@ -123,7 +156,10 @@ def measure_layers(
     Returns:
         A result a layer, in order; a layer that never varies is left out.
     """
-    samples = sample_vectors(model, layers, images.read(), aggregate=settings.aggregate, seed=seed)
+    if images.fit is None and not control and (settings.bases or settings.whitened):
+        images = images.halved(seed)
+    rotations = settings.rotations or rotations_for(len(layers) * len(SCORES))
+    samples = sample_vectors(model, layers, (images.fit or images.read)(), aggregate=settings.aggregate, seed=seed)
     found = []
     for layer in layers:
         tell(layer)
@@ -137,8 +173,16 @@ def measure_layers(
         order = torch.randperm(len(live), generator=generator)[: settings.units]
         units = live[order.sort().values]
         directions = _directions(sample, live, units, settings, generator, control, seed)
-        top, moments = _responses(model, layer, directions, images, settings)
-        made = _scored(directions, top, moments, images, null, settings)
+        sizes = {name: len(rows) for name, rows in directions.items()} | {RANDOM: rotations * len(units)}
+        found_of: list[tuple[Tensor, dict[str, Tensor]]] = []
+        stacked = [torch.cat(list(directions.values()))]
+        for count in _counts(rotations, len(units) * len(live)):
+            stacked.append(random_bases(count, len(units), len(live), generator=generator).flatten(0, 1))
+            found_of.append(_responses(model, layer, torch.cat(stacked), live, images, settings))
+            stacked = []
+        top = torch.cat([indices for indices, _ in found_of])
+        moments = {name: torch.cat([values[name] for _, values in found_of]) for name in found_of[0][1]}
+        made = _scored(sizes, top, moments, images, null, settings)
         loss = (
             None if control or not settings.ablated else _loss(model, layer, sample, units, images, settings, generator)
         )
@@ -164,15 +208,12 @@ def _directions(
     control: bool,
     seed: int,
 ) -> dict[str, Tensor]:
-    """Every basis by name, rows (M, C); those of random bases and sweeps one after the other."""
+    """Every basis but the random ones by name, rows (M, live units); those of sweeps one after the other."""
     dim, num = len(live), len(units)
     place = torch.searchsorted(live, units)  # of the units among the live ones
 
-    def random(count: int) -> Tensor:
-        return torch.cat([random_orthonormal(num, dim, generator=generator) for _ in range(count)])
-
     own = unit_directions(place, dim)
-    rows = {UNIT: own, RANDOM: random(settings.rotations)}
+    rows = {UNIT: own}
     if not control:
         rows[SHEET] = random_directions(settings.rows, dim, generator=generator)
         vectors = sample[:, live]
@@ -181,37 +222,41 @@ def _directions(
                 rows[NAMES[name]] = fitted_basis(name, vectors, num, seed=seed)
         if settings.whitened:
             white = whitening(vectors)
-            rows[WHITE_UNIT], rows[WHITE_RANDOM] = white.matrix[place], random(WHITE_BASES) @ white.matrix
+            random = random_bases(WHITE_BASES, num, dim, generator=generator).flatten(0, 1)
+            rows[WHITE_UNIT], rows[WHITE_RANDOM] = white.matrix[place], random @ white.matrix
         turns = [random_rotation(num, generator=generator) for _ in range(settings.sweeps if num > 1 else 0)]
         powers = [fractional_rotation(turn, fraction).float() for turn in turns for fraction in settings.fractions]
         if powers:
             rows["sweep"] = torch.cat(powers) @ own
-    whole = {}
-    for name, part in rows.items():
-        whole[name] = torch.zeros(len(part), sample.shape[1])
-        whole[name][:, live] = part
-    return whole
+    return rows
+
+
+def _counts(rotations: int, size: int) -> list[int]:
+    """How many random bases, of so many numbers each, every pass over the images scores."""
+    most = max(1, _STACK // size)
+    return [min(most, rotations - first) for first in range(0, rotations, most)]
 
 
 def _responses(
-    model: nn.Module, layer: str, directions: Mapping[str, Tensor], images: Images, settings: UnitSettings
+    model: nn.Module, layer: str, stacked: Tensor, live: Tensor, images: Images, settings: UnitSettings
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Top images (M, k) of all directions, and their moments' scores."""
-    stacked, top, sums = (
-        torch.cat(list(directions.values())),
-        TopImages(settings.columns),
-        MomentSums(images.num_classes),
-    )
+    """Top images (M, k) of directions (M, live units), and their moments' scores."""
+    parts = [(rows, TopImages(settings.columns), MomentSums(images.num_classes)) for rows in stacked.split(_PART)]
     for vectors, labels, first in stream(model, [layer], images.read(), aggregate=settings.aggregate):
-        responses = respond(vectors[layer], stacked)
-        top.update(responses, torch.arange(first, first + len(labels)))
-        sums.update(responses, labels)
-    moments = sums.finish()
-    return top.indices, {"selectivity": moments.selectivity, "kurtosis": moments.kurtosis}
+        chosen = vectors[layer] if len(live) == vectors[layer].shape[2] else vectors[layer][:, :, live]
+        for rows, top, sums in parts:
+            responses = respond(chosen, rows)
+            top.update(responses, torch.arange(first, first + len(labels)))
+            sums.update(responses, labels)
+    moments = [sums.finish() for _, _, sums in parts]
+    return torch.cat([top.indices for _, top, _ in parts]), {
+        "selectivity": torch.cat([one.selectivity for one in moments]),
+        "kurtosis": torch.cat([one.kurtosis for one in moments]),
+    }
 
 
 def _scored(
-    directions: Mapping[str, Tensor],
+    sizes: Mapping[str, int],
     top: Tensor,
     moments: Mapping[str, Tensor],
     images: Images,
@@ -225,16 +270,16 @@ def _scored(
     scores: dict[str, dict[str, Tensor]] = {}
     tops: dict[str, Tensor] = {}
     first = 0
-    for name, rows in directions.items():
-        part = slice(first, first + len(rows))
+    for name, size in sizes.items():
+        part = slice(first, first + size)
         scores[name], tops[name] = {score: value[part] for score, value in values.items()}, top[part]
-        first += len(rows)
+        first += size
     tests = {
         name: {score: permutation_p(own[score], null[score]) for score in TESTED if score in own}
         for name, own in scores.items()
         if name in (UNIT, RANDOM)
     }
-    num = len(directions[UNIT])
+    num = sizes[UNIT]
     sweep = scores.pop("sweep", {})
     scores.pop(SHEET, None)
     return {
@@ -242,7 +287,7 @@ def _scored(
         "p_rows": tests,
         "sweep": {score: value.view(-1, len(settings.fractions), num).nanmean(2) for score, value in sweep.items()},
         "top": {name: tops[name][: settings.rows] for name in (UNIT, SHEET) if name in tops},
-        "scores": scores,
+        "scores": {name: scores[name] for name in (UNIT, RANDOM, *scores)},
     }
 
 

@@ -13,6 +13,21 @@ from intriguing.units import AGGREGATES, FITTED
 SUBSETS = ("train", "val", "test", "full", "p1", "p2")
 
 
+FEWEST, MOST = 999, 1999
+"""Random bases that are drawn where no number is asked for."""
+
+
+def rotations_for(rows: int) -> int:
+    """Return how many random bases so many rows need, between `FEWEST` and `MOST`.
+
+    A single row at the smallest possible p, 2 / (1 + B), then has a corrected q of .04, up to 40 rows.
+
+    Args:
+        rows: comparisons that are corrected together.
+    """
+    return min(MOST, max(FEWEST, 50 * rows - 1))
+
+
 @dataclass(frozen=True)
 class UnitSettings:
     """Settings of the section; conf/analyze.yaml says them in the same words.
@@ -28,7 +43,7 @@ class UnitSettings:
         bases: further bases, of ``units.FITTED``.
         whitened: also the units and random directions of whitened activations.
         untrained: also the same network before training, of the lowest seed.
-        rotations: random bases that the units are tested against.
+        rotations: random bases that the units are tested against; None: as many as the rows need, see `rotations_for`.
         sweeps: random rotations along which the units are turned.
         fractions: how far, 1 being all the way.
         sets: random image sets that a row is tested against.
@@ -47,10 +62,10 @@ class UnitSettings:
     bases: tuple[str, ...] = ("pca", "ica", "nmf", "dictionary")
     whitened: bool = True
     untrained: bool = True
-    rotations: int = 99
+    rotations: int | None = None
     sweeps: int = 5
     fractions: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    sets: int = 2000
+    sets: int = 9999
     ablated: int = 32
     ablation_limit: int = 2000
 

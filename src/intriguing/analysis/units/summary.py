@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,8 +10,7 @@ import torch
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.units.evidence import LEVEL, Agreement, Comparison, layers_of, of_layer
 from intriguing.analysis.units.measure import RANDOM, UNIT
-from intriguing.analysis.units.tables import TITLES, Measured, short_layer
-from intriguing.units.significance import benjamini_hochberg
+from intriguing.analysis.units.tables import TITLES, Measured, share_beyond, short_layer
 
 
 def summarize(
@@ -31,12 +31,13 @@ def _holds(measured: Measured, comparisons: Sequence[Comparison]) -> str:
         same = sum(one.verdict == 0 for one in own)
         shares.append(
             f"{label}: {random[-1]:.0f} % of random directions, {unit:.0f} % of units, and no difference between the "
-            f"two in {same} of {len(own)} comparisons"
+            f"two was shown in {same} of {len(own)} comparisons"
         )
     found = "random directions are meaningful too" if max(random) >= 50 else "few random directions are meaningful"
     return (
-        f"Units and directions, what holds: {found}, by top images that are of fewer classes than images drawn at "
-        f"random ({'; '.join(shares)}; a comparison is of one layer by one score against random bases, q < {LEVEL:g})."
+        f"Units and directions, what holds: {found}, by top images that are purer (a larger share is of one class) "
+        f"than 95 % of image sets drawn at random ({'; '.join(shares)}; a comparison is of one layer by one score "
+        f"against {comparisons[0].bases:,} random bases, q < {LEVEL:g})."
     )
 
 
@@ -45,15 +46,47 @@ def _fails(measured: Measured, comparisons: Sequence[Comparison]) -> str:
     for label, results in measured.items():
         own = [one for one in comparisons if one.label == label]
         above, below = (sum(one.verdict == sign for one in own) for sign in (1, -1))
-        part = f"units of {label} are more meaningful than random bases in {above} and less in {below} of {len(own)}"
-        if differing := [one for one in own if one.verdict]:
-            top = max(differing, key=lambda one: abs(one.effect))
-            size = f"{top.effect:+.2f}".replace("-", "−")
-            part += f" (most: {TITLES[top.score]} of {short_layer(top.layer)}, effect size {size})"
+        if above or below:
+            part = (
+                f"units of {label} are more meaningful than random bases in {above} and less in {below} of {len(own)}"
+            )
+            top = max((one for one in own if one.verdict), key=lambda one: abs(one.effect))
+            part += f" (most: {_row(top)}, {_size(top)})"
+        else:
+            top = max(own, key=lambda one: abs(one.effect))
+            part = f"no difference of {label} was shown in {len(own)} (the largest: {_row(top)}, {_size(top)})"
         parts.append(part + _ablation(results))
+    words = "; ".join(parts)
     if any(one.verdict for one in comparisons):
-        return f"What does not hold is that units and random bases are alike throughout: {'; '.join(parts)}."
-    return f"Nothing here speaks against it: {'; '.join(parts)}."
+        return f"What does not hold is that units and random bases are alike throughout: {words}.{_floor(comparisons)}"
+    return (
+        f"That units and random bases differ was not shown, which is not that they are alike: {words}."
+        f"{_floor(comparisons)}"
+    )
+
+
+def _row(one: Comparison) -> str:
+    return f"{TITLES[one.score]} of {short_layer(one.layer)}"
+
+
+def _size(one: Comparison) -> str:
+    interval = one.effect_interval
+    ends = "" if interval is None else f", {interval.low:+.2f} to {interval.high:+.2f}"
+    return f"effect size {one.effect:+.2f}{ends}".replace("-", "−")
+
+
+def _floor(comparisons: Sequence[Comparison]) -> str:
+    """What the number of random bases keeps from being shown; empty where a single difference could be."""
+    floor = max(one.floor for one in comparisons)
+    if floor < LEVEL:
+        return ""
+    bases = min(one.bases for one in comparisons)
+    needed = math.floor(2 * len(comparisons) / LEVEL)
+    could = "" if any(one.verdict for one in comparisons) else ": the test could not have shown it"
+    return (
+        f" With {bases:,} random bases and {len(comparisons)} rows, a difference that stands alone has a q of at least "
+        f"{floor:.2g}, however large it is{could}; settings.units.rotations={needed} or more would show it."
+    )
 
 
 def _ablation(results: Sequence) -> str:
@@ -87,6 +120,6 @@ def _seeds(agreements: Sequence[Agreement], networks: Sequence[Network]) -> list
 
 
 def _beyond_chance(results: Sequence, basis: str) -> float:
-    """Percentage of rows whose purity is beyond that of random image sets, corrected over the rows."""
-    p = torch.cat([one.p_rows[basis]["purity"] for layer in layers_of(results) for one in of_layer(results, layer)])
-    return 100 * float((benjamini_hochberg(p) < LEVEL).double().mean())
+    """Percentage of rows whose purity is beyond that of 95 % of random image sets."""
+    counts = [share_beyond(of_layer(results, layer), basis, "purity")[:2] for layer in layers_of(results)]
+    return 100 * sum(k for k, _ in counts) / sum(n for _, n in counts)

@@ -9,6 +9,7 @@ import torch
 
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.units.evidence import (
+    LEVEL,
     Agreement,
     Comparison,
     layers_of,
@@ -20,7 +21,7 @@ from intriguing.analysis.units.settings import UnitSettings
 from intriguing.metrics import Interval, wilson_interval
 from intriguing.results import Cell, Table
 from intriguing.units import SCORES
-from intriguing.units.significance import benjamini_hochberg, bootstrap_interval
+from intriguing.units.significance import bootstrap_interval, least_p, t_interval
 
 TITLES = {
     "purity": "purity",
@@ -30,6 +31,8 @@ TITLES = {
     "selectivity": "selectivity",
     "kurtosis": "kurtosis",
 }
+DIRECTIONS = "the wider of Student's t and the studentised bootstrap over directions, within each seed"
+"""How the interval of a mean over directions is made."""
 Measured = Mapping[str, Sequence[Sequence[LayerScores]]]
 """By label: of each network, its layers."""
 Runs = Mapping[str, Sequence[str]]
@@ -52,9 +55,14 @@ def stem(label: str) -> str:
 
 
 def score_tables(
-    measured: Measured, controls: Measured, networks: Sequence[Network], settings: UnitSettings, sample: str
+    measured: Measured,
+    controls: Measured,
+    networks: Sequence[Network],
+    settings: UnitSettings,
+    sample: str,
+    notes: Sequence[str],
 ) -> list[Table]:
-    """For each architecture, every basis of every layer with its scores."""
+    """For each architecture, every basis of every layer with its scores; the notes say what they rest on."""
     tables = []
     for label, results in measured.items():
         cells: dict[tuple[str, str], Cell] = {}
@@ -75,8 +83,9 @@ def score_tables(
                 columns=columns,
                 cells=cells,
                 sample=sample,
-                method="95 % percentile bootstrap over directions, within each seed",
-                notes=_silent(results),
+                method=f"95 % interval of the mean: {DIRECTIONS}; of random directions Student's t over the random "
+                "bases. Fitted bases and the whitening are fitted to other images, see the notes",
+                notes=(*notes, *_silent(results)),
                 runs=tuple(n.name for n in used),
             )
         )
@@ -103,7 +112,9 @@ def _silent(results: Sequence[Sequence[LayerScores]]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def comparison_table(comparisons: Sequence[Comparison], runs: Runs, sample: str, *, key: str) -> Table | None:
+def comparison_table(
+    comparisons: Sequence[Comparison], runs: Runs, sample: str, notes: Sequence[str], *, key: str
+) -> Table | None:
     """Units against random bases: means, effect size, p and q."""
     if not comparisons:
         return None
@@ -124,8 +135,8 @@ def comparison_table(comparisons: Sequence[Comparison], runs: Runs, sample: str,
     return Table(
         key=key,
         title="Units against random bases" + (" · before training" if control else ""),
-        caption="Is the natural basis another than one that a random rotation makes? The effect size is Hedges' g over "
-        "directions, positive where units are the more meaningful."
+        caption="Does the natural basis differ from a random rotation of it? The effect size is Hedges' g over "
+        "directions, positive where units are the more meaningful. Where q is not small, no difference was shown."
         + (" These networks have fresh weights: what differs here, training did not make." if control else ""),
         row_header="network, layer and score",
         rows=tuple(dict.fromkeys(row for row, _ in cells)),
@@ -133,10 +144,33 @@ def comparison_table(comparisons: Sequence[Comparison], runs: Runs, sample: str,
         cells=cells,
         sample=sample,
         method=f"p: two-sided, the units' mean among those of {comparisons[0].bases} random orthonormal bases of as "
-        "many rows; q: corrected for all rows of this table (Benjamini and Hochberg); effect size with its 95 % normal "
-        "interval",
+        f"many rows, so at least {least_p(comparisons[0].bases):.2g}; q: corrected for all rows of this table "
+        f"(Benjamini and Hochberg), so at least {comparisons[0].floor:.2g} for a row that stands alone; 95 % interval "
+        f"of the effect size: that of the units' mean ({DIRECTIONS}), the random directions taken as known",
+        notes=tuple(notes),
         runs=_all(runs),
     )
+
+
+def share_beyond(results: Sequence[LayerScores], basis: str, score: str) -> tuple[int, int, Interval | None]:
+    """Count the rows that are beyond the 5 % level of random image sets.
+
+    The level is one for all rows: a share of rows that a correction chose is no binomial share, and its interval would
+    cover far less than it says.
+
+    Returns:
+        (rows beyond, rows, 95 % interval of the share): Wilson's for single directions, Student's over the random bases
+        for random directions, which come in bases.
+    """
+    own = [one.p_rows[basis][score] for one in results if score in one.p_rows.get(basis, {})]
+    beyond = [p <= LEVEL for p in own]
+    k, n = sum(int(one.sum()) for one in beyond), sum(map(len, beyond))
+    if basis != RANDOM or not n:
+        return k, n, Interval(*wilson_interval(k, n)) if n else None
+    sizes = [len(one.p_rows[UNIT][score]) for one in results if score in one.p_rows.get(basis, {})]
+    bases = [one.double().view(-1, size).mean(1) for one, size in zip(beyond, sizes, strict=True)]
+    strata = torch.cat([torch.full((len(one),), i) for i, one in enumerate(bases)])
+    return k, n, t_interval(torch.cat(bases), groups=strata)
 
 
 def chance_table(measured: Measured, runs: Runs, settings: UnitSettings, sample: str) -> Table | None:
@@ -146,18 +180,11 @@ def chance_table(measured: Measured, runs: Runs, settings: UnitSettings, sample:
         for layer in layers_of(results):
             for basis in (UNIT, RANDOM):
                 for score in TESTED:
-                    parts = [
-                        one.p_rows[basis][score]
-                        for one in of_layer(results, layer)
-                        if score in one.p_rows.get(basis, {})
-                    ]
-                    if not parts:
+                    k, n, found = share_beyond(of_layer(results, layer), basis, score)
+                    if not n:
                         continue
-                    q = benjamini_hochberg(torch.cat(parts))
-                    k, n = int((q < 0.05).sum()), len(q)
-                    low, high = wilson_interval(k, n)
+                    interval = None if found is None else Interval(100 * found.low, 100 * found.high)
                     row, column = f"{label} · {short_layer(layer)} · {basis}", TITLES[score]
-                    interval = Interval(100 * low, 100 * high)
                     cells[row, column] = Cell(
                         quantity="share", value=100 * k / n, interval=interval, n=n, runs=tuple(runs[label])
                     )
@@ -166,15 +193,16 @@ def chance_table(measured: Measured, runs: Runs, settings: UnitSettings, sample:
     return Table(
         key="units_chance",
         title="Rows against random image sets",
-        caption="Percentage of rows whose top images are more alike than images that were drawn at random, each row "
-        "tested alone.",
+        caption="Percentage of rows whose top images are more alike than 95 % of image sets that were drawn at random: "
+        "5 % of rows are by chance alone (fewer by purity, which has few values).",
         row_header="network, layer and basis",
         rows=tuple(dict.fromkeys(row for row, _ in cells)),
         columns=tuple(TITLES[score] for score in TESTED if any(c == TITLES[score] for _, c in cells)),
         cells=cells,
         sample=sample,
         method=f"One-sided permutation test against {settings.sets:,} random sets of {settings.columns} images, "
-        "corrected over the rows of a cell (Benjamini and Hochberg, 5 %); 95 % Wilson interval",
+        "p of at most .05, row by row. 95 % interval of the share: Wilson's over units, Student's t over the random "
+        "bases for random directions",
         runs=_all(runs),
     )
 
@@ -211,7 +239,7 @@ def ablation_table(measured: Measured, runs: Runs, settings: UnitSettings, sampl
         columns=("unit", "random direction", "difference", "worst unit", "worst direction"),
         cells=cells,
         sample=f"{sample}; accuracy on up to {settings.ablation_limit:,} of them",
-        method="95 % percentile bootstrap over directions, within each seed; the difference is paired",
+        method=f"95 % interval of the mean: {DIRECTIONS}; the difference is paired",
         runs=_all(runs),
     )
 
