@@ -63,6 +63,7 @@ def section(material: Material) -> Made:
     looks = _Looks(material, settings)
     measured: dict[str, list[list[LayerScores]]] = {}
     controls: dict[str, list[list[LayerScores]]] = {}
+    controlled: list[Network] = []
     features: dict[str, list[Mapping[str, Tensor]]] = {}
     steps = _Steps(material, sum(len(layers) for _, layers in chosen))
     sheets = []
@@ -74,6 +75,7 @@ def section(material: Material) -> Made:
             if settings.untrained and (untrained := fresh(network.module, seed=network.seed)) is not None:
                 control = measure_layers(untrained, layers, images, null, settings, seed=network.seed, control=True)
                 controls[network.label] = [control]
+                controlled.append(network)
         measured.setdefault(network.label, []).append(found)
         features.setdefault(network.label, []).append(collect(network.module, layers, images.read())[0])
     comparisons = corrected([one for label, results in measured.items() for one in compare(label, results)])
@@ -83,13 +85,17 @@ def section(material: Material) -> Made:
     names, sample = [network.name for network in networks], looks.sample(networks)
     runs = {label: [n.name for n in networks if n.label == label] for label in measured}
     notes = looks.notes(networks)
+    untrained = {network.label: [network.name] for network in controlled}
+    if len(controlled) < len(networks) and controlled:
+        seeds = ", ".join(f"{network.label} seed {network.seed}" for network in controlled)
+        notes.append(f"Untrained: of one seed alone ({seeds}).")
     made_tables = [
         tables.comparison_table(comparisons, runs, sample, notes, key="units_tests"),
         *tables.score_tables(measured, controls, networks, settings, sample, notes),
         tables.chance_table(measured, runs, settings, sample),
         tables.ablation_table(measured, runs, settings, sample),
         tables.agreement_table(agreements, networks, sample),
-        tables.comparison_table(control, runs, sample, notes, key="units_control"),
+        tables.comparison_table(control, untrained, looks.sample(controlled), notes, key="units_control"),
     ]
     made_figures = [
         *sheets,
@@ -291,7 +297,7 @@ def _sheet(network: Network, one: LayerScores, looks: _Looks, settings: UnitSett
         top = one.top[basis]
         images, _ = read.subset.read(read.positions[top.flatten()])
         shown[basis] = images.view(*top.shape, *images.shape[1:])
-    words = f"{settings.subset.capitalize()} images; response: {settings.aggregate}."
+    words = f"Network of seed {network.seed}; {settings.subset} images; response: {settings.aggregate}."
     return figures.sheet(network.label, network.name, one, shown, words)
 
 
