@@ -168,8 +168,8 @@ def test_a_network_without_units_is_passed_over() -> None:
 def test_fitted_bases_are_scored_on_images_that_they_were_not_fitted_to() -> None:
     """On noise no direction has a kurtosis but 0; FastICA finds one of several units in the sample it is given."""
     generator = torch.Generator().manual_seed(0)
-    data = {name: torch.randn(360, 1, 1, 40, generator=generator) for name in ("train", "test")}
-    labels = torch.randint(K, (360,), generator=generator)
+    data = {name: torch.randn(150, 1, 1, 24, generator=generator) for name in ("train", "test")}
+    labels = torch.randint(K, (150,), generator=generator)
 
     def read(name: str) -> Any:
         return lambda: [(data[name], labels)]
@@ -183,7 +183,7 @@ def test_fitted_bases_are_scored_on_images_that_they_were_not_fitted_to() -> Non
         assert abs(float(one.scores["ICA"]["kurtosis"].mean())) < 0.3
     cheat = Images(read=read("test"), few=read("test"), labels=labels, num_classes=K, rows={}, fit=read("test"))
     (one,) = measure_layers(module, ["1"], cheat, null, settings, seed=0)
-    assert float(one.scores["ICA"]["kurtosis"].mean()) > 1
+    assert float(one.scores["ICA"]["kurtosis"].mean()) > 0.6
 
 
 def test_no_image_is_both_fitted_to_and_scored() -> None:
@@ -213,7 +213,8 @@ def test_without_training_images_a_half_of_the_images_is_set_apart() -> None:
         return Subset(*_images(), torch.arange(400))
 
     quick = QUICK | {"sweeps": 0, "untrained": False, "rotations": 19}
-    for given in ({}, {"subsets": changed}):
+    both: list[dict[str, Any]] = [{}, {"subsets": changed}]
+    for given in both:
         made = section(Material(networks=[_network("labels")], images=images, settings=quick, **given))
         assert "N = 200 test images" in made.tables[0].sample
         assert "the other half of the test images and scored on the test images" in made.tables[0].notes[0]
@@ -223,10 +224,11 @@ def test_without_training_images_a_half_of_the_images_is_set_apart() -> None:
 def test_too_few_bases_are_said_to_show_nothing_and_enough_show_the_difference() -> None:
     def planted(p: float, bases: int) -> list[Comparison]:
         common: dict[str, Any] = {"label": "A", "layer": "1", "unit": 3.0, "random": 0.0, "effect": 3.0}
+        plain: dict[str, Any] = {"effect": 0.0}
         common |= {"effect_interval": Interval(2.0, 4.0), "num": 24, "bases": bases}
         return corrected(
             [Comparison(score="kurtosis", p=p, **common)]
-            + [Comparison(score=score, p=0.5, **common | {"effect": 0.0}) for score in ("purity",) * 11]
+            + [Comparison(score=score, p=0.5, **(common | plain)) for score in ("purity",) * 11]
         )
 
     one = LayerScores(

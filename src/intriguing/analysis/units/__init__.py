@@ -266,8 +266,8 @@ class _Looks:
             where = half if len(apart) == len(networks) else f"{where}, or of {', '.join(apart)} {half},"
         found = [
             "What is fitted (PCA, ICA, NMF, dictionary, whitening, the variances of the ablation, over seeds the "
-            f"rotation of Procrustes and the partners of units) is fitted to up to {FITTED_TO:,} {where} and scored on the "
-            f"{self.settings.subset} images."
+            f"rotation of Procrustes and the partners of units) is fitted to up to {FITTED_TO:,} {where} and scored on "
+            f"the {self.settings.subset} images."
         ]
         references: dict[str, list[str]] = {}
         for network in networks:
