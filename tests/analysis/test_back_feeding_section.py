@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from intriguing.analysis import EXTRA, Material, Network
-from intriguing.analysis.back_feeding import arm_name, loss_scale, paired_p, t_interval
+from intriguing.analysis.back_feeding import arm_name, families, loss_scale, paired_p, t_interval
 from intriguing.analysis.measure import Examples, MeasuredSet, Outcome
 from intriguing.errors import UserError
 from intriguing.metrics import PairedCounts
@@ -261,3 +261,28 @@ def test_statistics_of_too_few_seeds_are_left_out():
     assert t_interval([1.0]) is None
     assert paired_p([1.0], [2.0]) is None
     assert paired_p([1.0, 2.0], [0.5, 1.5]) is None
+
+
+def test_the_studys_baselines_make_up_for_the_larger_loss_of_its_pools(composed):
+    """By the configs as they are resolved for a run."""
+    study = composed("analyze", "study=back_feeding")["study"]["train"]
+    made_of = {}
+    for name, own in study["networks"].items():
+        overrides = [*study["all"], *own]
+        last = {one.split("=")[0]: one for one in overrides}  # a later override wins, as it does for a run
+        config = {**composed("train", *last.values()), "seed": 0}
+        made_of[name] = Network(
+            label="F",
+            name=name,
+            module=torch.nn.Identity(),
+            errors={"test": [150, 10_000], "train": [0, 1]},
+            config=config,
+        )
+    (families_found,) = [arms for _, arms in families(list(made_of.values())).values()]
+    by_run = {arm.runs[0]: arm for arm in families_found}
+    assert {name: by_run[name].matched.runs[0] for name in made_of if by_run[name].matched} == {
+        "all": "rate4",
+        **dict.fromkeys(("noise", "pgd", "input", "hidden1", "hidden2"), "rate2"),
+    }
+    assert all(by_run[name].baseline.runs == ("weight_decay",) for name in ("all", "input", "pgd", "dropout"))
+    assert by_run["rate4"].name == "weight decay, rate x 4, decay / 4" and by_run["weight_decay"].name == "weight decay"
