@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -243,7 +244,9 @@ def test_the_scale_of_the_loss_counts_the_pools_in_a_step():
 
 def test_a_pool_of_one_batch_that_is_renewed_every_step_is_said_to_be_the_batch_before():
     plain = fed("plain", (171, 172, 169), pools=False)
-    for feed, said in (({"size": 100}, True), ({"size": 1000}, False), ({"size": 100, "refresh": 0.5}, False)):
+    cases: list[tuple[dict[str, Any], bool]]
+    cases = [({"size": 100}, True), ({"size": 1000}, False), ({"size": 100, "refresh": 0.5}, False)]
+    for feed, said in cases:
         notes = made([*plain, *fed("all", (111, 109, 113), **feed)]).tables[0].notes
         assert any("adversarial examples of the batch before" in note for note in notes) is said
 
@@ -280,9 +283,10 @@ def test_the_studys_baselines_make_up_for_the_larger_loss_of_its_pools(composed)
         )
     (families_found,) = [arms for _, arms in families(list(made_of.values())).values()]
     by_run = {arm.runs[0]: arm for arm in families_found}
-    assert {name: by_run[name].matched.runs[0] for name in made_of if by_run[name].matched} == {
+    matched = {name: arm.matched.runs[0] for name, arm in by_run.items() if arm.matched is not None}
+    assert matched == {
         "all": "rate4",
         **dict.fromkeys(("noise", "pgd", "input", "hidden1", "hidden2"), "rate2"),
     }
-    assert all(by_run[name].baseline.runs == ("weight_decay",) for name in ("all", "input", "pgd", "dropout"))
+    assert all(by_run[name].baseline is by_run["weight_decay"] for name in ("all", "input", "pgd", "dropout"))
     assert by_run["rate4"].name == "weight decay, rate x 4, decay / 4" and by_run["weight_decay"].name == "weight decay"
