@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ import torch
 from scipy import stats
 
 from intriguing.analysis import EXTRA, Material, Network
-from intriguing.analysis.back_feeding import arm_name, paired_p, t_interval
+from intriguing.analysis.back_feeding import arm_name, families, loss_scale, paired_p, t_interval
 from intriguing.analysis.measure import Examples, MeasuredSet, Outcome
 from intriguing.errors import UserError
 from intriguing.metrics import PairedCounts
 from intriguing.results import RunRecord
+from intriguing.units.significance import holm
 
 POOLS = {"back_feeding": {"layers": None, "attack": "gradient", "num_steps": 1}}
 EMPTY = torch.zeros(0)
@@ -174,7 +176,117 @@ def test_distances_of_two_attacks_are_not_compared():
     assert cells["all pools", "distortion, nearest"].value == pytest.approx(0.08)
 
 
+def fed(kind: str, errors, layers=None, *, data="mnist", rate=0.25, decay=(1e-4, 1e-4, 1e-5), pools=True, **feed):
+    """Arms of FC100-100-10 as the study has them: the loss of each pool is added to that of the originals."""
+    callbacks = {"back_feeding": {"layers": layers, "attack": "gradient", "num_steps": 1, "keep_scale": False} | feed}
+    settings = {"learning_rate": rate, "widths": [100, 100], "optimizer": "sgd"}
+    found = arms(kind, errors, callbacks=callbacks if pools else {}, **settings)
+    more = {"data": {"name": data, "batch_size": 100}, "weight_decay": {"value": [*decay]}}
+    return [replace(one, config={**one.config, **more}) for one in found]
+
+
+def study(*, whole=(111, 109, 113), inputs=(121, 122, 120), steps=(114, 111, 112), data="mnist"):
+    return [
+        *fed("plain", (171, 172, 169), pools=False, data=data),
+        *fed("fast", (160, 161, 158), pools=False, rate=1.0, decay=(2.5e-5, 2.5e-5, 2.5e-6), data=data),
+        *fed("faster", (165, 163, 166), pools=False, rate=0.5, decay=(5e-5, 5e-5, 5e-6), data=data),
+        *fed("all", whole, data=data),
+        *fed("input", inputs, ["input"], data=data),
+        *fed("pgd", steps, ["input"], num_steps=3, data=data),
+    ]
+
+
+def test_pools_are_compared_at_equal_loss_scale_and_with_the_pools_of_the_input():
+    table, tests = made(study()).tables
+    fast, faster = "weight decay, rate x 4, decay / 4", "weight decay, rate x 2, decay / 2"
+    assert table.rows == ("weight decay", fast, faster, "all pools", "input pool", "input pool, PGD-3")
+    assert set(tests.rows) == {
+        f"all pools against {fast}",
+        f"input pool against {faster}",
+        f"input pool, PGD-3 against {faster}",
+        "all pools against input pool",
+        "all pools against input pool, PGD-3",
+    }
+    row = f"all pools against {fast}"
+    assert tests.cells[row, "less test error, points"].value == pytest.approx(0.1 * (49 + 52 + 45) / 30)
+    p = stats.ttest_rel([160, 161, 158], [111, 109, 113]).pvalue
+    assert tests.cells[row, "p (paired t)"].value == pytest.approx(p)
+    # Holm's correction over the comparisons of both tables.
+    cells = [c for t in (table, tests) for (_, column), c in t.cells.items() if column == "p (paired t)"]
+    corrected = [c for t in (table, tests) for (_, column), c in t.cells.items() if column == "p, corrected"]
+    assert len(cells) == len(corrected) == 8
+    q = holm(torch.tensor([c.value for c in cells])).tolist()
+    assert sorted(c.value for c in corrected) == pytest.approx(sorted(q))
+
+
+def test_what_stays_of_the_claim_is_said_and_a_difference_that_was_not_shown_is_not_claimed():
+    (words,) = made(study(inputs=(112, 108, 114), steps=(110, 112, 112))).summary
+    assert "from 1.60 % with weight decay, rate x 4, decay / 4 to 1.11 % (a difference was shown" in words
+    assert "with input pool, PGD-3 to 1.11 % (no difference was shown" in words
+    assert "pools of the hidden layers add to those of the input was not shown" in words
+    (words,) = made([one for one in study() if "fast" not in one.name]).summary
+    assert "how much of this the pools do is not known" in words and "at another scale of the loss" in words
+    (words,) = made(study(data="digits")).summary
+    assert "the paper says" not in words
+    assert "on MNIST (these networks saw digits)" in made(study(data="digits")).tables[0].notes[0]
+
+
+def test_the_scale_of_the_loss_counts_the_pools_in_a_step():
+    def scale(**feed):
+        return loss_scale(fed("a", (1,), **feed)[0])
+
+    assert scale() == 4 and scale(layers=["input"]) == 2 and scale(turns="alternate") == 2
+    assert scale(weight=0.5) == 2.5 and scale(keep_scale=True) == 1
+    plain, kept = fed("plain", (171, 172, 169), pools=False), fed("all", (111, 109, 113), keep_scale=True)
+    (table, *_) = made([*plain, *kept]).tables
+    assert not any("times as large" in note for note in table.notes)
+
+
+def test_a_pool_of_one_batch_that_is_renewed_every_step_is_said_to_be_the_batch_before():
+    plain = fed("plain", (171, 172, 169), pools=False)
+    cases: list[tuple[dict[str, Any], bool]]
+    cases = [({"size": 100}, True), ({"size": 1000}, False), ({"size": 100, "refresh": 0.5}, False)]
+    for feed, said in cases:
+        notes = made([*plain, *fed("all", (111, 109, 113), **feed)]).tables[0].notes
+        assert any("adversarial examples of the batch before" in note for note in notes) is said
+
+
+def test_the_p_value_is_uniform_where_arms_do_not_differ_and_the_interval_covers():
+    errors = np.random.default_rng(0).normal(160, 5, size=(2000, 2, 5))
+    found = np.array([paired_p(*pair) for pair in errors])
+    for level in (0.05, 0.2, 0.5):
+        assert np.mean(found <= level) == pytest.approx(level, abs=0.04)
+    intervals = [t_interval(first - second) for first, second in errors]
+    assert np.mean([one is not None and one.low <= 0 <= one.high for one in intervals]) == pytest.approx(0.95, abs=0.02)
+
+
 def test_statistics_of_too_few_seeds_are_left_out():
     assert t_interval([1.0]) is None
     assert paired_p([1.0], [2.0]) is None
     assert paired_p([1.0, 2.0], [0.5, 1.5]) is None
+
+
+def test_the_studys_baselines_make_up_for_the_larger_loss_of_its_pools(composed):
+    """By the configs as they are resolved for a run."""
+    study = composed("analyze", "study=back_feeding")["study"]["train"]
+    made_of = {}
+    for name, own in study["networks"].items():
+        overrides = [*study["all"], *own]
+        last = {one.split("=")[0]: one for one in overrides}  # a later override wins, as it does for a run
+        config = {**composed("train", *last.values()), "seed": 0}
+        made_of[name] = Network(
+            label="F",
+            name=name,
+            module=torch.nn.Identity(),
+            errors={"test": [150, 10_000], "train": [0, 1]},
+            config=config,
+        )
+    (families_found,) = [arms for _, arms in families(list(made_of.values())).values()]
+    by_run = {arm.runs[0]: arm for arm in families_found}
+    matched = {name: arm.matched.runs[0] for name, arm in by_run.items() if arm.matched is not None}
+    assert matched == {
+        "all": "rate4",
+        **dict.fromkeys(("noise", "pgd", "input", "hidden1", "hidden2"), "rate2"),
+    }
+    assert all(by_run[name].baseline is by_run["weight_decay"] for name in ("all", "input", "pgd", "dropout"))
+    assert by_run["rate4"].name == "weight decay, rate x 4, decay / 4" and by_run["weight_decay"].name == "weight decay"

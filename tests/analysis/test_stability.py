@@ -2,7 +2,9 @@
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -117,6 +119,39 @@ def test_no_certificate_is_broken_and_the_fall_is_said(result) -> None:
         for line in result.summary
     )
     assert {figure.key for figure in result.figures} == {"amplification", "certificates", "penalty"}
+
+
+def test_certified_shares_are_compared_image_by_image(result) -> None:
+    words = "20.0 % of images are certified at 0.2 (without 20.0 %; 40 images, 2 seeds, none differs)."
+    assert any(line.endswith(words) for line in result.summary)
+
+    def measured(seed: int, images: str, radii: list[float]) -> Any:
+        return SimpleNamespace(network=SimpleNamespace(seed=seed), images=tuple(images), radii=torch.tensor(radii))
+
+    plain = [measured(0, "abc", [0.1, 0.3, 0.1]), measured(1, "ab", [0.1, 0.1])]
+    other = [measured(1, "bad", [0.3, 0.3, 0.3]), measured(0, "ab", [0.3, 0.1]), measured(2, "ab", [0.3, 0.3])]
+    differences, seeds = section.certified_pairs(plain, other, 0.2)
+    assert (sorted(differences), seeds) == ([0, 2], 2)  # b: -1 + 1; a: 1 + 1
+    assert section.sign_p([1, 1, 1, 1, 1, 0, 0]) == pytest.approx(2 / 32)  # McNemar's of one seed: 5 against 0
+    assert section.sign_p([2, 2, -1, 0]) == pytest.approx(1.0)  # an image counts once, whatever the number of seeds
+    assert section.sign_p([0, 0]) is None
+
+
+def test_the_sign_test_rejects_no_more_often_than_it_says_where_networks_do_not_differ() -> None:
+    """Images differ much in how easily they are certified, and two seeds share them: neither makes it too sure."""
+    generator = np.random.default_rng(0)
+    easy = generator.beta(0.5, 0.5, size=(600, 60, 1))
+    certified = (generator.random((600, 60, 4)) < easy).astype(int)
+    differences = certified[..., :2].sum(-1) - certified[..., 2:].sum(-1)
+    found = np.array([section.sign_p(row.tolist()) or 1.0 for row in differences])
+    for level in (0.05, 0.2, 0.5):
+        assert np.mean(found <= level) <= level + 0.04
+
+
+def test_figures_of_one_network_a_label_name_its_seed(result) -> None:
+    for key in ("amplification", "certificates"):
+        (figure,) = (one for one in result.figures if one.key == key)
+        assert "One network a label, of seed 0." in figure.caption
 
 
 def test_layers_are_listed_with_their_bounds(result) -> None:

@@ -48,6 +48,22 @@ def test_procrustes_is_what_scipys_best_rotation_reaches() -> None:
     assert procrustes(_layer(5), _layer(6)) == pytest.approx(1 - distance / 2, rel=1e-9)
 
 
+def test_what_is_fitted_to_other_images_finds_no_agreement_in_noise() -> None:
+    """Fitted to the images that it is scored on, a rotation or a matching of 40 units agrees with noise."""
+    generator = torch.Generator().manual_seed(0)
+    fit, scored = ([torch.randn(120, 40, generator=generator).double() for _ in range(2)] for _ in range(2))
+    assert procrustes(*scored) > 0.4 and match_units(*scored).mean > 0.15
+    assert abs(procrustes(*scored, fit=(fit[0], fit[1]))) < 0.06
+    assert abs(match_units(*scored, fit=(fit[0], fit[1])).mean) < 0.06
+    # Where the layers do agree, what is fitted to other images finds it.
+    rotation = random_rotation(40, generator=generator)
+    turned = [rows @ rotation for rows in (fit[0], scored[0])]
+    assert procrustes(scored[0], turned[1], fit=(fit[0], turned[0])) == pytest.approx(1, abs=1e-9)
+    order = torch.randperm(40, generator=generator)
+    found = match_units(scored[0], scored[0][:, order], fit=(fit[0], fit[0][:, order]))
+    assert found.mean == pytest.approx(1, abs=1e-9)
+
+
 def test_wrong_layers_are_named() -> None:
     with pytest.raises(ValueError, match="same images"):
         linear_cka(torch.rand(3, 2), torch.rand(4, 2))

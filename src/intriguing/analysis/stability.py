@@ -436,20 +436,25 @@ def sign_p(differences: Sequence[int]) -> float | None:
 def _certified(groups: dict[str, list[Measured]], radius: float) -> dict[tuple[str, str], str]:
     """What paired tests say of certified shares, by labels without and with a penalty; corrected over all (Holm)."""
     pairs: dict[tuple[str, str], tuple[str, float]] = {}
+    equal: dict[tuple[str, str], str] = {}
     for label, plain in groups.items():
         for other, members in groups.items():
             if plain[0].strength or not members[0].strength or members[0].family != plain[0].family:
                 continue
             differences, seeds = certified_pairs(plain, members, radius)
-            if (p := sign_p(differences)) is not None:
-                shares = [
-                    100 * float(torch.cat([m.radii >= radius for m in ms]).double().mean()) for ms in (plain, members)
-                ]
-                images = f"{plural(len(differences), 'image')}, {plural(seeds, 'seed')}"
-                words = f"{shares[1]:.1f} % of images are certified at {radius:g} (without {shares[0]:.1f} %; {images}"
+            if not differences:
+                continue
+            shares = [
+                100 * float(torch.cat([m.radii >= radius for m in ms]).double().mean()) for ms in (plain, members)
+            ]
+            images = f"{plural(len(differences), 'image')}, {plural(seeds, 'seed')}"
+            words = f"{shares[1]:.1f} % of images are certified at {radius:g} (without {shares[0]:.1f} %; {images}"
+            if (p := sign_p(differences)) is None:
+                equal[label, other] = f", {words}, none differs)"
+            else:
                 pairs[label, other] = words, p
     q = holm(torch.tensor([p for _, p in pairs.values()], dtype=torch.float64)).tolist()
-    return {
+    return equal | {
         labels: f", {words}, exact sign test by image: p = {p:.2g}, corrected {one:.2g})"
         for (labels, (words, p)), one in zip(pairs.items(), q, strict=True)
     }

@@ -23,16 +23,27 @@ def linear_cka(first: Tensor, second: Tensor) -> float:
     return float(cross / ((x.T @ x).norm() * (y.T @ y).norm()))
 
 
-def procrustes(first: Tensor, second: Tensor) -> float:
-    """Share of the one layer that a rotation of the other can give, in [0, 1]: the nuclear norm of the
-    cross-covariance over the product of the two Frobenius norms (Schönemann 1966; 1 - half the squared distance of
-    the two scaled to norm 1).
+Pair = tuple[Tensor, Tensor]
+"""Activations of two layers to the same images, (N, C1) and (N, C2)."""
+
+
+def procrustes(first: Tensor, second: Tensor, *, fit: Pair | None = None) -> float:
+    """Share of the one layer that a rotation of the other can give, at most 1: their inner product after the rotation
+    over the product of the two Frobenius norms (Schönemann 1966; 1 - half the squared distance of the two scaled to
+    norm 1).
+
+    Args:
+        first, second: (N, C1) and (N, C2).
+        fit: activations of other images, to which the rotation is fitted: with as many units as images, a rotation
+            finds agreement in noise. None: it is fitted to these, which makes the share their nuclear norm's.
 
     Raises:
         ValueError: not the same images, or activations that never vary.
     """
     x, y = _centred(first, second)
-    return float(torch.linalg.svdvals(x.T @ y).sum() / (x.norm() * y.norm()))
+    one, other = (x, y) if fit is None else _centred(*fit)
+    left, _, right = torch.linalg.svd(one.T @ other, full_matrices=False)
+    return float(((x @ left) * (y @ right.mT)).sum() / (x.norm() * y.norm()))
 
 
 @dataclass(frozen=True)
@@ -54,18 +65,35 @@ class Matching:
         return float(self.correlation.mean())
 
 
-def match_units(first: Tensor, second: Tensor) -> Matching:
+def match_units(first: Tensor, second: Tensor, *, fit: Pair | None = None) -> Matching:
     """The one-to-one matching of units with the largest sum of correlations (Li 2016, section 3); silent ones left out.
+
+    Args:
+        first, second: (N, C1) and (N, C2).
+        fit: activations of other images, by which partners are chosen: of many noisy candidates the best one always
+            correlates with the images it was chosen by. None: they are chosen by these.
 
     Raises:
         ValueError: not the same images, or activations that never vary.
     """
     x, y = _centred(first, second)
-    live = [(rows.norm(dim=0) > 1e-9 * rows.norm()).nonzero().flatten() for rows in (x, y)]
-    x, y = x[:, live[0]], y[:, live[1]]
-    correlation = (x / x.norm(dim=0)).T @ (y / y.norm(dim=0))
-    rows, columns = linear_sum_assignment(correlation.cpu().numpy(), maximize=True)
-    return Matching(live[0][rows], live[1][columns], correlation[rows, columns])
+    one, other = (x, y) if fit is None else _centred(*fit)
+    live = [_live(rows).nonzero().flatten() for rows in (one, other)]
+    chosen = _correlation(one[:, live[0]], other[:, live[1]])
+    rows, columns = (torch.from_numpy(found) for found in linear_sum_assignment(chosen.cpu().numpy(), maximize=True))
+    rows, columns = live[0][rows], live[1][columns]
+    return Matching(rows, columns, _correlation(x, y)[rows, columns])
+
+
+def _correlation(x: Tensor, y: Tensor) -> Tensor:
+    """Of the columns of centred rows; 0 with one that never varies."""
+    first, second = (torch.where(_live(rows), rows / rows.norm(dim=0), 0.0) for rows in (x, y))
+    return first.T @ second
+
+
+def _live(rows: Tensor) -> Tensor:
+    """Which columns of centred rows vary by more than rounding."""
+    return rows.norm(dim=0) > 1e-9 * rows.norm()
 
 
 def _centred(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

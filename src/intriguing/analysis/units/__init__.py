@@ -39,8 +39,8 @@ TRAINING += tuple(
 )
 """Beginnings of the settings of a model that name it or train it, and leave its architecture as it is."""
 
-FITTED_TO = 5000
-"""Images at most that bases are fitted to."""
+FITTED_TO, FEWEST_FITTED = 5000, 2
+"""Images at most, and at least, that bases are fitted to."""
 SIDE = {1: 32, 3: 16}
 """Height and width to which larger images are averaged before their pixels are compared, by channels."""
 
@@ -63,7 +63,8 @@ def section(material: Material) -> Made:
     looks = _Looks(material, settings)
     measured: dict[str, list[list[LayerScores]]] = {}
     controls: dict[str, list[list[LayerScores]]] = {}
-    features: dict[str, list[Mapping[str, Tensor]]] = {}
+    controlled: list[Network] = []
+    features: dict[str, list[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]] = {}
     steps = _Steps(material, sum(len(layers) for _, layers in chosen))
     sheets = []
     for network, layers in sorted(chosen, key=lambda one: (one[0].label, one[0].seed)):
@@ -74,22 +75,32 @@ def section(material: Material) -> Made:
             if settings.untrained and (untrained := fresh(network.module, seed=network.seed)) is not None:
                 control = measure_layers(untrained, layers, images, null, settings, seed=network.seed, control=True)
                 controls[network.label] = [control]
+                controlled.append(network)
         measured.setdefault(network.label, []).append(found)
-        features.setdefault(network.label, []).append(collect(network.module, layers, images.read())[0])
+        scored, fit = (collect(network.module, layers, read())[0] for read in (images.read, looks.fit_reader(network)))
+        features.setdefault(network.label, []).append((scored, fit))
     comparisons = corrected([one for label, results in measured.items() for one in compare(label, results)])
     control = corrected([one for label, results in controls.items() for one in compare(label, results)])
-    agreements = [one for label, rows in features.items() for one in across_seeds(label, rows, seed=material.seed)]
+    agreements = [
+        one
+        for label, rows in features.items()
+        for one in across_seeds(label, [r for r, _ in rows], [f for _, f in rows], seed=material.seed)
+    ]
     networks = [network for network, _ in chosen]
     names, sample = [network.name for network in networks], looks.sample(networks)
     runs = {label: [n.name for n in networks if n.label == label] for label in measured}
     notes = looks.notes(networks)
+    untrained = {network.label: [network.name] for network in controlled}
+    if len(controlled) < len(networks) and controlled:
+        seeds = ", ".join(f"{network.label} seed {network.seed}" for network in controlled)
+        notes.append(f"Untrained: of one seed alone ({seeds}).")
     made_tables = [
         tables.comparison_table(comparisons, runs, sample, notes, key="units_tests"),
         *tables.score_tables(measured, controls, networks, settings, sample, notes),
         tables.chance_table(measured, runs, settings, sample),
         tables.ablation_table(measured, runs, settings, sample),
         tables.agreement_table(agreements, networks, sample),
-        tables.comparison_table(control, runs, sample, notes, key="units_control"),
+        tables.comparison_table(control, untrained, looks.sample(controlled), notes, key="units_control"),
     ]
     made_figures = [
         *sheets,
@@ -154,6 +165,7 @@ class _Looks:
         self._subsets: dict[str, Subset | FolderSubset] = {}
         self._pixels: dict[str, tuple[Tensor, Tensor]] = {}
         self._features: dict[tuple[str, str], Tensor] = {}
+        self._others: dict[str, Subset | FolderSubset | None] = {}
         self.counts: list[int] = []
 
     def subset(self, network: Network) -> tuple[str, Subset | FolderSubset]:
@@ -168,29 +180,43 @@ class _Looks:
         return key, self._subsets[key]
 
     def reader(self, network: Network, most: int | None = None) -> _Reader:
-        """All images of the subset, or as many as may be: drawn, for folders hold theirs class by class."""
+        """All images that are scored, or as many as may be: drawn, for folders hold theirs class by class."""
         _, subset = self.subset(network)
         limits = [count for count in (self.settings.limit, most) if count is not None]
-        return self._drawn(subset, min([len(subset), *limits]))
+        count = len(subset) if self._other(network) is not None else -(-len(subset) // 2)
+        return self._reader(subset, self._order(subset)[:count][: min([count, *limits])])
+
+    def fit_reader(self, network: Network) -> _Reader:
+        """Images to fit to, none of which is scored: of the other subset, or a half that is set apart."""
+        if (other := self._other(network)) is not None:
+            return self._reader(other, self._order(other)[:FITTED_TO])
+        _, subset = self.subset(network)
+        return self._reader(subset, self._order(subset)[-(-len(subset) // 2) :][:FITTED_TO])
 
     @property
     def fitted_on(self) -> str:
-        """The subset that bases are fitted to: training images where test images are scored, else test images."""
-        return "train" if self.settings.subset == "test" else "test"
+        """The subset to fit to: training images where held-out images are scored, else test images."""
+        return "train" if self.settings.subset in ("test", "val") else "test"
 
-    def fit_reader(self, network: Network) -> _Reader:
-        """Images to fit bases to, none of which is scored."""
-        subset = self.material.subset(network, self.fitted_on)
-        return self._drawn(subset, min(len(subset), FITTED_TO))
+    def _other(self, network: Network) -> Subset | FolderSubset | None:
+        """The subset to fit to; None where it is not at hand, as with weights that were trained elsewhere."""
+        if network.name not in self._others:
+            try:
+                found = self.material.subset(network, self.fitted_on)
+            except UserError:  # the folder does not hold the files that it was trained on
+                found = None
+            self._others[network.name] = found if found is not None and len(found) >= FEWEST_FITTED else None
+        return self._others[network.name]
 
-    def _drawn(self, subset: Subset | FolderSubset, limit: int) -> _Reader:
-        order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(self.material.seed))
-        positions = torch.arange(len(subset)) if limit == len(subset) else order[:limit].sort().values
-        return _Reader(subset, positions, min(self.material.batch_size, 256))
+    def _order(self, subset: Subset | FolderSubset) -> Tensor:
+        return torch.randperm(len(subset), generator=torch.Generator().manual_seed(self.material.seed))
+
+    def _reader(self, subset: Subset | FolderSubset, positions: Tensor) -> _Reader:
+        return _Reader(subset, positions.sort().values, min(self.material.batch_size, 256))
 
     def of(self, network: Network) -> tuple[Images, dict[str, Tensor]]:
         """The images, and the scores of random sets of them."""
-        key, _ = self.subset(network)
+        key = f"{self.subset(network)[0]}, {self._other(network) is None}"
         read = self.reader(network)
         if len(read.positions) <= self.settings.columns:
             raise UserError(
@@ -234,9 +260,14 @@ class _Looks:
 
     def notes(self, networks: Sequence[Network]) -> list[str]:
         """Say what the fitted bases and the similarity in features rest on."""
+        where = f"{self.fitted_on} images"
+        if apart := [network.name for network in networks if self._other(network) is None]:
+            half = f"the other half of the {self.settings.subset} images"
+            where = half if len(apart) == len(networks) else f"{where}, or of {', '.join(apart)} {half},"
         found = [
-            f"What is fitted (PCA, ICA, NMF, dictionary, whitening, the variances of the ablation) is fitted to up to "
-            f"{FITTED_TO:,} {self.fitted_on} images and scored on the {self.settings.subset} images."
+            "What is fitted (PCA, ICA, NMF, dictionary, whitening, the variances of the ablation, over seeds the "
+            f"rotation of Procrustes and the partners of units) is fitted to up to {FITTED_TO:,} {where} and scored on "
+            f"the {self.settings.subset} images."
         ]
         references: dict[str, list[str]] = {}
         for network in networks:
@@ -291,7 +322,7 @@ def _sheet(network: Network, one: LayerScores, looks: _Looks, settings: UnitSett
         top = one.top[basis]
         images, _ = read.subset.read(read.positions[top.flatten()])
         shown[basis] = images.view(*top.shape, *images.shape[1:])
-    words = f"{settings.subset.capitalize()} images; response: {settings.aggregate}."
+    words = f"Network of seed {network.seed}; {settings.subset} images; response: {settings.aggregate}."
     return figures.sheet(network.label, network.name, one, shown, words)
 
 

@@ -186,28 +186,38 @@ class Agreement:
     pairs: int
 
 
-def across_seeds(label: str, features: Sequence[Mapping[str, Tensor]], *, seed: int = 0) -> list[Agreement]:
+def across_seeds(
+    label: str,
+    features: Sequence[Mapping[str, Tensor]],
+    fit: Sequence[Mapping[str, Tensor]] | None = None,
+    *,
+    seed: int = 0,
+) -> list[Agreement]:
     """Compares all pairs of networks layer by layer.
 
     Args:
         label: of the networks.
         features: of each network, (N, C) by layer, of the same images.
+        fit: the same of other images, by which rotations and partners are chosen; None: by those they are scored on.
         seed: of the rotations.
     """
     found = []
     for layer in features[0]:
         generator = torch.Generator().manual_seed(seed)
         rows: list[tuple[float, ...]] = []
-        for first, second in combinations([one[layer].double() for one in features if layer in one], 2):
-            if float(first.std(0).max()) == 0 or float(second.std(0).max()) == 0:
+        found_in = [i for i, one in enumerate(features) if layer in one]
+        for i, j in combinations(found_in, 2):
+            first, second = features[i][layer].double(), features[j][layer].double()
+            others = (first, second) if fit is None else (fit[i][layer].double(), fit[j][layer].double())
+            if any(float(rows.std(0).max()) == 0 for rows in (first, second, *others)):
                 continue
-            turned = second @ random_rotation(second.shape[1], generator=generator)
+            rotation = random_rotation(second.shape[1], generator=generator)
             rows.append(
                 (
                     linear_cka(first, second),
-                    procrustes(first, second),
-                    match_units(first, second).mean,
-                    match_units(first, turned).mean,
+                    procrustes(first, second, fit=others),
+                    match_units(first, second, fit=others).mean,
+                    match_units(first, second @ rotation, fit=(others[0], others[1] @ rotation)).mean,
                 )
             )
         if rows:

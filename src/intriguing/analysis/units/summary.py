@@ -11,6 +11,7 @@ from intriguing.analysis.inputs import Network
 from intriguing.analysis.units.evidence import LEVEL, Agreement, Comparison, layers_of, of_layer
 from intriguing.analysis.units.measure import RANDOM, UNIT
 from intriguing.analysis.units.tables import TITLES, Measured, share_beyond, short_layer
+from intriguing.units.significance import bootstrap_interval
 
 
 def summarize(
@@ -93,11 +94,14 @@ def _ablation(results: Sequence) -> str:
     losses = [one.loss for layer in layers_of(results) for one in of_layer(results, layer) if one.loss is not None]
     if not losses:
         return ""
-    unit, random = (
-        100 * float(torch.cat([getattr(loss, key) for loss in losses]).mean()) for key in ("unit", "random")
-    )
+    groups = torch.cat([torch.full((len(loss.unit),), i) for i, loss in enumerate(losses)])
+    unit, random = (100 * torch.cat([getattr(loss, key) for loss in losses]) for key in ("unit", "random"))
+    interval = bootstrap_interval(unit - random, groups=groups)
+    shown = interval is not None and not interval.low <= 0 <= interval.high
+    ends = "" if interval is None else f", {interval.low:.2f} to {interval.high:.2f}".replace("-", "−")
     return (
-        f", and removing one costs {unit:.2f} points of accuracy against {random:.2f} for a direction of its variance"
+        f", and removing one costs {float(unit.mean()):.2f} points of accuracy against {float(random.mean()):.2f} for "
+        f"a direction of its variance ({'a' if shown else 'no'} difference was shown{ends})"
     )
 
 

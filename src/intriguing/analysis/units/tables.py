@@ -136,7 +136,7 @@ def comparison_table(
         key=key,
         title="Units against random bases" + (" · before training" if control else ""),
         caption="Does the natural basis differ from a random rotation of it? The effect size is Hedges' g over "
-        "directions, positive where units are the more meaningful. Where q is not small, no difference was shown."
+        "directions, positive where units are the more meaningful. Where q is above .05, no difference was shown."
         + (" These networks have fresh weights: what differs here, training did not make." if control else ""),
         row_header="network, layer and score",
         rows=tuple(dict.fromkeys(row for row, _ in cells)),
