@@ -9,7 +9,19 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "intriguing"
 LAYERS = {
-    0: ["optim", "spectral", "metrics", "errors", "checks", "finite", "signals", "streams", "nn", "arguments"],
+    0: [
+        "optim",
+        "spectral",
+        "metrics",
+        "errors",
+        "checks",
+        "finite",
+        "signals",
+        "streams",
+        "nn",
+        "arguments",
+        "clusters",
+    ],
     1: ["attacks", "models", "data", "image_folder", "units", "results"],
     2: ["checkpoints", "checkpoint_file", "adversarial_set", "sealed", "callbacks"],
     3: ["training", "attacking", "analysis", "report"],
