@@ -10,7 +10,8 @@ from rich.text import Text
 from intriguing.results import AnalysisResult, Cell, Table
 from intriguing.streams import unfailing
 
-LEGEND = "measured above the paper's · ✓ the 95 % intervals meet, ≠ they do not"
+LEGEND = "measured above the paper's"
+SIGNS = "✓ the 95 % intervals meet, ≠ they do not"
 _GAP = 2  # between columns
 
 
@@ -30,7 +31,8 @@ def _show(result: AnalysisResult, console: Console) -> None:
         console.print(Text(f"\n{table.title}", style="bold"))
         for part in grids(table, width=console.width, comparable=result.comparable):
             console.print(part, "")
-        about = LEGEND if table.source else "95 % interval below"
+        judged = any(cell.meets is not None for cell in table.cells.values())
+        about = f"{LEGEND} · {SIGNS}" if judged else LEGEND if table.source else "95 % interval below"
         console.print(Text(f"{table.sample} · {about}", style="dim"))
     console.print()
     bullets = Grid.grid(padding=(0, 1, 0, 0))
