@@ -93,7 +93,12 @@ def check_logits(model: Callable[[Tensor], Any], inputs: Tensor, logits: Tensor)
     rows = (~usable).nonzero().squeeze(1)
     one = inputs[rows[:1].to(inputs.device)]
     found = [blame(module, one, [lambda: model(one)]) for module in modules_of(model)]
-    where = next(filter(None, found), "alone, its logits are finite: they depend on the batch")
+    where = next(filter(None, found), None)
+    if where is None:
+        with torch.no_grad():
+            alone = is_finite(model(one))
+        depends = "alone, its logits are finite: they depend on the batch"
+        where = depends if alone else "every layer's output is finite, and what is computed from them is not"
     raise NotFiniteError(
         f"expected finite logits, got nan or inf for {len(rows)} of {plural(len(logits), 'image')}, first for image "
         f"{int(rows[0])}: {where}"

@@ -540,3 +540,14 @@ def test_probabilities_and_permuted_labels_are_warned_of():
         nearest(nn.Sequential(model, nn.Softmax(dim=1)), inputs[:4], labels[:4])
     with pytest.warns(AttackWarning, match="number the classes otherwise"):
         nearest(model, inputs, (labels + 1) % 4)
+
+
+def test_logits_that_are_not_finite_name_where_it_began():
+    network, inputs, targets = problem()
+    with pytest.raises(ValueError, match="what is computed from them is not"):
+        nearest(lambda x: network(x) * math.nan, inputs, targets)
+    broken = curved_network()
+    with torch.no_grad():
+        broken[3].bias[0] = torch.nan
+    with pytest.raises(ValueError, match=r"first layer whose output is not finite is 3 \(Linear\): its bias"):
+        nearest(lambda x: broken(x), inputs, targets)
