@@ -118,3 +118,9 @@ def test_what_comes_with_a_study_goes_to_the_steps_that_read_it(text: str, stage
 def test_names_show_what_nothing_else_in_them_does() -> None:
     typed = ["data=digits", "trainer.max_epochs=5", "runs=/a=b", "logger.mode=online", "callbacks=none", "keep=best"]
     assert name_extras(typed) == ["max_epochs5", "keepbest"]
+
+
+def test_a_network_of_a_study_may_be_left_out() -> None:
+    check(["~study.train.networks.ae400_10"])
+    with pytest.raises(UserError, match="study.limit cannot be deleted"):
+        check(["~study.limit"])

@@ -20,7 +20,7 @@ from intriguing.tracking import relative_path, without_absolute_paths
 
 # What may be deleted by ~key: entries of open mappings. Everything else is a setting that a stage reads.
 _DELETABLE = re.compile(
-    r"(callbacks|optimizer|scheduler|attack\.settings|hydra)\..+|trainer\.(precision|deterministic)"
+    r"(callbacks|optimizer|scheduler|attack\.settings|hydra|study\.train\.networks)\..+|trainer\.(precision|deterministic)"
     r"|model\.settings\.(?!learning_rate$).+"
 )
 _UNSET = ("network", "experiment", "study")  # groups of which no option is needed: null unsets them
@@ -171,7 +171,7 @@ def check(overrides: Sequence[str]) -> None:
         if "~" in prefix and not _DELETABLE.fullmatch(key):
             raise UserError(
                 f"{text}: {key} cannot be deleted; give {key} a value instead (~ is for entries of callbacks, "
-                "model.settings and attack.settings)"
+                "model.settings, attack.settings and study.train.networks)"
             )
 
 
