@@ -122,5 +122,5 @@ def test_names_show_what_nothing_else_in_them_does() -> None:
 
 def test_a_network_of_a_study_may_be_left_out() -> None:
     check(["~study.train.networks.ae400_10"])
-    with pytest.raises(UserError, match="study.limit cannot be deleted"):
+    with pytest.raises(UserError, match=r"study\.limit cannot be deleted"):
         check(["~study.limit"])

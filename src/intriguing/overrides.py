@@ -20,7 +20,7 @@ from intriguing.tracking import relative_path, without_absolute_paths
 
 # What may be deleted by ~key: entries of open mappings. Everything else is a setting that a stage reads.
 _DELETABLE = re.compile(
-    r"(callbacks|optimizer|scheduler|attack\.settings|hydra|study\.train\.networks)\..+|trainer\.(precision|deterministic)"
+    r"(callbacks|optimizer|scheduler|attack\.settings|hydra)\..+|study\.train\.networks\.[^.]+|trainer\.(precision|deterministic)"
     r"|model\.settings\.(?!learning_rate$).+"
 )
 _UNSET = ("network", "experiment", "study")  # groups of which no option is needed: null unsets them
