@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -56,7 +58,7 @@ def search_box(net: Network, origin: Tensor, goal: Goal) -> tuple[Tensor, Tensor
                 all_excess.append(excess)
     ranked = torch.stack(all_excess).topk(_NUM_ASCENTS, dim=0).indices
     for rank in ranked:
-        x, forwards, backwards = _ascend(net, points[rank], goal, look)
+        forwards, backwards = _ascend(net, points[rank], goal, look)
         num_forwards, num_backwards = num_forwards + forwards, num_backwards + backwards
     found = distance.isfinite()
     x = torch.where(found[:, None], nearest, best)
@@ -86,8 +88,8 @@ def _points(origin: Tensor) -> Tensor:
     return torch.cat([constant, uniform, corners]).to(origin)
 
 
-def _ascend(net: Network, x: Tensor, goal: Goal, look) -> tuple[Tensor, int, int]:
-    """Projected gradient ascent on the excess, with steps of falling length."""
+def _ascend(net: Network, x: Tensor, goal: Goal, look: Callable[[Tensor, Tensor], Tensor]) -> tuple[int, int]:
+    """Ascend the excess by projected gradient steps of falling length; returns the forward and backward passes."""
 
     def objective(logits: Tensor, classes: Tensor) -> Tensor:
         column = classes[:, None]
@@ -107,4 +109,4 @@ def _ascend(net: Network, x: Tensor, goal: Goal, look) -> tuple[Tensor, int, int
         slope = slope / largest
         x = (x + length * slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp(0, 1)
     look(x, net.logits(x))
-    return x, _NUM_STEPS + 1, _NUM_STEPS
+    return _NUM_STEPS + 1, _NUM_STEPS
