@@ -5,38 +5,45 @@ import os
 import hydra
 from omegaconf import DictConfig
 
-from intriguing import doors
+from intriguing.cli import main as entry
+from intriguing.cli.config import command, plain, task_overrides
+from intriguing.cli.study import check_without_study, perform, study_steps
+from intriguing.runs.folder import keep_others_out
+from intriguing.tracking.jobs import check_run_id
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="analyze")
-@doors.task
+@entry.task
 def main(cfg: DictConfig) -> None:
-    config = doors.plain(cfg)
-    overrides = doors.task_overrides()
+    config = plain(cfg)
+    overrides = task_overrides()
 
-    from intriguing import console, data, reporting, study, tracking  # torch takes seconds: --help must not wait for it
+    from intriguing import data
+    from intriguing.analysis.job import ReportJob
+    from intriguing.analysis.run import report_on
+    from intriguing.cli import progress, scheduler
 
-    job = reporting.ReportJob.from_config(config, command=doors.command("analyze.py", overrides))
+    job = ReportJob.from_config(config, command=command("analyze.py", overrides))
     if config["study"]:
-        steps = doors.study_steps(config, overrides)
-        tracking.check_run_id(config["logger"], len(steps) + 1)
+        steps = study_steps(config, overrides)
+        check_run_id(config["logger"], len(steps) + 1)
         with (
-            tracking.keep_others_out(job.runs, "analyze", job.name),
-            console.progress(f"study {config['study']['name']}", len(steps)) as advance,
+            keep_others_out(job.runs, "analyze", job.name),
+            progress.progress(f"study {config['study']['name']}", len(steps)) as advance,
         ):
-            folders = study.run(
+            folders = scheduler.run(
                 steps,
                 processes=config["processes"] or os.cpu_count() or 1,
-                perform=doors.perform,
+                perform=perform,
                 working=advance.running,
-                advance=lambda key, made: advance(console.run_line(made[-1])),
+                advance=lambda key, made: advance(progress.run_line(made[-1])),
             )
         job = job.of(folders)
     else:
-        doors.check_without_study(overrides)
+        check_without_study(overrides)
         data.check_typed(overrides)
-    reporting.report_on(job, measuring=console.measuring)
+    report_on(job, measuring=progress.measuring)
 
 
 if __name__ == "__main__":
-    doors.run(main)
+    entry.run(main)

@@ -3,31 +3,30 @@
 import hydra
 from omegaconf import DictConfig
 
-from intriguing import doors
+from intriguing.cli import main as entry
+from intriguing.cli.config import command, objective, plain, task_overrides, training_job
+from intriguing.cli.overrides import name_extras
+from intriguing.storage.ranks import is_first_process
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-@doors.task
+@entry.task
 def main(cfg: DictConfig) -> float | None:
-    config = doors.plain(cfg)
-    overrides = doors.task_overrides()
+    config = plain(cfg)
+    overrides = task_overrides()
 
-    from intriguing import (
-        console,
-        sweep,
-        tracking,
-        training,
-    )  # torch and lightning take seconds: --help must not wait for them
+    from intriguing import training
+    from intriguing.cli import progress, sweep
 
-    job = doors.training_job(config, doors.name_extras(overrides), doors.command("train.py", overrides))
-    live = bool(job.trainer["enable_progress_bar"]) and sweep.is_alone() and tracking.is_first_process()
-    with console.training(job.name, sweep=sweep.place(), live=live) as tell:
+    job = training_job(config, name_extras(overrides), command("train.py", overrides))
+    live = bool(job.trainer["enable_progress_bar"]) and sweep.is_alone() and is_first_process()
+    with progress.training(job.name, sweep=sweep.place(), live=live) as tell:
         folder = training.fit(job, progress=tell)
-    if not tracking.is_first_process():
+    if not is_first_process():
         return None
-    print(console.run_line(folder))
-    return doors.objective(folder)
+    print(progress.run_line(folder))
+    return objective(folder)
 
 
 if __name__ == "__main__":
-    doors.run(main)
+    entry.run(main)

@@ -23,7 +23,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from training import ROOT, Stopwatch, framework_epochs
 
-from intriguing.doors import plain, training_job
+from intriguing.cli.config import plain, training_job
 
 ARMS = {
     "without": [],

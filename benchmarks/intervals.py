@@ -24,12 +24,12 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from intriguing.analysis.back_feeding import paired_p
+from intriguing.analysis.back_feeding.section import paired_p
 from intriguing.analysis.cells import distortion_cell, error_cell, excess_cell, printed_interval, printed_mean_interval
-from intriguing.analysis.stability import sign_p
-from intriguing.metrics import Interval, intervals_meet, paired_counts, wilson_interval
+from intriguing.analysis.stability.section import sign_p
 from intriguing.results import Cell, SeedCount
-from intriguing.units.significance import bootstrap_interval, permutation_p, rotation_p, t_interval
+from intriguing.statistics.intervals import Interval, intervals_meet, paired_counts, wilson_interval
+from intriguing.statistics.tests import bootstrap_interval, permutation_p, rotation_p, t_interval
 
 NOWHERE = ("", "", "")
 _NOWHERE_NEAR = Interval(float("nan"), float("nan"))  # holds nothing

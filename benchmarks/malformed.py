@@ -26,7 +26,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from malformed_cases import CASES, Case
 
-from intriguing import attacking, doors, reporting  # noqa: F401 (imported once, for every child)
+from intriguing import attacking
+from intriguing.cli.config import plain, training_job
 from intriguing.training import fit
 
 ROOT = Path(__file__).parent.parent
@@ -68,12 +69,12 @@ def _prepare(folder: Path) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         feed = ("callbacks=back_feeding", "callbacks.back_feeding.size=4")
         jobs = [
-            doors.training_job(doors.plain(compose("train", overrides=[*SMALL, *own])), (), "")
+            training_job(plain(compose("train", overrides=[*SMALL, *own])), (), "")
             for own in (["name=net"], ["name=half", *feed])
         ]
         fit(jobs[0])
         attack = ["checkpoints=runs/train/net", "logger=csv", "limit=12", "name=made"]
-        for job in attacking.AttackJob.from_config(doors.plain(compose("attack", overrides=attack))):
+        for job in attacking.AttackJob.from_config(plain(compose("attack", overrides=attack))):
             attacking.craft(job)
     original = type(jobs[1].callbacks[0]).on_train_batch_start
 

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from intriguing import checkpoint_file, sealed
 from intriguing.adversarial_set import KEY
-from intriguing.tracking.files import file_sha256
-from intriguing.tracking.records import seal
+from intriguing.runs.records import seal
+from intriguing.storage import checkpoint_file, safetensors_file
+from intriguing.storage.files import file_sha256
 
 NET, HALF, MADE = Path("runs/train/net"), Path("runs/train/half"), Path("runs/attack/made")
 MODEL, LAST, SET = NET / "model.ckpt", HALF / "checkpoints/last.ckpt", MADE / "set.safetensors"
@@ -133,7 +133,7 @@ def forged_checkpoint(change: Callable[[dict[str, Any]], object], file: Path = M
     """A checkpoint with another content."""
 
     def make(folder: Path) -> None:
-        content = checkpoint_file.read(folder / file)[0]
+        content = checkpoint_file.read(folder / file)
         change(content)
         with open(folder / file, "w+b") as target:
             checkpoint_file.write(content, target)
@@ -201,12 +201,12 @@ def forged_set(
         entry, tensors = json.loads(header["__metadata__"][KEY]), load_file(file)
         del entry["sha256"]
         change(tensors, entry)
-        before = sealed._text
-        sealed._text = lambda entry: text(before(entry))
+        before = safetensors_file._text
+        safetensors_file._text = lambda entry: text(before(entry))
         try:
-            sealed.save({name: value.contiguous() for name, value in tensors.items()}, file, KEY, entry)
+            safetensors_file.save({name: value.contiguous() for name, value in tensors.items()}, file, KEY, entry)
         finally:
-            sealed._text = before
+            safetensors_file._text = before
         record_of(file)
 
     return make

@@ -42,11 +42,11 @@ import wandb  # noqa: F401  the doors import these late, and a fork need not aga
 from PIL import Image
 from safetensors.torch import load_file
 
-from intriguing import attacking, console, doors, reporting, study, training  # noqa: F401
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.checkpoints import read_checkpoint
 from intriguing.data import load_arrays
-from intriguing.tracking import CsvLog, find_runs, read_run
+from intriguing.runs.records import find_runs, read_run
+from intriguing.storage.csv_log import CsvLog
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ("data=digits", "logger=csv")

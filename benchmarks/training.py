@@ -25,8 +25,8 @@ from hydra import compose, initialize_config_dir
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from intriguing.cli.config import plain
 from intriguing.data import BatchIndices, ImageData, Subset
-from intriguing.doors import plain
 from intriguing.training import TrainingJob, fit
 from intriguing.training.fit import build_model
 

@@ -36,7 +36,7 @@ def _one_thread() -> None:
 @pytest.fixture
 def composed(tmp_path: Path) -> Iterator[Callable[..., dict]]:
     """Compose a door's config from overrides, as plain values, with all runs below the test's folder."""
-    from intriguing.doors import plain
+    from intriguing.cli.config import plain
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield lambda door, *overrides: plain(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import random
 import zipfile
@@ -26,12 +24,11 @@ from malformed_cases import (
     twice,
 )
 
-from intriguing import checkpoint_file
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
-from intriguing.doors import training_job
+from intriguing.cli.config import training_job
 from intriguing.errors import UserError
-from intriguing.tracking import file_sha256, read_run
-from intriguing.tracking.records import seal
+from intriguing.runs.records import read_run
+from intriguing.storage import checkpoint_file
 from intriguing.training import fit
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with pools, Adam's state and a learning rate schedule in its last checkpoint."""
     from hydra import compose, initialize_config_dir
 
-    from intriguing.doors import plain
+    from intriguing.cli.config import plain
 
     runs = tmp_path_factory.mktemp("runs")
     overrides = ["data=digits", "logger=csv", "trainer.max_epochs=1", "model.settings.widths=[6,5]", "name=net"]
@@ -117,34 +114,11 @@ def test_every_file_of_a_run_carries_its_sha256(trained: Path) -> None:
     assert others == set(record.artifacts) | sealed | by_value
 
 
-def unsealed(content: dict[str, Any]) -> bytes:
-    """A checkpoint as format 1 was: without a digest."""
-    old = content | {"intriguing": {k: v for k, v in content["intriguing"].items() if k != "format"}}
-    file = io.BytesIO()
-    torch.save(old, file)
-    return file.getvalue()
-
-
-def test_a_checkpoint_of_format_1_is_read_beside_its_record_alone(trained: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "net"
-    folder.mkdir()
-    (folder / "config.yaml").write_bytes((trained / "config.yaml").read_bytes())
-    file = folder / "model.ckpt"
-    file.write_bytes(unsealed(read_checkpoint(trained / "model.ckpt")))
-    info = json.loads((trained / "run.json").read_text())
-    info["artifacts"] = {"model.ckpt": file_sha256(file)}
-    (folder / "run.json").write_text(json.dumps(seal(info)))
-    whole = load_model(file).state_dict()
-    assert all(torch.equal(value, whole[key]) for key, value in load_model(trained / "model.ckpt").state_dict().items())
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(UserError, match=r"model\.ckpt was changed or damaged"):
+def test_a_checkpoint_without_its_digest_is_refused(trained: Path, tmp_path: Path) -> None:
+    file = tmp_path / "alone.ckpt"
+    torch.save(read_checkpoint(trained / "model.ckpt"), file)
+    with pytest.raises(UserError, match=r"alone\.ckpt is truncated or damaged: no sha256 stands at its end"):
         load_model(file)
-    content[len(content) // 2] ^= 1
-    (tmp_path / "alone.ckpt").write_bytes(content)
-    with pytest.raises(UserError, match=r"alone\.ckpt is truncated or damaged: no sha256 .*format 1 had none"):
-        load_model(tmp_path / "alone.ckpt")
 
 
 @pytest.mark.parametrize("written", [1, 3, "x" * 999, None])

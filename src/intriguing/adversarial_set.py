@@ -1,7 +1,7 @@
 """The only contract between crafting and analysing: a set of adversarial images, in memory and as one file.
 
 On disk it is a safetensors file, which cannot execute anything when read, sealed with a sha256 over every byte of it
-(`intriguing.sealed`), so a byte that changed anywhere is found at load.
+(`intriguing.storage.safetensors_file`), so a byte that changed anywhere is found at load.
 """
 
 import json
@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intriguing import __version__, sealed
+from intriguing import __version__
 from intriguing.errors import UserError, shown
-from intriguing.sealed import MAX_HEADER
+from intriguing.storage import safetensors_file
+from intriguing.storage.safetensors_file import MAX_HEADER
 
 FORMAT = 1  # raised when a file of before can no longer be read
 KEY = "adversarial_set"  # the header's one metadata entry: one entry has one order, so equal sets are equal files
@@ -100,7 +101,7 @@ class AdversarialSet:
         Raises:
             UserError: the folder is missing or not writable, or the disk is full.
         """
-        sealed.save(self._tensors(), path, KEY, {"format": FORMAT, "metadata": self.metadata})
+        safetensors_file.save(self._tensors(), path, KEY, {"format": FORMAT, "metadata": self.metadata})
 
     @classmethod
     def load(cls, path: Path | str) -> "AdversarialSet":
@@ -109,7 +110,7 @@ class AdversarialSet:
         Raises:
             UserError: missing, empty, truncated, changed, of another kind or of another version of the project.
         """
-        entry, tensors = sealed.load(path, KEY, _check_format, what="adversarial set")
+        entry, tensors = safetensors_file.load(path, KEY, _check_format, what="adversarial set")
         metadata: Any = entry.get("metadata")
         if set(tensors) != set(DTYPES):
             odd = ", ".join(sorted(set(tensors) ^ set(DTYPES)))

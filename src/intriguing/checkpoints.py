@@ -16,10 +16,12 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from intriguing import __version__, checkpoint_file
+from intriguing import __version__
 from intriguing.errors import UserError, shown
 from intriguing.models import CHECKPOINT_FORMAT, REGISTRY, Classifier
-from intriguing.tracking import natural_key, replacing
+from intriguing.runs.names import natural_key
+from intriguing.storage import checkpoint_file
+from intriguing.storage.files import replacing
 from intriguing.tracking.artifact import PREFIX, fetch_checkpoint
 
 HEADER = {"version", "model", "data", "seed"}  # what every checkpoint of the project says of itself
@@ -117,12 +119,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}; train.py writes runs/train/<name>/model.ckpt")
-    checkpoint, sealed = checkpoint_file.read(path)
+    checkpoint = checkpoint_file.read(path)
     header = checkpoint.get("intriguing")
     if not isinstance(header, dict) or not header.keys() >= HEADER:
         raise UserError(f"{path} is a foreign checkpoint: it was not written by train.py of this project")
-    written = header.get("format", 1)
-    if written != (CHECKPOINT_FORMAT if sealed else 1):
+    written = header.get("format")
+    if written != CHECKPOINT_FORMAT:
         raise UserError(
             f"{path} was written in format {shown(written)} (version {shown(header['version'])} of the project); "
             f"this version, {__version__}, reads format {CHECKPOINT_FORMAT}: train the network again, or read it with "

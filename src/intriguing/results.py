@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from intriguing.metrics import Interval, intervals_meet
+from intriguing.statistics.intervals import Interval, intervals_meet
 
 TIDY_COLUMNS = (
     *("table", "row", "column", "quantity", "k", "n", "images", "percent", "distortion", "low", "high"),

@@ -11,12 +11,12 @@ import torch
 from scipy import stats
 
 from intriguing.analysis import EXTRA, Material, Network
-from intriguing.analysis.back_feeding import arm_name, families, loss_scale, paired_p, t_interval
+from intriguing.analysis.back_feeding.section import arm_name, families, loss_scale, paired_p, t_interval
 from intriguing.analysis.measure import Examples, MeasuredSet, Outcome
 from intriguing.errors import UserError
-from intriguing.metrics import PairedCounts
 from intriguing.results import RunRecord
-from intriguing.units.significance import holm
+from intriguing.statistics.intervals import PairedCounts
+from intriguing.statistics.tests import holm
 
 POOLS = {"back_feeding": {"layers": None, "attack": "gradient", "num_steps": 1}}
 EMPTY = torch.zeros(0)

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import crafted_set, planted_config, planted_network
 
-from intriguing.analysis import Network, analyze, paper, stability
-from intriguing.analysis.back_feeding import families
+from intriguing.analysis import Network, analyze, paper
+from intriguing.analysis.back_feeding.section import families
 from intriguing.analysis.identity import NetworkId, differences, labels_apart, tell_apart
-from intriguing.analysis.units import _told_apart
+from intriguing.analysis.stability import section
+from intriguing.analysis.units.section import _told_apart
 from intriguing.errors import UserError
 
 POOLS = {"_target_": "intriguing.callbacks.BackFeeding", "layers": None, "num_steps": 1}
@@ -225,7 +226,7 @@ def test_runs_that_differ_in_a_setting_never_end_in_one_cell(networks: list[Netw
             if column != paper.DISTORTION:
                 assert alike(list({v.name: v for v in victims}.values()))
     measured = [SimpleNamespace(network=n, family=(), kind="", strength=0.0) for n in networks]
-    for members in stability._groups(measured).values():  # type: ignore[arg-type]
+    for members in section._groups(measured).values():  # type: ignore[arg-type]
         assert alike([m.network for m in members])
     units: dict[str, list[Network]] = {}
     for network in _told_apart(networks):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from intriguing.analysis import EXTRA, Made, analyze
-from intriguing.metrics import Interval
 from intriguing.results import Cell, Table
+from intriguing.statistics.intervals import Interval
 
 TABLE = Table(
     key="norms",

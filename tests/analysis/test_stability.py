@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 from intriguing.analysis import CraftedSet, Network, analyze
-from intriguing.analysis import stability as section
+from intriguing.analysis.stability import section as section
 from intriguing.attacks import nearest
 from intriguing.errors import UserError
 from intriguing.metrics import distortion

@@ -6,7 +6,8 @@ import torch
 from intriguing.analysis import analyze, paper
 from intriguing.analysis.measure import BLOCK, measure
 from intriguing.errors import UserError
-from intriguing.metrics import distortion, wilson_interval
+from intriguing.metrics import distortion
+from intriguing.statistics.intervals import wilson_interval
 
 TABLES = ("table1", "table2", "table3", "table4", "transfer", "lambda")
 GAUSSIAN = {"name": "gaussian", "stddev": 0.1}

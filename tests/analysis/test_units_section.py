@@ -12,16 +12,18 @@ from scipy import stats
 from torch import nn
 
 from intriguing.analysis import Made, Material, Network
-from intriguing.analysis.units import UnitSettings, evidence, figures, section, tables
+from intriguing.analysis.units import evidence, figures, tables
 from intriguing.analysis.units.evidence import Comparison, corrected
 from intriguing.analysis.units.measure import Images, LayerScores, measure_layers, null_sets
-from intriguing.analysis.units.settings import rotations_for
+from intriguing.analysis.units.section import section
+from intriguing.analysis.units.settings import UnitSettings, rotations_for
 from intriguing.analysis.units.summary import summarize
 from intriguing.data import Subset
 from intriguing.errors import UserError
-from intriguing.metrics import Interval
+from intriguing.statistics.intervals import Interval
+from intriguing.statistics.tests import least_p
 from intriguing.units import random_rotation
-from intriguing.units.significance import least_p, null_scores
+from intriguing.units.chance import null_scores
 
 K = 6
 QUICK: dict[str, Any] = {

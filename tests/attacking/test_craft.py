@@ -27,7 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with two small networks, trained once for all tests of this file."""
     from hydra import compose, initialize_config_dir
 
-    from intriguing.doors import plain
+    from intriguing.cli.config import plain
 
     runs = tmp_path_factory.mktemp("runs")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -221,7 +221,7 @@ def test_noise_has_the_stddev_and_is_clipped_only_when_asked(composed: Callable[
 
 
 def test_the_metadata_names_the_source_by_its_digest(composed: Callable[..., dict], trained: Path) -> None:
-    from intriguing.tracking import file_sha256
+    from intriguing.storage.files import file_sha256
 
     job = _jobs(composed, trained)[0]
     source = AdversarialSet.load(craft(job) / "set.safetensors").metadata["source"]

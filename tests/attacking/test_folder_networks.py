@@ -14,12 +14,13 @@ from malformed_cases import forged_checkpoint
 from PIL import Image
 
 from intriguing.adversarial_set import AdversarialSet
+from intriguing.analysis.job import ReportJob
+from intriguing.analysis.run import report_on
 from intriguing.attacking import AttackJob, craft
 from intriguing.checkpoints import load_model, read_checkpoint
-from intriguing.doors import plain
+from intriguing.cli.config import plain
 from intriguing.errors import UserError
-from intriguing.reporting import ReportJob, report_on
-from intriguing.tracking import read_run
+from intriguing.runs.records import read_run
 from intriguing.training import TrainingJob, fit
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from intriguing.checkpoints import load_model, read_checkpoint
-from intriguing.doors import training_job
+from intriguing.cli.config import training_job
 from intriguing.errors import UserError
 from intriguing.training import fit
 

@@ -13,7 +13,8 @@ import pytest
 from intriguing.checkpoints import AtomicCheckpointIO
 from intriguing.errors import UserError
 from intriguing.models import Classifier
-from intriguing.tracking import keep_others_out, read_run
+from intriguing.runs.folder import keep_others_out
+from intriguing.runs.records import read_run
 from intriguing.training import TrainingJob, fit
 from intriguing.training import fit as fit_function
 
@@ -132,7 +133,7 @@ def test_a_fit_that_had_stopped_early_does_not_go_on(
 ) -> None:
     early = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1", "model.settings.learning_rate=2")
     overrides = ("data=digits", "model=fc10", "trainer.max_epochs=20", "data.validation=100", *early)
-    from intriguing.doors import training_job
+    from intriguing.cli.config import training_job
 
     whole, job = (training_job(composed("train", *overrides, f"name={name}"), (), "") for name in ("whole", "cut"))
     module = __import__("sys").modules[fit_function.__module__]

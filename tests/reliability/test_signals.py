@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from intriguing import reporting
+from intriguing.analysis import run
 from intriguing.attacking import shards
 from intriguing.errors import Stopped
 from intriguing.models import Classifier
-from intriguing.signals import listening
-from intriguing.tracking import read_run
+from intriguing.runs.interrupts import listening
+from intriguing.runs.records import read_run
 
 ROOT = Path(__file__).parents[2]
 SIGNALS = [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")]
@@ -100,7 +100,7 @@ def test_a_stopped_attack_keeps_its_shards_and_analyze_just_stops(
     assert door(*attack)[0] == 0
     assert not (folder / "shards").exists()
     analyze = ("analyze.py", f"networks={runs}/train/*", f"sets={runs}/attack/*", "logger=csv", "sections=[table1]")
-    send_at(reporting, "analyze", signal.SIGINT, 1)
+    send_at(run, "analyze", signal.SIGINT, 1)
     status, _, err = door(*analyze)
     assert status == 130 and err.startswith("stopped by Ctrl-C: ") and err.count("\n") == 1
     assert read_run(runs / "analyze" / "analysis").state == "interrupted"

@@ -16,7 +16,7 @@ STUDY = """
 import os, sys, time
 from pathlib import Path
 from intriguing import study
-from intriguing.doors import run
+from intriguing.cli.main import run
 
 study.PRELOAD = []
 FOLDER = Path(sys.argv[1])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from intriguing.metrics import Interval
 from intriguing.results import AnalysisResult, Cell, Figure, RunRecord, SeedCount, Table
+from intriguing.statistics.intervals import Interval
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010800000000"

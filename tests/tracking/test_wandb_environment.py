@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from intriguing.errors import UserError
-from intriguing.tracking import check_run_id, start_wandb
+from intriguing.tracking.jobs import check_run_id
+from intriguing.tracking.wandb_run import start_wandb
 
 ROOT = Path(__file__).parents[2]
 BLOCK, HEADER = 1 << 15, 7  # of the log format: blocks, and before each part a checksum, its length and its kind
@@ -130,7 +131,7 @@ def test_a_sweep_and_a_study_refuse_a_shared_run_id_in_one_line(
 JOB = """
 import sys
 from pathlib import Path
-from intriguing.tracking import start_wandb
+from intriguing.tracking.wandb_run import start_wandb
 folder = Path(sys.argv[1])
 folder.mkdir(parents=True)
 with start_wandb(folder=folder, name=folder.name, job_type="train", config={"seed": int(sys.argv[2])}) as run:

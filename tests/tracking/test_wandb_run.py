@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from intriguing.errors import UserError
-from intriguing.tracking import lightning_logger, start_wandb
-from intriguing.tracking.wandb_run import AXIS, WandbRun
+from intriguing.tracking.wandb_run import AXIS, WandbRun, lightning_logger, start_wandb
 
 THREE = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from intriguing.tracking import start_wandb
+from intriguing.tracking.wandb_run import start_wandb
 before = set(os.environ)
 for i in range(3):
     folder = Path(sys.argv[1]) / f"run{i}"

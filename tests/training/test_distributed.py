@@ -17,7 +17,7 @@ import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from intriguing.checkpoints import load_model, read_checkpoint
-from intriguing.doors import training_job
+from intriguing.cli.config import training_job
 from intriguing.errors import UserError
 from intriguing.training import TrainingJob, fit
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from intriguing import tracking
 from intriguing.callbacks import ErrorCurve
 from intriguing.checkpoints import load_model, read_checkpoint
-from intriguing.doors import training_job
+from intriguing.cli.config import training_job
 from intriguing.errors import UserError
 from intriguing.models.classifier import _Tally
+from intriguing.tracking.wandb_run import WandbRun
 from intriguing.training import TrainingJob, fit
 
 SMALL = ("data=digits", "data.only=60", "data.batch_size=20", "model=fc10", "trainer.max_epochs=4")
@@ -123,7 +123,7 @@ def test_the_numbers_of_the_best_network_are_its_own(
 ) -> None:
     """With a rate that destroys what was learned, the first validated network is the best."""
     summary: dict[str, Any] = {}
-    monkeypatch.setattr(tracking.WandbRun, "summarise", lambda self, values: summary.update(values))
+    monkeypatch.setattr(WandbRun, "summarise", lambda self, values: summary.update(values))
     wild = ("keep=best", "model.settings.learning_rate=0.5", "model.settings.schedule=constant")
     folder = fit(job(*VALIDATED, *wild, *([with_callback(averages)] if averages else [])))
     best = read_checkpoint(folder / "checkpoints" / "best.ckpt")

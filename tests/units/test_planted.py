@@ -5,13 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from intriguing.units import (
-    TopImages,
-    fractional_rotation,
-    linear_cka,
-    random_rotation,
-    stream,
-)
+from intriguing.units import TopImages, fractional_rotation, linear_cka, random_rotation, stream
 from intriguing.units.activations import respond
 from intriguing.units.scores import MomentSums, label_entropy, label_purity
 

@@ -12,9 +12,16 @@ from intriguing.analysis import paper
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
-from intriguing.clusters import clustered_mean, count_images, design_effect
-from intriguing.metrics import Interval, PairedCounts, excess, excess_interval, mean_interval, wilson_interval
 from intriguing.results import Cell, SeedCount
+from intriguing.statistics.clusters import clustered_mean, count_images, design_effect
+from intriguing.statistics.intervals import (
+    Interval,
+    PairedCounts,
+    excess,
+    excess_interval,
+    mean_interval,
+    wilson_interval,
+)
 
 WILSON = "95 % Wilson score interval over the images"
 NEWCOMBE = "95 % interval of Newcombe (1998, method 10) for a difference of paired proportions"

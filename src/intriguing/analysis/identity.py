@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from intriguing.tracking.identity import canonical
+from intriguing.runs.identity import canonical
 
 MOST_SHOWN = 4
 """Settings that are all shown where they differ; of more, only as many as it takes to tell the networks apart."""

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from intriguing.analysis.identity import data_set
 from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
 from intriguing.errors import UserError
-from intriguing.finite import check_logits
-from intriguing.metrics import PairedCounts, equal_norm_gaussian, paired_counts, wrong
+from intriguing.metrics import equal_norm_gaussian, wrong
+from intriguing.nn.nonfinite import check_logits
 from intriguing.results import RunRecord
+from intriguing.statistics.intervals import PairedCounts, paired_counts
 
 BLOCK: int = 1024
 """Images whose noise is drawn together. Fixed, so that no result depends on the batch size."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.measure import MeasuredSet, Progress
 from intriguing.data import Subset
-from intriguing.image_folder import FolderSubset
+from intriguing.data.folders import FolderSubset
 from intriguing.results import Figure, Table
 
 Images = Callable[[Network, str], tuple[Tensor, Tensor]]

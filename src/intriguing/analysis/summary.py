@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from intriguing.analysis import paper
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
-from intriguing.analysis.transfer import source_of
+from intriguing.analysis.paper_tables.transfer import source_of
 from intriguing.results import Cell, Table
 
 DISTORTION_MARGIN = 0.25

@@ -14,7 +14,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from intriguing import __version__, tracking
+from intriguing import __version__
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.attacking.job import AttackJob
 from intriguing.attacking.shards import Progress, count_shards, fill, make_fabric, merge, pick_images, processes
@@ -22,9 +22,14 @@ from intriguing.attacks import amplify
 from intriguing.checkpoints import load_model
 from intriguing.data import Subset
 from intriguing.errors import Stopped, UserError
-from intriguing.finite import check_logits
 from intriguing.metrics import distortion
-from intriguing.signals import end_children
+from intriguing.nn.nonfinite import check_logits
+from intriguing.runs.guard import standing
+from intriguing.runs.interrupts import end_children
+from intriguing.runs.jobs import open_job
+from intriguing.runs.records import read_run
+from intriguing.storage.csv_log import CsvLog
+from intriguing.tracking.jobs import start_job
 
 log = logging.getLogger(__name__)
 SET = "set.safetensors"
@@ -47,8 +52,8 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
     torch.set_num_threads(job.threads)
     runs, start = Path(job.runs), time.perf_counter()
     folder = runs / "attack" / job.name
-    if tracking.standing(runs, "attack", job.name, job.identity) == "finished":
-        tracking.read_run(folder).verify_all()
+    if standing(runs, "attack", job.name, job.identity) == "finished":
+        read_run(folder).verify_all()
         log.info("%s is finished: skipped", folder)
         shutil.rmtree(folder / "shards", ignore_errors=True)  # of one that was killed when all but this was done
         return folder
@@ -61,7 +66,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
             return folder if base else _help(job, fabric, folder)
     images = pick_images(job)
     _check_network(job, images)
-    with tracking.open_job(job, "attack", label=job.label) as run:
+    with open_job(job, "attack", label=job.label) as run:
         if run.finished:
             return run.folder
         shards = run.folder / "shards"
@@ -179,8 +184,8 @@ def _record(job: AttackJob, folder: Path, made: AdversarialSet, result: dict[str
     """Numbers to metrics.csv and W&B, pictures and the set itself to W&B."""
     metrics = {f"attack/{key}": value for key, value in result.items()}
     (folder / "metrics.csv").unlink(missing_ok=True)
-    tracking.CsvLog(folder / "metrics.csv").append(metrics)
-    with tracking.start_job(job, "attack") as run:
+    CsvLog(folder / "metrics.csv").append(metrics)
+    with start_job(job, "attack") as run:
         if not run.active:
             return
         run.log({key: value for key, value in metrics.items() if value is not None})

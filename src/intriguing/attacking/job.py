@@ -15,11 +15,12 @@ from intriguing.attacks import AttackResult, adam_l1, lbfgs, nearest
 from intriguing.attacks.amplify import RULES as AMPLIFY_RULES
 from intriguing.attacks.targets import RULES
 from intriguing.checkpoints import find_checkpoints, read_checkpoint
-from intriguing.checks import choice, flag, number, whole
 from intriguing.data import DATA_NAMES, SUBSETS, ImageData, images_of_network
+from intriguing.data.folders import folder_name, folder_settings
 from intriguing.errors import UserError
-from intriguing.image_folder import folder_name, folder_settings
-from intriguing.tracking import file_sha256, slug
+from intriguing.runs.names import slug
+from intriguing.storage.files import file_sha256
+from intriguing.validation import choice, flag, number, whole
 
 _GIVEN = ("model", "inputs", "labels", "targets", "generator")  # what is not a setting
 ATTACKS: dict[str, Callable[..., AttackResult]] = {"lbfgs": lbfgs, "adam_l1": adam_l1, "nearest": nearest}

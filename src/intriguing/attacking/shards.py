@@ -20,15 +20,15 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from intriguing import sealed
 from intriguing.attacking.job import ATTACKS, AttackJob
 from intriguing.attacks import AttackWarning, choose_targets, closest, gaussian
 from intriguing.checkpoints import load_model
 from intriguing.data import ImageData, Subset
 from intriguing.errors import UserError, plural
-from intriguing.finite import NotFiniteError, check_logits
 from intriguing.metrics import distortion
-from intriguing.tracking import make_folder
+from intriguing.nn.nonfinite import NotFiniteError, check_logits
+from intriguing.storage import safetensors_file
+from intriguing.storage.files import make_folder
 
 Progress = Callable[[int, int, int], None]
 """Called with images done, images in all, and how many attacks succeeded so far, of this process."""
@@ -150,14 +150,14 @@ def _load(file: Path) -> dict[str, Tensor] | None:
     if not file.exists():
         return None
     try:
-        return sealed.load(file, KEY, lambda entry, path: None, what="attack's shard")[1]
+        return safetensors_file.load(file, KEY, lambda entry, path: None, what="attack's shard")[1]
     except UserError as error:
         log.warning("%s: this shard is made again", str(error).removesuffix("; run attack.py again"))
         return None
 
 
 def _save(columns: dict[str, Tensor], file: Path) -> None:
-    sealed.save({key: value.contiguous() for key, value in columns.items()}, file, KEY, {"format": 1})
+    safetensors_file.save({key: value.contiguous() for key, value in columns.items()}, file, KEY, {"format": 1})
 
 
 def _targets(job: AttackJob, model: nn.Module | None, images: Subset) -> Tensor | None:

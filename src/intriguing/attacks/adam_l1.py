@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from intriguing.arguments import real_number, whole_number
 from intriguing.attacks.base import AttackResult, Found, Goal, attack_in_chunks, margin
 from intriguing.attacks.network import Model, Network
+from intriguing.validation import real_number, whole_number
 
 
 def adam_l1(

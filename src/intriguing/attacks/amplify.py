@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from intriguing.arguments import real_number
 from intriguing.attacks.base import check_inputs
 from intriguing.metrics import difference, root_mean_square
+from intriguing.validation import real_number
 
 RULES = ("set", "image")
 

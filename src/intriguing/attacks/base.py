@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from intriguing.attacks.network import Model, Network, under_attack
-from intriguing.finite import check_logits
 from intriguing.metrics import distortion
+from intriguing.nn.nonfinite import check_logits
 
 _STRETCHES = 1.0003, 1.001, 1.003, 1.01, 1.03, 1.1
 """Multiples of its perturbation that an example is moved to if the network answers otherwise in the last check."""

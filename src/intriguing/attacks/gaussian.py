@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from intriguing.arguments import real_number
 from intriguing.attacks.base import check_inputs
+from intriguing.validation import real_number
 
 
 def gaussian(inputs: Tensor, stddev: float, *, clip: bool = False, generator: torch.Generator | None = None) -> Tensor:

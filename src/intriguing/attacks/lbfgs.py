@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from intriguing.arguments import real_number, whole_number
 from intriguing.attacks.base import AttackResult, Found, Goal, attack_in_chunks, check_setting, margin
 from intriguing.attacks.box_search import search_box
 from intriguing.attacks.network import Model, Network
 from intriguing.optim import ProjectedLbfgs
+from intriguing.validation import real_number, whole_number
 
 _COMPACT_BELOW = 0.8
 _MOST_CUTS = 10

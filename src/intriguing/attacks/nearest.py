@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from intriguing.arguments import whole_number
 from intriguing.attacks.base import AttackResult, Found, Goal, attack_in_chunks
 from intriguing.attacks.descent import ENTROPY, MARGIN, descend
 from intriguing.attacks.lbfgs import Settings, search, search_from_afar
 from intriguing.attacks.network import Model, Network
 from intriguing.attacks.projection import project_onto_halfspaces
+from intriguing.validation import whole_number
 
 _STEP_UP, _STEP_DOWN = 1.5, 0.4
 _NEWTON_STEPS = 5, 2  # of the first projection and of the later ones, which start from its multipliers

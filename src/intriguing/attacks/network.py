@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intriguing.arguments import whole_number
 from intriguing.nn import evaluating, frozen, modules_of
+from intriguing.validation import whole_number
 
 Model = Callable[[Tensor], Any]
 

@@ -8,13 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intriguing.attacks.base import (
-    AttackResult,
-    check_classes,
-    check_inputs,
-    clean_logits,
-    warn_of_strange_outputs,
-)
+from intriguing.attacks.base import AttackResult, check_classes, check_inputs, clean_logits, warn_of_strange_outputs
 from intriguing.attacks.network import Model, under_attack
 
 RULES = ("random", "runner_up", "least_likely")

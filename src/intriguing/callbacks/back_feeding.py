@@ -11,10 +11,10 @@ from lightning.pytorch.callbacks import Callback
 
 from intriguing.callbacks.feed import ATTACKS, TURNS, Feed, FeedSettings, LayerPool
 from intriguing.callbacks.pool import Pool
-from intriguing.checks import choice, flag, number, whole
 from intriguing.errors import UserError, plural
 from intriguing.models import Classifier, planned_steps
 from intriguing.models.layers import INPUT, layers_of
+from intriguing.validation import choice, flag, number, whole
 
 HIDDEN = "hidden"
 

@@ -7,9 +7,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from intriguing.data import ImageData
-from intriguing.finite import check_logits
 from intriguing.models import Classifier
 from intriguing.nn import evaluating
+from intriguing.nn.nonfinite import check_logits
 
 
 class ErrorCurve(Callback):

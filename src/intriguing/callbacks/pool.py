@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intriguing.arguments import whole_number
+from intriguing.validation import whole_number
 
 
 class Pool:

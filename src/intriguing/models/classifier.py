@@ -14,8 +14,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from intriguing import __version__
 from intriguing.errors import plural
-from intriguing.finite import NotFiniteError, bad_weight, blame
 from intriguing.nn import evaluating
+from intriguing.nn.nonfinite import NotFiniteError, bad_weight, blame
 from intriguing.spectral import LipschitzMargin, LogProductPenalty, with_margin
 
 SCHEDULES = ("cosine", "constant")

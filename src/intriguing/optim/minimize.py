@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from intriguing.arguments import real_number, whole_number
 from intriguing.optim.projected_lbfgs import ProjectedLbfgs, full_precision
+from intriguing.validation import real_number, whole_number
 
 _COMPACT_BELOW = 0.75  # rows are dropped from the work when fewer than this fraction of them are still active
 _MOST_CUTS = 20

@@ -8,7 +8,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from intriguing.results import AnalysisResult, Cell, Table
-from intriguing.streams import unfailing
+from intriguing.storage.streams import unfailing
 
 LEGEND = "measured above the paper's"
 SIGNS = "✓ the 95 % intervals meet, ≠ they do not"

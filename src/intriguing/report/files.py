@@ -9,7 +9,7 @@ from pathlib import Path
 from intriguing.report.html import page
 from intriguing.report.markdown import document
 from intriguing.results import TIDY_COLUMNS, AnalysisResult, Cell, Table
-from intriguing.tracking import replacing
+from intriguing.storage.files import replacing
 
 
 def write(result: AnalysisResult, folder: Path | str) -> list[Path]:

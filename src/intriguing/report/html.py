@@ -13,8 +13,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from intriguing.metrics import Interval
 from intriguing.results import AnalysisResult, Cell, Figure, fact_text
+from intriguing.statistics.intervals import Interval
 
 TEMPLATES = Path(__file__).parent / "templates"
 

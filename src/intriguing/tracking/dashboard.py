@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from intriguing.errors import UserError
-from intriguing.tracking.files import write_atomic
-from intriguing.tracking.records import CONFIG, read_run
+from intriguing.runs.records import CONFIG, read_run
+from intriguing.storage.files import write_atomic
 from intriguing.tracking.wandb_run import AXIS, online
 
 if TYPE_CHECKING:

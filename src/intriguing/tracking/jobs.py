@@ -1,54 +1,15 @@
-"""What the three stages do alike: open the run folder of a job, and its W&B run."""
+"""Start the W&B run of a job."""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from intriguing.errors import UserError
-from intriguing.tracking.folder import RunFolder, open_run
+from intriguing.runs.jobs import Job
 from intriguing.tracking.wandb_run import WandbRun, start_wandb
-
-
-def is_first_process() -> bool:
-    """Whether this is the process of a distributed run that writes and speaks (the only one, of an ordinary run)."""
-    from lightning.fabric.utilities.rank_zero import rank_zero_only  # seconds, and not everyone who tracks needs it
-
-    return getattr(rank_zero_only, "rank", 0) == 0
-
-
-class Job(Protocol):
-    """The part of a job that tracking reads."""
-
-    @property
-    def runs(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def identity(self) -> Mapping[str, Any]: ...
-    @property
-    def study(self) -> str | None: ...
-    @property
-    def tags(self) -> tuple[str, ...]: ...
-    @property
-    def command(self) -> str: ...
-    @property
-    def logger(self) -> Mapping[str, Any]: ...
-
-
-def open_job(job: Job, stage: str, *, label: str, writer: bool = True) -> RunFolder:
-    """The run folder of a job, see `open_run`."""
-    return open_run(
-        Path(job.runs),
-        stage,
-        job.name,
-        job.identity,
-        label=label,
-        study=job.study,
-        tags=list(job.tags),
-        command=job.command,
-        writer=writer,
-    )
 
 
 def start_job(job: Job, stage: str, *, record: bool = True) -> WandbRun:

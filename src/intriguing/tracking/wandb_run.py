@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from intriguing.errors import UserError
-from intriguing.tracking.names import slug
+from intriguing.runs.names import slug
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
 
-from intriguing.tracking import CsvLog
+from intriguing.storage.csv_log import CsvLog
 
 
 class CsvMetrics(Logger):

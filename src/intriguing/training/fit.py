@@ -19,19 +19,25 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import Precision
 from torch import Tensor
 
-from intriguing import tracking
 from intriguing.callbacks import ErrorCurve
+from intriguing.callbacks.progress import Progress, Telling
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 from intriguing.data import ImageArrays, ImageData, Subset
+from intriguing.data.folders import FolderSubset
 from intriguing.errors import Stopped, UserError
-from intriguing.finite import check_logits
-from intriguing.image_folder import FolderSubset
 from intriguing.models import REGISTRY, Classifier
-from intriguing.signals import reclaim
+from intriguing.nn.nonfinite import check_logits
+from intriguing.runs.guard import standing
+from intriguing.runs.interrupts import reclaim
+from intriguing.runs.jobs import open_job
+from intriguing.runs.records import read_run
+from intriguing.storage.csv_log import CsvLog
+from intriguing.storage.ranks import is_first_process
+from intriguing.tracking.jobs import start_job
+from intriguing.tracking.wandb_run import WandbRun, lightning_logger
 from intriguing.training.csv_metrics import CsvMetrics
 from intriguing.training.job import TrainingJob
 from intriguing.training.setup import check, is_distributed, make_trainer, quiet, refusal, validates
-from intriguing.training.telling import Progress, Telling
 
 log = logging.getLogger(__name__)
 _PIXELS = 10_000 * 784  # counted at once: ten thousand of MNIST, fewer photographs
@@ -56,8 +62,8 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
         job = job.with_images(folders.description)
     runs, start = Path(job.runs), time.perf_counter()
     folder = runs / "train" / job.name
-    if tracking.standing(runs, "train", job.name, job.identity) == "finished":
-        tracking.read_run(folder).verify_all()
+    if standing(runs, "train", job.name, job.identity) == "finished":
+        read_run(folder).verify_all()
         log.info("%s is finished: skipped", folder)
         return folder
     last = _resume_from(job, folder)  # a damaged checkpoint is named before anything is written
@@ -67,13 +73,13 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = build_model(job, data)
     check(job, model, data, folder)
-    with tracking.open_job(job, "train", label=job.label, writer=tracking.is_first_process()) as run:
-        if not tracking.is_first_process():  # a further process of a distributed fit: the first one writes
+    with open_job(job, "train", label=job.label, writer=is_first_process()) as run:
+        if not is_first_process():  # a further process of a distributed fit: the first one writes
             _train(job, model, data, folder, None, last, progress)
         elif not run.finished:
             with (
                 _saying_what_is_saved(job, folder),
-                tracking.start_job(job, "train", record=not job.debug) as wandb_run,
+                start_job(job, "train", record=not job.debug) as wandb_run,
             ):
                 trained = _train(job, model, data, folder, wandb_run, last, progress)
                 result, artifacts = _conclude(job, trained, data, folder, wandb_run)
@@ -119,7 +125,7 @@ class _Trained(NamedTuple):
 
 
 def _conclude(
-    job: TrainingJob, trained: _Trained, data: ImageData, folder: Path, wandb_run: tracking.WandbRun
+    job: TrainingJob, trained: _Trained, data: ImageData, folder: Path, wandb_run: WandbRun
 ) -> tuple[dict[str, Any], list[str]]:
     """Write ``model.ckpt`` and count its errors: the run's result and its artifacts."""
     if job.trainer.get("fast_dev_run"):
@@ -141,7 +147,7 @@ def _conclude(
 def _numbers_of_kept_epoch(folder: Path) -> dict[str, float]:
     """The numbers of training of the epoch that ``model.ckpt`` is of; a summary would hold those of the last one."""
     epoch = str(read_checkpoint(folder / "model.ckpt")["epoch"])
-    rows = tracking.CsvLog(folder / "metrics.csv").rows()
+    rows = CsvLog(folder / "metrics.csv").rows()
     kept = next((row for row in rows if row.get("train/loss") and row["epoch"] == epoch), {})
     return {key: float(value) for key, value in kept.items() if value and "/" in key}
 
@@ -151,7 +157,7 @@ def _train(
     model: Classifier,
     data: ImageData,
     folder: Path,
-    wandb_run: tracking.WandbRun | None,
+    wandb_run: WandbRun | None,
     resumed: tuple[Path | None, int],
     progress: Progress | None,
 ) -> _Trained:
@@ -325,9 +331,9 @@ class _EndOnce(Callback):
             trainer.fit_loop.on_run_end()
 
 
-def _loggers(job: TrainingJob, metrics: CsvMetrics, wandb_run: tracking.WandbRun) -> list[Logger]:
+def _loggers(job: TrainingJob, metrics: CsvMetrics, wandb_run: WandbRun) -> list[Logger]:
     loggers: list[Logger] = [metrics]
-    if logger := tracking.lightning_logger(wandb_run):
+    if logger := lightning_logger(wandb_run):
         loggers.append(logger)
     for logger in loggers:
         logger.log_hyperparams(job.identity)

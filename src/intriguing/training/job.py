@@ -8,13 +8,13 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-from intriguing.checks import choice, flag, number, whole
 from intriguing.data import DATA_NAMES, SPLIT_NAMES
+from intriguing.data.folders import folder_name, folder_settings
 from intriguing.errors import UserError
-from intriguing.image_folder import folder_name, folder_settings
 from intriguing.models import PENALTIES, REGISTRY
-from intriguing.tracking import short_number, slug
+from intriguing.runs.names import short_number, slug
 from intriguing.training.options import trainer_options
+from intriguing.validation import choice, flag, number, whole
 
 PENALTY_WORDS = {"log_product": "penalty", "margin": "margin"}  # in labels and names, before the strength
 # Settings of the Trainer that do not change the result (on one kind of device), so not part of a run's identity.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from intriguing.checks import whole
 from intriguing.errors import UserError
+from intriguing.validation import whole
 
 # Options that the run sets itself: the values that change nothing, and what to do instead of another one.
 _OWN: dict[str, tuple[tuple[Any, ...], str]] = {

@@ -31,13 +31,13 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from intriguing import checkpoint_file
 from intriguing.callbacks import BackFeeding
 from intriguing.checkpoints import AtomicCheckpointIO
 from intriguing.data import ImageData
 from intriguing.errors import UserError
 from intriguing.models import Classifier, planned_steps
-from intriguing.signals import reclaim
+from intriguing.runs.interrupts import reclaim
+from intriguing.storage import checkpoint_file
 from intriguing.training.job import TrainingJob
 
 

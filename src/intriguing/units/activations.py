@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from intriguing.arguments import whole_number
 from intriguing.nn import evaluating
+from intriguing.validation import whole_number
 
 AGGREGATES: tuple[str, ...] = ("max", "mean", "center", "flatten")
 """What the response of an image is, where a layer has positions:

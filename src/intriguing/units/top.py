@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from intriguing.arguments import whole_number
+from intriguing.validation import whole_number
 
 
 class TopImages:

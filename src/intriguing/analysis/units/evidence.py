@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from intriguing.analysis.units.measure import RANDOM, UNIT, LayerScores
-from intriguing.metrics import Interval
-from intriguing.units import SCORES, linear_cka, match_units, procrustes, random_rotation
-from intriguing.units.significance import (
+from intriguing.statistics.intervals import Interval
+from intriguing.statistics.tests import (
     benjamini_hochberg,
     bootstrap_interval,
     effect_size,
@@ -21,6 +20,7 @@ from intriguing.units.significance import (
     rotation_p,
     t_interval,
 )
+from intriguing.units import SCORES, linear_cka, match_units, procrustes, random_rotation
 
 LEVEL = 0.05
 

@@ -24,13 +24,13 @@ from intriguing.analysis.drawing import (
     show,
     style,
 )
-from intriguing.analysis.pictures import mosaic
+from intriguing.analysis.paper_tables.pictures import mosaic
 from intriguing.analysis.units.evidence import Agreement, layers_of, mean_with_interval, of_layer
 from intriguing.analysis.units.measure import RANDOM, UNIT, UNTRAINED, LayerScores
 from intriguing.analysis.units.tables import TITLES, Measured, short_layer, stem
 from intriguing.results import Figure
+from intriguing.statistics.tests import t_interval
 from intriguing.units import SCORES
-from intriguing.units.significance import t_interval
 
 _PIXELS = 900  # width of a panel's images at most, and no image larger than this share of it
 _SWEPT = ("purity", "pixel_similarity", "feature_similarity", "selectivity")

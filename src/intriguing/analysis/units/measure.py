@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from intriguing.analysis.units.settings import UnitSettings, rotations_for
+from intriguing.statistics.tests import permutation_p
 from intriguing.units import (
     SCORES,
     TopImages,
@@ -26,8 +27,8 @@ from intriguing.units import (
     whitening,
 )
 from intriguing.units.activations import respond
+from intriguing.units.chance import random_sets
 from intriguing.units.scores import MomentSums, label_entropy, label_purity, similarity
-from intriguing.units.significance import permutation_p, random_sets
 
 UNIT, RANDOM, SHEET = "units", "random directions", "sheet"
 WHITE_UNIT, WHITE_RANDOM = "whitened units", "whitened random"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from intriguing.checks import choice, flag, number, whole
 from intriguing.errors import UserError
 from intriguing.units import AGGREGATES, FITTED
+from intriguing.validation import choice, flag, number, whole
 
 SUBSETS = ("train", "val", "test", "full", "p1", "p2")
 

@@ -11,7 +11,7 @@ from intriguing.analysis.inputs import Network
 from intriguing.analysis.units.evidence import LEVEL, Agreement, Comparison, layers_of, of_layer
 from intriguing.analysis.units.measure import RANDOM, UNIT
 from intriguing.analysis.units.tables import TITLES, Measured, share_beyond, short_layer
-from intriguing.units.significance import bootstrap_interval
+from intriguing.statistics.tests import bootstrap_interval
 
 
 def summarize(

@@ -8,20 +8,13 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from intriguing.analysis.inputs import Network
-from intriguing.analysis.units.evidence import (
-    LEVEL,
-    Agreement,
-    Comparison,
-    layers_of,
-    mean_with_interval,
-    of_layer,
-)
+from intriguing.analysis.units.evidence import LEVEL, Agreement, Comparison, layers_of, mean_with_interval, of_layer
 from intriguing.analysis.units.measure import RANDOM, TESTED, UNIT, UNTRAINED, LayerScores
 from intriguing.analysis.units.settings import UnitSettings
-from intriguing.metrics import Interval, wilson_interval
 from intriguing.results import Cell, Table
+from intriguing.statistics.intervals import Interval, wilson_interval
+from intriguing.statistics.tests import bootstrap_interval, least_p, t_interval
 from intriguing.units import SCORES
-from intriguing.units.significance import bootstrap_interval, least_p, t_interval
 
 TITLES = {
     "purity": "purity",

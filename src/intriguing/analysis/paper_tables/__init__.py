@@ -1,0 +1,1 @@
+"""Tables 1 to 4 of the paper, the transfer matrices, and their figures."""

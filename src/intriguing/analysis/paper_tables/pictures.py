@@ -1,0 +1,187 @@
+"""The photographic figures: Figure 7, and a grid of examples for each network."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from intriguing.analysis import paper
+from intriguing.analysis.cells import display_labels, variants
+from intriguing.analysis.drawing import canvas, photograph, show, style
+from intriguing.analysis.inputs import CraftedSet, Network
+from intriguing.analysis.measure import BLOCK, Examples, MeasuredSet, predict_wrong, short, size_text
+from intriguing.results import Figure
+from intriguing.statistics.intervals import Interval, wilson_interval
+
+FIGURE_7: tuple[str, str] = ("FC10(1e-4)", "FC200-200-10")
+"""The networks of the paper's Figure 7: a linear one and a deep one."""
+NOISE_STDDEV: float = 1.0
+DIFFERENCE_GAIN: float = 10.0
+
+
+@dataclass(frozen=True)
+class NoiseAccuracy:
+    """Accuracy of a network under unclipped Gaussian noise of stddev 1: fractions, n images."""
+
+    label: str
+    accuracy: float
+    interval: Interval
+    n: int
+
+
+def grid_figure(one: MeasuredSet, label: str) -> Figure | None:
+    """Original, adversarial and difference of up to ten images of one set; None if its attack never succeeded."""
+    examples = one.examples
+    count = examples.labels.numel()
+    if count == 0:
+        return None
+    difference = (0.5 + DIFFERENCE_GAIN * (examples.adv_inputs - examples.inputs)).clamp(0, 1)
+    rows = [examples.inputs, examples.adv_inputs, difference]
+    with style():
+        figure = canvas(0.8 * count + 1.15, 3.05)
+        axes = figure.subplots()
+        image, pitch = mosaic([[row[i] for i in range(count)] for row in rows])
+        show(axes, image)
+        height, width = pitch
+        tile_height, tile_width = examples.inputs.shape[-2:]
+        for i in range(count):
+            axes.text(
+                i * width + tile_width / 2, -0.06 * height, _words(examples, i), ha="center", va="bottom", fontsize=9
+            )
+        for i, name in enumerate(("original", "adversarial", f"difference ×{DIFFERENCE_GAIN:g}")):
+            axes.text(-0.12 * width, i * height + tile_height / 2, name, ha="right", va="center", fontsize=9)
+    amplified = "" if one.amplify is None else f", scaled to a distortion of {short(one.amplify)}"
+    return photograph(
+        figure,
+        key="examples_" + re.sub(r"[^A-Za-z0-9_.=-]+", "_", one.name),
+        title=f"Examples · {label}",
+        caption=f"Above each column: the true class, the class the attack aimed at, and the distortion. The difference "
+        f"is multiplied by {DIFFERENCE_GAIN:g} and shifted to mid-grey. {one.attack_name} on {one.subset} "
+        f"images{amplified}; the first image of each class.",
+        alt=f"Rows of images for {label}: originals, their adversarial versions, and the differences times ten.",
+        runs=(one.name, *([one.source] if one.source else [])),
+    )
+
+
+def figure_7(
+    networks: Sequence[Network],
+    sets: Sequence[MeasuredSet],
+    crafted: Sequence[CraftedSet],
+    *,
+    labels: tuple[str, str] = FIGURE_7,
+    seed: int,
+    batch_size: int,
+) -> Figure | None:
+    """The paper's Figure 7: originals beside adversarials for a linear and a deep network, and beside Gaussian noise.
+
+    The noise is added to all images of the deep network's set, and both networks' accuracy on it is measured: the paper
+    gives one number without saying whose.
+
+    Returns:
+        The figure, or None unless both networks were attacked.
+    """
+    linear, deep = (_attacked(label, networks, sets) for label in labels)
+    if linear is None or deep is None or not (linear[1].num_success and deep[1].num_success):
+        return None
+    examples = next(c.load for c in crafted if c.name == deep[1].name)()
+    accuracies, noisy = _noise_accuracies(examples.inputs, examples.labels, [linear[0], deep[0]], seed, batch_size)
+    count = noisy.shape[0]
+    with style():
+        figure = canvas(9.4, 4.5)
+        panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
+        for axes, (network, one), letter in zip(panels, (linear, deep), "ab", strict=False):
+            mean = size_text(float(one.distortion.mean()))
+            _pairs(axes, one.examples.inputs, one.examples.adv_inputs)
+            axes.set_title(f"({letter}) for {network.label}\nmean distortion {mean}")
+        _pairs(panels[2], examples.inputs[:count], noisy)
+        panels[2].set_title(f"(c) Gaussian noise, stddev {NOISE_STDDEV:g}\n{_percents(accuracies)}")
+    measured = "; ".join(
+        f"{a.label} {100 * a.accuracy:.1f} % ({100 * a.interval.low:.1f} to {100 * a.interval.high:.1f}, N = {a.n:,})"
+        for a in accuracies
+    )
+    return photograph(
+        figure,
+        key="figure7",
+        title="Figure 7 · Adversarial examples beside noise",
+        caption=f"Odd columns: originals; even columns: adversarial examples for a linear network (a) and a deep one "
+        f"(b), and Gaussian noise of stddev {NOISE_STDDEV:g}, not clipped (c). Accuracy under that noise: {measured}; "
+        f"the paper says {paper.NOISE_ACCURACY} % without saying of which network. "
+        f"On its own adversarial examples {_own_accuracy(*linear)} and {_own_accuracy(*deep)}.",
+        alt="Three panels of digits: originals beside adversarial examples of a linear network, of a deep network, "
+        "and beside images under strong Gaussian noise.",
+        runs=(linear[0].name, linear[1].name, deep[0].name, deep[1].name),
+    )
+
+
+def _own_accuracy(network: Network, one: MeasuredSet) -> str:
+    counts = one.outcomes[network.name].against_clean
+    return f"{network.label} is right on {100 * (1 - counts.first / counts.n):.0f} %"
+
+
+def _attacked(
+    label: str, networks: Sequence[Network], sets: Sequence[MeasuredSet]
+) -> tuple[Network, MeasuredSet] | None:
+    """The network of that label with the lowest seed, and the paper's attack on it, training images first."""
+    shown = display_labels(networks)
+    for network in sorted(networks, key=lambda n: (n.seed, n.name)):
+        if shown[network.name] != label or network.split != "full":
+            continue
+        own = [s for s in sets if s.source == network.name and s.amplify is None]
+        for _, group in variants(own):
+            return network, sorted(group, key=lambda s: s.subset != "train")[0]
+    return None
+
+
+def _noise_accuracies(
+    inputs: Tensor, labels: Tensor, networks: Sequence[Network], seed: int, batch_size: int
+) -> tuple[list[NoiseAccuracy], Tensor]:
+    """Each network's accuracy under noise, and the first noisy images, (M, C, H, W)."""
+    generator = torch.Generator().manual_seed(seed)
+    right = [0] * len(networks)
+    kept: Tensor | None = None
+    for batch, batch_labels in zip(inputs.split(BLOCK), labels.split(BLOCK), strict=True):
+        noisy = batch + NOISE_STDDEV * torch.randn(batch.shape, generator=generator)
+        kept = noisy[:10] if kept is None else kept
+        for i, network in enumerate(networks):
+            right[i] += int((~predict_wrong(network.module, noisy, batch_labels, batch_size=batch_size)).sum())
+    n = labels.numel()
+    found = [
+        NoiseAccuracy(network.label, k / n, wilson_interval(k, n), n)
+        for network, k in zip(networks, right, strict=True)
+    ]
+    return found, inputs[:0] if kept is None else kept
+
+
+def _percents(accuracies: Sequence[NoiseAccuracy]) -> str:
+    return "accuracy " + " and ".join(f"{100 * a.accuracy:.0f} %" for a in accuracies)
+
+
+def _pairs(axes: Axes, inputs: Tensor, adv_inputs: Tensor) -> None:
+    """Two pairs a row: original, changed, original, changed."""
+    cells = [image for pair in zip(inputs, adv_inputs, strict=True) for image in pair]
+    cells = cells[: len(cells) // 4 * 4] or cells
+    image, _ = mosaic([cells[i : i + 4] for i in range(0, len(cells), 4)])
+    show(axes, image)
+
+
+def mosaic(rows: Sequence[Sequence[Tensor]]) -> tuple[np.ndarray, tuple[int, int]]:
+    """Images (C, H, W) side by side with white gaps: (C, height, width), and the pitch (rows, columns) in pixels."""
+    channels, height, width = rows[0][0].shape
+    gap = max(1, width // 14)
+    pitch = height + gap, width + gap
+    image = np.ones((channels, len(rows) * pitch[0] - gap, max(len(row) for row in rows) * pitch[1] - gap))
+    for i, row in enumerate(rows):
+        for j, tile in enumerate(row):
+            image[:, i * pitch[0] : i * pitch[0] + height, j * pitch[1] : j * pitch[1] + width] = tile.numpy()
+    return image, pitch
+
+
+def _words(examples: Examples, i: int) -> str:
+    """What stands above a column: "3 → 8" and the distortion."""
+    target = int(examples.targets[i])
+    arrow = f"{int(examples.labels[i])} → {target}" if target >= 0 else f"not {int(examples.labels[i])}"
+    return f"{arrow}\n{size_text(float(examples.distortion[i]))}"

@@ -1,0 +1,1 @@
+"""Section 4.3 of the paper: bounds and certificates."""

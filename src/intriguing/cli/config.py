@@ -1,0 +1,168 @@
+"""From a Hydra config to plain values, and to the checked job of a training."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from intriguing.cli import overrides as texts
+from intriguing.cli.main import one_line
+from intriguing.errors import UserError
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return the config as plain, resolved values. Every ``???`` is an error here, before any work.
+
+    Paths are those of the folder in which the command was started, also where Hydra has changed the working folder.
+    Tags are a list of texts, however they were given.
+
+    Raises:
+        UserError: a mandatory value is missing, a setting was deleted, or a path or a tag cannot be one.
+    """
+    texts.check(task_overrides())
+    try:
+        container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} has no value; give {error.full_key}=...") from error
+    assert isinstance(container, dict)
+    config = {str(key): value for key, value in container.items()}
+    _check_kinds(config)
+    config["tags"] = _tags(config["tags"])
+    start = started_in()
+    for name in (*_PATHS, *_WORDS_OR_PATHS):
+        *sections, key = name.split(".")
+        section: Any = config
+        for one in sections:
+            section = section.get(one) if isinstance(section, dict) else None
+        if isinstance(section, dict) and section.get(key) is not None:
+            section[key] = _placed(name, section[key], start, always=name in _PATHS)
+    return config
+
+
+_PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results")
+_WORDS_OR_PATHS = ("data.folder", "model.settings.weights", "settings.stability.alexnet")  # or relative to a path
+
+
+def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
+    """A path without ``~``; absolute where the working folder is no longer the one in which the command was started.
+
+    ``always`` is False for what may be a word, or relative to something else: then only what is there is a path.
+    """
+    if isinstance(value, list):
+        return [_placed(name, one, start, always=always) for one in value]
+    text = os.path.expanduser(str(value))
+    if text.startswith("~") and always:
+        raise UserError(f"{name}={value}: the home folder of {text.split('/')[0]} is not known; give the path in full")
+    if text.startswith("wandb:") or start == Path.cwd() or not (always or (start / text).is_file()):
+        return text
+    return str(start / text)
+
+
+_MAPPING = re.compile(
+    r"data|split|model(\.settings)?|weight_decay|spectral_penalty|trainer|logger|debug|attack|settings(\.\w+)?"
+    r"|study\.settings\.\w+"
+)
+_KINDS = {
+    "model.label": (str | None, "a text or null"),
+    "model.weight_decay": (list, "a list of numbers"),
+    "runs": (str, "a folder"),
+}
+
+
+def _check_kinds(config: dict[str, Any]) -> None:
+    """Raises UserError for a section that is none, and for a value that no stage checks itself."""
+    for name, value in _sections(config):
+        kind, words = (dict, "a mapping of settings") if _MAPPING.fullmatch(name) else _KINDS.get(name, (object, ""))
+        if not isinstance(value, kind):
+            raise UserError(f"{name} must be {words}, got {value!r}")
+
+
+def _sections(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict) and prefix.count(".") < 2:
+            yield from _sections(value, f"{prefix}{key}.")
+
+
+def _tags(value: Any) -> list[str]:
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str | int | float) for one in values):
+        raise UserError(f"tags must be a word or a list of words, such as tags=[paper,mnist], got {value!r}")
+    return [str(one) for one in values if one != ""]
+
+
+def started_in() -> Path:
+    """The folder in which the command was started."""
+    return Path(HydraConfig.get().runtime.cwd) if HydraConfig.initialized() else Path.cwd()
+
+
+def task_overrides() -> list[str]:
+    """The overrides of this job, as typed or as the sweep made them; none outside of an entry point."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def command(script: str, overrides: Sequence[str]) -> str:
+    """The command line that makes this job alone, for the record."""
+    return texts.command(script, overrides, started_in())
+
+
+def training_job(config: dict[str, Any], extras: Sequence[str], command: str) -> Any:
+    """The checked job of a resolved ``train`` config, its callbacks built.
+
+    Raises:
+        UserError: a value that cannot be right, or a callback that cannot be built.
+    """
+    from hydra.utils import get_original_cwd, instantiate
+
+    from intriguing.training import TrainingJob
+
+    _check_sweep(config)
+    working = get_original_cwd() if HydraConfig.initialized() else os.getcwd()
+    if working not in sys.path:
+        sys.path.append(working)  # a callback may be a class of the user's, in a file beside their data
+    callbacks = []
+    for name, one in (config["callbacks"] or {}).items():
+        if one is None:
+            continue
+        try:
+            if not isinstance(one, dict) or "_target_" not in one:
+                raise UserError(f"callbacks.{name}: expected {{_target_: <class>, ...}} or null, got {one!r}")
+            callbacks.append(instantiate(one, _convert_="all"))
+        except HydraException as error:
+            if isinstance(error.__cause__, UserError):
+                raise error.__cause__ from None
+            raise UserError(f"callbacks.{name}: {one_line(error.__cause__ or error)}") from error
+    return TrainingJob.from_config(config, extras=extras, command=command, callbacks=callbacks)
+
+
+def objective(folder: Path) -> float | None:
+    """What a sweeper minimises: the share of wrong answers on the images set apart; None where there are none."""
+    from intriguing.runs.records import read_run
+
+    wrong, images = read_run(folder).result.get("errors", {}).get("val", (0, 0))
+    return wrong / images if images else None
+
+
+def _check_sweep(config: dict[str, Any]) -> None:
+    """What a job cannot be as a part of a sweep."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    if "BasicSweeper" not in HydraConfig.get().sweeper["_target_"] and not config["data"]["validation"]:
+        raise UserError("a sweeper that chooses needs images set apart to choose by: data.validation=10000 or the like")
+    # Lightning starts further processes by the command line, and that of a sweep is not the one of its job.
+    trainer, started = config["trainer"], {"SLURM_NTASKS", "LOCAL_RANK"} & set(os.environ)  # by srun or torchrun
+    if not started and (trainer["devices"] not in (1, "1", "auto") or trainer["num_nodes"] != 1):
+        raise UserError(
+            f"trainer.devices={trainer['devices']} in a sweep needs hydra/launcher=slurm with "
+            f"hydra.launcher.tasks_per_node={trainer['devices']}; elsewhere run the jobs one by one, without -m"
+        )

@@ -1,0 +1,180 @@
+"""A study: check its config and compose its steps."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+
+from intriguing.cli import overrides as texts
+from intriguing.cli.config import command, plain, training_job
+from intriguing.cli.overrides import name_extras, override
+from intriguing.errors import UserError
+from intriguing.validation import whole
+
+STUDY: dict[str, Any] = {  # what a study must say, and what kind of value that is
+    "name": str,
+    "title": str,
+    "seeds": list,
+    "limit": object,
+    "results": str | None,
+    "overrides": list,
+    "train": dict,
+    "attack": list,
+}
+
+
+def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
+    """Compose every step of a study from its overrides, exactly as train.py and attack.py would.
+
+    Args:
+        config: the resolved config of ``analyze.py`` with a study.
+        given: the overrides that came with it. Those of ``data`` and ``trainer`` go to every step that has such a
+            setting, after the study's own.
+
+    Returns:
+        ``study.Step`` in the order in which they are to start.
+
+    Raises:
+        UserError, HydraException: an override that is wrong or that no step reads, a network that no step trains.
+    """
+    from intriguing.cli.scheduler import Step
+    from intriguing.cli.study import check_study
+    from intriguing.training import TrainingJob
+
+    study, runs = config["study"], config["runs"]
+    check_study(study)  # said now, not after the networks were trained
+    wanted = [text for text in given if texts.split(text)[1].split(".")[0] in ("data", "trainer")]
+    unread = dict.fromkeys([*wanted, *(text for text in given if texts.split(text)[1] in ("networks", "sets"))])
+    common = [override("runs", runs), override("threads", config["threads"]), override("tags", config["tags"])]
+    common += [] if config["data"]["root"] is None else [override("data.root", config["data"]["root"])]
+
+    def composed(
+        stage: str, own: list[str], *quiet: str, network: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The config of a step, and its own overrides with those that were given and that it reads."""
+        found = _compose(stage, [*common, *own, *quiet], config)
+        taken = {text: texts.for_stage(text, stage, found, network) for text in wanted}
+        for text in taken:
+            if taken[text]:
+                unread.pop(text, None)
+        if not any(taken.values()):
+            return found, own
+        own = [*own, *(text for text in taken.values() if text)]
+        return _compose(stage, [*common, *own, *quiet], config), own
+
+    steps: list[Step] = []
+    for seed in study["seeds"]:
+        checkpoints: dict[str, str] = {}
+        trained: dict[str, dict[str, Any]] = {}
+        for key, own in study["train"]["networks"].items():
+            overrides = [*study["overrides"], *study["train"]["all"], *own, override("seed", seed)]
+            made, overrides = composed("train", overrides, "trainer.enable_progress_bar=false")
+            trained[key] = made
+            extras = tuple(name_extras(overrides))
+            name = TrainingJob.from_config(made, extras=extras).name
+            checkpoints[key] = f"{runs}/train/{name}/model.ckpt"
+            steps.append(Step(f"{key} seed {seed}", "train", made, extras, command("train.py", overrides)))
+        before: dict[str, str] = {key: f"{key} seed {seed}" for key in checkpoints}
+        for number, entry in enumerate(study["attack"]):
+            for key in _chosen(entry["networks"], checkpoints):
+                overrides = [*study["overrides"], *entry["overrides"], override("seed", seed)]
+                overrides += [override("limit", study["limit"])]
+                source = [] if key is None else [override("checkpoints", checkpoints[key])]
+                network = None if key is None else trained[key]
+                made, overrides = composed("attack", overrides, *source, network=network)
+                step = Step(
+                    f"attack {number + 1} on {key or 'noise'} seed {seed}",
+                    "attack",
+                    made,
+                    tuple(name_extras(overrides)),
+                    command("attack.py", [*source, *overrides]),
+                    () if key is None else (before[key],),
+                )
+                if key is not None:
+                    before[key] = step.key  # one attack of a network after the other: amplifying reads the plain set
+                steps.append(step)
+    if unread:
+        raise UserError(f"{next(iter(unread))} is read by no step of study={study['name']}; leave it out")
+    return steps
+
+
+def check_without_study(given: Sequence[str]) -> None:
+    """Refuse overrides that only the steps of a study read.
+
+    Raises:
+        UserError: there is one.
+    """
+    for text in given:
+        if texts.split(text)[1].split(".")[0] in ("trainer", "processes"):
+            raise UserError(f"{text} is for the steps of a study; give study=... or leave it out")
+
+
+def perform(step: Any) -> list[Path]:
+    """Run one step of a study, as its door would; skip what is finished.
+
+    Returns:
+        The run folders.
+    """
+    if step.stage == "train":
+        from intriguing import training
+
+        return [training.fit(training_job(step.config, step.extras, step.command))]
+    from intriguing import attacking
+
+    jobs = attacking.AttackJob.from_config(step.config, extras=step.extras, command=step.command)
+    return [attacking.craft(job) for job in jobs]
+
+
+def check_study(study: dict[str, Any]) -> None:
+    """Check a study's config, before anything of it is run.
+
+    Raises:
+        UserError: a key that nothing reads, or a value of another kind.
+    """
+    if unknown := sorted(set(study) - set(STUDY) - {"sections", "settings"}):
+        raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}, sections, settings")
+    for key, kinds in STUDY.items():
+        if not isinstance(study.get(key), kinds):
+            raise UserError(f"study.{key} must be {_words(kinds)}, got {study.get(key)!r}")
+    if study["limit"] is not None:
+        whole("study.limit", study["limit"], 1)
+    if not study["seeds"] or not study["train"].get("networks"):
+        raise UserError("study.seeds and study.train.networks must name at least one seed and one network")
+    for seed in study["seeds"]:
+        whole("study.seeds", seed, 0)
+    lists = {f"study.train.networks.{name}": own for name, own in study["train"]["networks"].items()}
+    lists |= {"study.overrides": study["overrides"], "study.train.all": study["train"].get("all")}
+    for number, entry in enumerate(study["attack"]):
+        if not isinstance(entry, dict) or set(entry) != {"networks", "overrides"}:
+            raise UserError(f"study.attack[{number}] must be {{networks: [...], overrides: [...]}}, got {entry!r}")
+        lists[f"study.attack[{number}].overrides"] = entry["overrides"]
+        if entry["networks"] is not None:
+            lists[f"study.attack[{number}].networks"] = entry["networks"]
+    for name, own in lists.items():
+        if not isinstance(own, list) or not all(isinstance(text, str) for text in own):
+            raise UserError(f"{name} must be a list of texts, got {own!r}")
+
+
+def _words(kinds: Any) -> str:
+    names = {str: "a text", dict: "a mapping", list: "a list", type(None): "null"}
+    return " or ".join(names[kind] for kind in (kinds.__args__ if hasattr(kinds, "__args__") else (kinds,)))
+
+
+def _compose(stage: str, overrides: list[str], config: dict[str, Any]) -> dict[str, Any]:
+    overrides = texts.accepted(overrides)
+    texts.check(overrides)
+    logger = config["logger"] | {"name": None}  # the analysis' own
+    return plain(compose(stage, overrides=overrides)) | {"study": config["study"]["name"], "logger": logger}
+
+
+def _chosen(patterns: list[str] | None, names: Iterable[str]) -> list[str | None]:
+    if patterns is None:
+        return [None]
+    chosen = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    if not chosen:
+        raise UserError(f"study.attack names the networks {patterns}, but study.train has only {', '.join(names)}")
+    return list(chosen)

@@ -1,0 +1,139 @@
+"""What became of the jobs of a sweep (``-m``): a small file a job beside multirun.yaml, and the last line of it all.
+
+Files, because a job runs where its launcher puts it: in this process, in another, on another machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from intriguing.errors import Stopped, UserError, plural
+from intriguing.runs.names import natural_key
+from intriguing.storage.files import make_folder, write_atomic
+from intriguing.tracking.jobs import check_run_id
+
+OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)  # of conf/base.yaml
+
+_folder: list[Path] = []  # of the sweep that this process has started
+_SIZE = "INTRIGUING_SWEEP"  # how many jobs the sweep has, for its jobs: Hydra tells them their numbers alone
+
+
+class Watch(Callback):
+    """Hydra's callback that says where the sweep is recorded, and counts the jobs of a grid, see conf/base.yaml."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _folder[:] = [Path(config.hydra.sweep.dir).absolute()]
+        for file in _records():  # of an earlier sweep in the same folder
+            file.unlink(missing_ok=True)
+        os.environ.pop(_SIZE, None)
+        if config.hydra.sweeper._target_.endswith(".BasicSweeper"):
+            parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+            overrides = parser.parse_overrides(list(config.hydra.overrides.task))
+            grid = [one for one in overrides if one.is_sweep_override()]
+            os.environ[_SIZE] = str(math.prod(sum(1 for _ in one.sweep_string_iterator()) for one in grid))
+        try:
+            check_run_id(config.logger, int(os.environ.get(_SIZE, 2)))  # a sweeper that chooses has several jobs
+        except UserError as error:  # Hydra makes a warning of any exception in here
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from error
+
+
+def forget() -> None:
+    """A new command: no sweep has been started."""
+    _folder.clear()
+
+
+@contextmanager
+def recording(reason: Callable[[BaseException], str]) -> Iterator[None]:
+    """Record a job of a sweep: running, then finished, failed (with the reason) or interrupted."""
+    job = HydraConfig.get()
+    folder = Path(job.runtime.cwd) / job.sweep.dir  # also where hydra.job.chdir has changed the working folder
+    about = {"number": int(job.job.num), "overrides": list(job.overrides.task)}
+
+    def write(state: str, why: str = "") -> None:
+        content = about | {"state": state, "reason": why}
+        write_atomic(folder / f"job{about['number']}.json", json.dumps(content) + "\n")
+
+    make_folder(folder)
+    write("running")
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt):
+        write("interrupted")
+        raise
+    except Exception as error:
+        write("failed", reason(error))
+        raise
+    write("finished")
+
+
+def job_name() -> str:
+    """How a line about this job begins; nothing in a single run."""
+    job = HydraConfig.get()
+    return f"job {job.job.num} ({' '.join(job.overrides.task)}): " if job.mode == RunMode.MULTIRUN else ""
+
+
+def is_alone() -> bool:
+    """Whether no other job of a sweep runs at the same time as this one."""
+    job = HydraConfig.get()
+    return job.mode != RunMode.MULTIRUN or str(job.launcher._target_).endswith(".BasicLauncher")
+
+
+def place() -> tuple[int, int] | None:
+    """This job's number, from 0, and how many its sweep has; None outside a sweep, or where that is not known."""
+    job, size = HydraConfig.get(), os.environ.get(_SIZE)
+    return None if job.mode != RunMode.MULTIRUN or size is None else (int(job.job.num), int(size))
+
+
+def wants_exceptions() -> bool:
+    """Whether the sweeper reads what its jobs return, and so must know of a failed one; the basic one would stop."""
+    return not str(HydraConfig.get().sweeper._target_).endswith("BasicSweeper")
+
+
+def failures() -> str:
+    """``k of n jobs failed: name: reason; ...``; empty where none did. A name is what only some of the jobs have."""
+    jobs = _jobs()
+    failed = [job for job in jobs if job["state"] != "finished"]
+    shared = set.intersection(*(set(job["overrides"]) for job in jobs)) if len(jobs) > 1 else set()
+    said = []
+    for job in failed:
+        name = " ".join(part for part in job["overrides"] if part not in shared) or f"job {job['number']}"
+        said.append(f"{name}: {job['reason'] or 'it ended without a word'}")
+    return f"{len(failed)} of {plural(len(jobs), 'job')} failed: {'; '.join(said)}" if failed else ""
+
+
+def standing() -> str:
+    """How many jobs of the sweep are finished; empty where there is no sweep."""
+    if not _folder:
+        return ""
+    done = sum(job["state"] == "finished" for job in _jobs())
+    return f"{plural(done, 'job')} of the sweep {'is' if done == 1 else 'are'} finished"
+
+
+def _jobs() -> list[dict[str, Any]]:
+    return [content for _, content in sorted(_records().items(), key=lambda one: natural_key(one[0].name))]
+
+
+def _records() -> dict[Path, dict[str, Any]]:
+    """The files that ``recording`` has written, with their content; others of such a name are left alone."""
+    found = {}
+    for file in _folder[0].glob("job*.json") if _folder else ():
+        with suppress(OSError, ValueError):
+            content = json.loads(file.read_text())
+            if isinstance(content, dict) and set(content) == {"number", "overrides", "state", "reason"}:
+                found[file] = content
+    return found

@@ -1,0 +1,1 @@
+"""Run folders: names, identity, lock, records, provenance, interrupts."""

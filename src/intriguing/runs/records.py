@@ -1,0 +1,215 @@
+"""Reading run folders: one, or all that a pattern names."""
+
+import glob
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from intriguing.errors import UserError, plural, shown
+from intriguing.runs.identity import canonical, identity_sha256, load_config
+from intriguing.runs.names import is_slug, natural_key
+from intriguing.storage.files import file_sha256, inside, reason, strict_json
+
+CONFIG, RUN = "config.yaml", "run.json"
+STAGES = ("train", "attack", "analyze")
+STATES = ("running", "finished", "failed", "interrupted")
+MAX_BYTES = 1 << 24
+_A = {"train": "a train", "attack": "an attack", "analyze": "an analyze"}
+_TEXT, _NUMBER = str | None, int | float | None
+KINDS = {  # of what others read in a record, where it is there
+    **dict.fromkeys(("stage", "name", "label", "study", "command", "commit", "started", "identity_sha256"), _TEXT),
+    "seconds": _NUMBER,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What a run folder says about its run.
+
+    Attributes:
+        stage: train, attack or analyze.
+        name: The run's name.
+        folder: Where it is.
+        config: The run's identity (config.yaml).
+        info: All of run.json; {} for a run that was stopped before it wrote one.
+        picked: The one file in the folder that a pattern named, else None.
+    """
+
+    stage: str
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    info: dict[str, Any] = field(default_factory=dict)
+    picked: Path | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.config
+
+    @property
+    def state(self) -> str:
+        """running (or killed), finished, failed or interrupted."""
+        return self.info.get("state", "interrupted")
+
+    @property
+    def label(self) -> str:
+        """The name in tables; the run's name where it has none."""
+        return self.info.get("label") or self.name
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return self.info.get("result", {})
+
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """File name to sha256."""
+        return self.info.get("artifacts", {})
+
+    def verify(self, file: str) -> Path:
+        """The path of an artifact whose bytes are those the run wrote.
+
+        Raises:
+            UserError: no such artifact, missing, or a byte differs; the message names the file.
+        """
+        path = inside(self.folder, file)
+        recorded = self.artifacts.get(file)
+        if recorded is None:
+            known = ", ".join(self.artifacts) or "none"
+            raise UserError(f"{path} is not an artifact of its run; recorded: {known}")
+        if file_sha256(path) != recorded:
+            raise UserError(
+                f"{path} was changed or damaged since its run wrote it (sha256 differs); remove it, and the command of "
+                "its run makes it again"
+            )
+        return path
+
+    def verify_all(self) -> None:
+        """Verify every artifact.
+
+        Raises:
+            UserError: see `verify`.
+        """
+        for file in self.artifacts:
+            self.verify(file)
+
+
+def seal(info: dict[str, Any]) -> dict[str, Any]:
+    """run.json's content with a checksum over everything else in it."""
+    content = {key: value for key, value in info.items() if key != "checksum"}
+    return content | {"checksum": hashlib.sha256(canonical(content).encode()).hexdigest()}
+
+
+def load_info(path: Path) -> dict[str, Any]:
+    """The content of a run.json, checked: form, state, and its checksum where it has one.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it cannot be read or is damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise UserError(f"{path} is larger than {MAX_BYTES} bytes: no record of a run")
+        info = strict_json(content)
+        sealed = seal(info) if isinstance(info, dict) else None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no readable JSON: damaged, or not written by this project") from error
+    if sealed is None or info.get("state") not in STATES:
+        raise UserError(f"{path} is no record of a run: expected a state of {', '.join(STATES)}")
+    if not isinstance(info.setdefault("artifacts", {}), dict) or not isinstance(info.setdefault("result", {}), dict):
+        raise UserError(f"{path} is no record of a run: expected mappings as artifacts and result")
+    if wrong := [key for key, kinds in KINDS.items() if not isinstance(info.get(key), kinds)]:
+        raise UserError(f"{path} is no record of a run: its {wrong[0]} is {shown(info[wrong[0]])}")
+    if info.get("stage") not in (None, *STAGES) or ("name" in info and not is_slug(info["name"])):
+        raise UserError(f"{path} is no record of a run: its stage or name is none")
+    if not isinstance(info["result"].get("seconds"), _NUMBER):
+        raise UserError(f"{path} is no record of a run: its result's seconds are {shown(info['result']['seconds'])}")
+    for name, digest in info["artifacts"].items():
+        if not isinstance(digest, str):
+            raise UserError(f"{path} is no record of a run: {shown(name)} has no sha256")
+    if "checksum" in info and info["checksum"] != sealed["checksum"]:
+        raise UserError(f"{path} was changed or damaged since it was written (checksum differs)")
+    return info
+
+
+def read_run(folder: Path | str) -> RunRecord:
+    """The record of one run folder, in whatever state it is.
+
+    Raises:
+        UserError: not a run folder, or its config.yaml or run.json is damaged.
+    """
+    folder = Path(folder)
+    try:
+        config = load_config(folder / CONFIG)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is no run folder: it has no {CONFIG}; runs are in runs/<stage>/<name>") from error
+    try:
+        info = load_info(folder / RUN)
+    except FileNotFoundError:  # stopped between the two files
+        info = {}
+    if info.get("identity_sha256", wanted := identity_sha256(config)) != wanted:
+        raise UserError(f"{folder / CONFIG} was changed after the run; make the run again under another name")
+    whole = folder.resolve()
+    stage, name = info.get("stage", whole.parent.name), info.get("name", whole.name)
+    return RunRecord(stage=stage, name=name, folder=folder, config=config, info=info)
+
+
+def find_runs(pattern: str | Path, *, stage: str, finished: bool = True) -> list[RunRecord]:
+    """The runs of a stage that a pattern names, in natural order (fc10 before fc100).
+
+    Args:
+        pattern: A run folder, a file in one, or a glob of either (`runs/train/*/model.ckpt`).
+        stage: train, attack or analyze; runs of other stages are passed over.
+        finished: Pass over runs that are not finished.
+
+    Returns:
+        One record a folder; `.picked` is the file when the pattern named one there.
+
+    Raises:
+        UserError: nothing is left, or a record is damaged.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"expected a stage of {', '.join(STAGES)}, got {stage!r}")
+    text = str(Path(pattern).expanduser())
+    matches = [text] if Path(text).exists() else glob.glob(text, recursive=True)
+    right = f"runs/{stage}/*"
+    if not matches:
+        raise UserError(
+            f"nothing matches {str(pattern)!r}; expected {_A[stage]} run, a file in it, or a glob such as {right}"
+        )
+    picked: dict[Path, list[Path]] = {}
+    for match in map(Path, matches):
+        folder = run_folder_of(match)
+        if folder is not None:
+            picked.setdefault(folder, []).extend([match] if match.is_file() else [])
+    records = [
+        replace(read_run(folder), picked=files[0] if len(files) == 1 else None) for folder, files in picked.items()
+    ]
+    wanted = [record for record in records if record.stage == stage]
+    if not wanted:
+        others = sorted({record.stage for record in records})
+        what = f"only {' and '.join(others)} runs" if others else "no run folder"
+        raise UserError(f"{str(pattern)!r} matches {what}; expected {_A[stage]} run, e.g. {right}")
+    if finished:
+        done = [record for record in wanted if record.state == "finished"]
+        if not done:
+            raise UserError(
+                f"{str(pattern)!r} matches {plural(len(wanted), f'{stage} run')}, none finished "
+                f"({wanted[0].name} is {wanted[0].state}); run {stage}.py again to go on"
+            )
+        wanted = done
+    return sorted(wanted, key=lambda record: natural_key(str(record.folder)))
+
+
+def run_folder_of(path: Path) -> Path | None:
+    """The run folder that a path is or lies in (at most two folders down, as checkpoints/last.ckpt), else None."""
+    for candidate in (path, path.parent, path.parent.parent):
+        if (candidate / CONFIG).is_file() or (candidate / RUN).is_file():
+            return candidate
+    return None

@@ -1,0 +1,1 @@
+"""Every confidence interval, p-value and correction that the tables print."""

@@ -1,0 +1,1 @@
+"""Files that are whole, checksummed and safe to read."""

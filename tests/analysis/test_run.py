@@ -1,0 +1,123 @@
+"""An adversarial set belongs to the network whose weights it was made for, wherever that lies and whatever its name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from intriguing.adversarial_set import AdversarialSet
+from intriguing.analysis import run
+from intriguing.analysis.job import ReportJob
+from intriguing.analysis.run import report_on
+from intriguing.attacking import AttackJob, craft
+from intriguing.checkpoints import load_model
+from intriguing.cli.config import plain
+from intriguing.errors import UserError
+from intriguing.runs.records import seal
+from intriguing.storage.files import file_sha256
+from intriguing.training import TrainingJob, fit
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``a/net`` with a set made for it, and ``b/net``, another network of that name."""
+    base = tmp_path_factory.mktemp("runs")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for runs, epochs in (("a", 1), ("b", 3)):
+            common = [f"runs={base}/{runs}", "logger=csv"]
+            given = ["data=digits", "model=fc10", "name=net", f"trainer.max_epochs={epochs}"]
+            fit(TrainingJob.from_config(plain(compose("train", [*common, *given]))))
+        common = [f"runs={base}/a", "logger=csv", f"checkpoints={base}/a/train/net"]
+        (job,) = AttackJob.from_config(plain(compose("attack", [*common, "attack=nearest", "limit=16", "name=set"])))
+    craft(job)
+    return base
+
+
+def _report(composed: Callable[..., dict], networks: Path | list[Path], made: Path, *more: str) -> Path:
+    given = f"networks={networks}" if isinstance(networks, Path) else f"networks=[{','.join(map(str, networks))}]"
+    return report_on(ReportJob.from_config(composed("analyze", given, f"sets={made}/a/attack/set", *more)))
+
+
+def _table(folder: Path) -> str:
+    return (folder / "tables" / "table1.csv").read_text()
+
+
+def test_a_set_is_not_reported_as_that_of_another_network_of_the_same_name(
+    composed: Callable[..., dict], made: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"a/attack/set was made for a network called net with other weights than .*b/"):
+        _report(composed, made / "b/train/net", made)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_network_whose_folder_was_renamed_and_moved_owns_its_set(
+    composed: Callable[..., dict], made: Path, tmp_path: Path
+) -> None:
+    before = _table(_report(composed, made / "a/train/net", made, "name=before"))
+    assert "distortion" in before and "set" in before
+    moved = shutil.copytree(made / "a/train/net", tmp_path / "elsewhere" / "train" / "renamed")
+    assert _table(_report(composed, Path(moved), made, "name=after")) == before
+
+
+def test_a_set_that_was_made_after_its_network_was_renamed_is_its_own(
+    composed: Callable[..., dict], made: Path, tmp_path: Path
+) -> None:
+    renamed = Path(shutil.copytree(made / "a/train/net", tmp_path / "elsewhere" / "train" / "renamed"))
+    config = composed("attack", f"checkpoints={renamed}", "attack=nearest", "limit=16", "name=later")
+    (job,) = AttackJob.from_config(config)
+    later = craft(job)
+    assert job.identity["source"]["name"] == "renamed"
+    found = report_on(
+        ReportJob.from_config(composed("analyze", f"networks={renamed}", f"sets={later}", "sections=[table1]"))
+    )
+    assert "av. distortion" in _table(found)
+
+
+def test_a_set_of_a_network_that_is_not_there_is_nobodys_own(
+    composed: Callable[..., dict], made: Path, tmp_path: Path
+) -> None:
+    config = composed("train", "data=digits", "model=fc10", "name=other", "trainer.max_epochs=2")
+    other = fit(TrainingJob.from_config(config))
+    found = _report(composed, other, made, "sections=[table1,table2]")
+    assert "av. distortion" not in _table(found)
+    rows = (found / "tables" / "table2.csv").read_text()
+    assert "FC10(1e-4) [net, sha256 " in rows and "FC10(1e-4),FC10(1e-4)," not in rows
+
+
+def test_a_set_that_its_run_does_not_vouch_for_is_refused(
+    composed: Callable[..., dict], made: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(made / "a/attack/set", tmp_path / "attack" / "set"))
+    crafted = AdversarialSet.load(copy / "set.safetensors")
+    crafted.metadata["source"]["checkpoint_sha256"] = "0" * 64
+    crafted.save(copy / "set.safetensors")
+    info = json.loads((copy / "run.json").read_text())
+    info["artifacts"]["set.safetensors"] = file_sha256(copy / "set.safetensors")
+    (copy / "run.json").write_text(json.dumps(seal(info)))
+    given = (f"networks={made}/a/train/net", f"sets={copy}")
+    with pytest.raises(UserError, match=r"set\.safetensors names another source than config\.yaml"):
+        report_on(ReportJob.from_config(composed("analyze", *given)))
+
+
+def test_two_networks_of_one_name_are_refused_in_one_line(composed: Callable[..., dict], made: Path) -> None:
+    with pytest.raises(UserError, match=r"two networks are called net: .*a/train/net and .*b/train/net"):
+        _report(composed, [made / "a/train/net", made / "b/train/net"], made)
+
+
+def test_each_checkpoint_is_read_once(
+    composed: Callable[..., dict], made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(run, "load_model", lambda path: read.append(path) or load_model(path))
+    opened: list[str] = []
+    original = run.ImageData
+    monkeypatch.setattr(run, "ImageData", lambda **data: opened.append(data["name"]) or original(**data))
+    _report(composed, made / "a/train/net", made, "sections=[stability]", "settings.stability.alexnet=none")
+    assert len(read) == 1 and opened == ["digits"]

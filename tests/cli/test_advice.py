@@ -1,0 +1,125 @@
+"""Every command and setting that README, the configs and the messages name is one that there is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from intriguing.cli import overrides
+from intriguing.cli.config import plain
+
+ROOT = Path(__file__).parents[2]
+ENTRIES = ("train", "attack", "analyze")
+EXTRAS = {"joblib": "hydra_joblib_launcher", "optuna": "hydra_optuna_sweeper"}
+EXTRAS |= dict.fromkeys(("slurm", "local"), "hydra_submitit_launcher")
+OPTIONS = [
+    ("train", "data=image_folder", "data.folder=x", "callbacks=back_feeding", "model=torchvision"),
+    ("train", "data=digits", "callbacks=early_stopping", "model=convnet", "trainer=ddp"),
+    ("train", "model=alexnet", "debug=overfit"),
+    ("train", "model=ae400_10", "debug=profile"),
+    ("train", "debug=fast"),
+    ("attack", "attack=lbfgs"),
+    ("attack", "attack=nearest"),
+    ("attack", "attack=adam_l1"),
+    ("attack", "attack=gaussian"),
+    ("analyze", "study=quickstart"),
+]
+
+
+def _readme() -> Iterator[str]:
+    """The commands in README's blocks, those over several lines in one."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        yield from [] if language else block.splitlines()
+    yield from re.findall(r"(?<!`)`(uv run (?:train|attack|analyze)\.py[^`]*)`", text.replace("\n", " "))
+
+
+def _comments() -> Iterator[str]:
+    """The commands in the comments of the configs; what they do stands two blanks or more behind them."""
+    for file in sorted((ROOT / "conf").rglob("*.yaml")):
+        for line in re.findall(r"^# +(?:An experiment only overrides: )?(python .*)", file.read_text(), re.MULTILINE):
+            yield re.split(r" {2,}", line)[0]
+        for line in re.findall(r"^# {3}(hydra\.\S.*)", file.read_text(), re.MULTILINE):
+            yield f"python train.py -m hydra/launcher={file.stem} {re.split(r' {2,}', line)[0]}"
+
+
+def _words(line: str) -> list[str]:
+    """The entry point and its arguments."""
+    words = [word for word in shlex.split(line, comments=True) if word != "..."]
+    return words[next(i for i, word in enumerate(words) if word.removesuffix(".py") in ENTRIES) :]
+
+
+LINES = [line for line in (*_readme(), *_comments()) if re.search(r"\b(train|attack|analyze)\.py", line)]
+COMMANDS = {shlex.join(words): words for words in map(_words, LINES)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hydra() -> Iterator[None]:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield
+
+
+@pytest.mark.parametrize("line", sorted(COMMANDS))
+def test_a_command_composes(line: str) -> None:
+    arguments = overrides.arranged(COMMANDS[line])
+    for option, extra in EXTRAS.items():
+        if re.search(rf"(launcher=|experiment=){option}", line):
+            pytest.importorskip(f"hydra_plugins.{extra}", reason=f"needs the extra for {option}")
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    typed = []
+    for one in parser.parse_overrides([argument for argument in arguments[1:] if not argument.startswith("-")]):
+        first = next(one.sweep_string_iterator()) if one.is_sweep_override() else None
+        typed.append(one.input_line or "" if first is None else f"{one.get_key_element()}={first}")
+    overrides.check(typed)
+    assert plain(compose(arguments[0].removesuffix(".py"), overrides=typed))["runs"] == "runs"
+
+
+def test_there_are_as_many_commands_as_are_seen() -> None:
+    assert len(COMMANDS) > 30
+
+
+def _keys(config: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    """Of README, the messages and docstrings: whatever is written as ``section.key=``."""
+    known: set[str] = set()
+    for entry, *typed in OPTIONS:
+        known |= set(_keys(plain(compose(entry, overrides=typed))))
+    files = [ROOT / "README.md", *(ROOT / "src").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
+    sections = {key.split(".")[0] for key in known if "." in key}
+    named = {
+        (key, file.name)
+        for file in files
+        for key in re.findall(r"(?<![\w./{}])([a-z_]+(?:\.[a-z_]+)+)=(?!=)", file.read_text(encoding="utf-8"))
+        if key.split(".")[0] in sections
+    }
+    own = ("trainer.", "model.settings.", "callbacks.")  # also options of Lightning's, of a network or a callback
+    assert len(named) > 20
+    assert not [one for one in sorted(named) if one[0] not in known and not one[0].startswith(own)]
+
+
+def test_the_options_of_the_table_exist() -> None:
+    """README's table of groups."""
+    rows = re.findall(r"^\| `([\w/]+)` \| (.*) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    groups = {
+        group: set(re.findall(r"(?<!=)`([\w-]+)`", text)) for group, text in rows if (ROOT / "conf" / group).is_dir()
+    }
+    assert len(groups) >= 10
+    for group, options in groups.items():
+        there = {file.stem for file in (ROOT / "conf" / group).glob("*.yaml")}
+        plugin = {"joblib"} if find_spec("hydra_plugins.hydra_joblib_launcher") else set()
+        assert options and options <= there | plugin, (group, options - there)

@@ -1,0 +1,75 @@
+"""Every config composes, and says what the code does."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from intriguing.attacking.job import ATTACKS
+from intriguing.training import TrainingJob
+
+CONF = Path(__file__).parents[2] / "conf"
+KINDS = ("network", "model", "data", "split", "weight_decay", "trainer", "callbacks", "logger", "debug", "experiment")
+
+
+def _options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml") if file.stem != "from_checkpoint")
+
+
+@pytest.mark.parametrize(("group", "option"), [(group, option) for group in KINDS for option in _options(group)])
+def test_every_option_makes_a_job(composed: Callable[..., dict], group: str, option: str) -> None:
+    if option.startswith("optuna"):
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra optuna")
+    needed = ["data.folder=photographs"] if option == "image_folder" else []
+    config = composed("train", f"{group}={option}", *needed)
+    job = TrainingJob.from_config(config)
+    assert job.name and job.label
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_attack_settings_are_the_functions_own_defaults(composed: Callable[..., dict], name: str) -> None:
+    config = composed("attack", f"attack={name}")["attack"]
+    parameters = inspect.signature(ATTACKS[name]).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert config["settings"] == {k: v for k, v in defaults.items() if k not in ("targets", "generator")}
+
+
+@pytest.mark.parametrize("study", _options("study"))
+def test_every_study_composes(composed: Callable[..., dict], study: str) -> None:
+    from intriguing.cli.study import study_steps
+
+    config = composed("analyze", f"study={study}", "study.seeds=[0]")  # composing takes a tenth of a second a step
+    steps = study_steps(config)
+    assert len(steps) >= len(config["study"]["train"]["networks"])
+
+
+def test_the_papers_networks_have_the_papers_settings(composed: Callable[..., dict]) -> None:
+    """Tables 1 and 3: names, widths, lambdas and splits."""
+    found = {}
+    for network in _options("network"):
+        job = TrainingJob.from_config(composed("train", f"network={network}"))
+        key = (job.label, job.identity["split"]["name"])
+        found[key] = (job.settings.get("widths", job.settings.get("units")), job.settings["weight_decay"])
+    deep = [1e-5, 1e-5, 1e-6]
+    assert found == {
+        ("FC10(1e-4)", "full"): ([], [1e-4]),
+        ("FC10(1e-2)", "full"): ([], [1e-2]),
+        ("FC10(1)", "full"): ([], [1.0]),
+        ("FC100-100-10", "full"): ([100, 100], deep),
+        ("FC200-200-10", "full"): ([200, 200], deep),
+        ("AE400-10", "full"): (400, [1e-6]),
+        ("FC100-100-10", "p1"): ([100, 100], deep),
+        ("FC123-456-10", "p1"): ([123, 456], deep),
+        ("FC100-100-10'", "p2"): ([100, 100], deep),
+    }
+
+
+def test_personal_settings_are_picked_up(composed: Callable[..., dict]) -> None:
+    """conf/local/default.yaml is optional and never tracked."""
+    ignored = (CONF.parent / ".gitignore").read_text().splitlines()
+    assert "/conf/local/*" in ignored
+    assert "optional local: default" in (CONF / "train.yaml").read_text()
+    assert composed("train")["seed"] == 0
