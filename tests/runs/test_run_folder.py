@@ -13,7 +13,7 @@ import pytest
 
 from intriguing.errors import UserError
 from intriguing.runs.folder import RunFolder, open_run
-from intriguing.runs.guard import standing
+from intriguing.runs.guard import run_status
 from intriguing.runs.identity import dump_config, identity_sha256
 from intriguing.runs.records import read_run
 
@@ -74,10 +74,10 @@ def test_a_finished_run_is_reported_and_untouched(tmp_path):
         assert run.result == {"errors": {"test": [3, 100]}, "epochs": 2}
         with pytest.raises(RuntimeError, match="not open for writing"):
             run.finish({})
-    assert standing(tmp_path, "train", "fc", reordered) == "finished"
-    assert standing(tmp_path, "train", "new", reordered) == "new"
+    assert run_status(tmp_path, "train", "fc", reordered) == "finished"
+    assert run_status(tmp_path, "train", "new", reordered) == "new"
     with pytest.raises(UserError, match="seed is 0 there and 1 here"):
-        standing(tmp_path, "train", "fc", {**CONFIG, "seed": 1})
+        run_status(tmp_path, "train", "fc", {**CONFIG, "seed": 1})
     assert snapshot(folder) == before
 
 

@@ -32,7 +32,7 @@ from intriguing.data.folders import FolderSubset
 from intriguing.errors import UserError, shown
 from intriguing.models import Classifier
 from intriguing.results import AnalysisResult
-from intriguing.runs.guard import standing
+from intriguing.runs.guard import run_status
 from intriguing.runs.jobs import open_job
 from intriguing.runs.provenance import provenance
 from intriguing.runs.records import RunRecord, read_run
@@ -90,7 +90,7 @@ def report_on(
         check_given(record.config.get("data", {}), job.data, str(record.folder))
     _check_runs(job)
     networks, sets = [], [_crafted(record, _source(record, job.networks)) for record in job.sets]
-    if standing(Path(job.runs), "analyze", job.name, job.identity) != "finished":
+    if run_status(Path(job.runs), "analyze", job.name, job.identity) != "finished":
         # all of them once, so that what cannot be used is said before anything is measured or written
         networks = [_network(record) for record in job.networks]
         if job.data.get("folder") or not set(EXTRA).isdisjoint(job.sections):

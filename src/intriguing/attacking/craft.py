@@ -24,7 +24,7 @@ from intriguing.data import Subset
 from intriguing.errors import Stopped, UserError
 from intriguing.metrics import distortion
 from intriguing.nn.nonfinite import check_logits
-from intriguing.runs.guard import standing
+from intriguing.runs.guard import run_status
 from intriguing.runs.interrupts import end_children
 from intriguing.runs.jobs import open_job
 from intriguing.runs.records import read_run
@@ -52,7 +52,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
     torch.set_num_threads(job.threads)
     runs, start = Path(job.runs), time.perf_counter()
     folder = runs / "attack" / job.name
-    if standing(runs, "attack", job.name, job.identity) == "finished":
+    if run_status(runs, "attack", job.name, job.identity) == "finished":
         read_run(folder).verify_all()
         log.info("%s is finished: skipped", folder)
         shutil.rmtree(folder / "shards", ignore_errors=True)  # of one that was killed when all but this was done

@@ -27,7 +27,7 @@ from intriguing.data.folders import FolderSubset
 from intriguing.errors import Stopped, UserError
 from intriguing.models import REGISTRY, Classifier
 from intriguing.nn.nonfinite import check_logits
-from intriguing.runs.guard import standing
+from intriguing.runs.guard import run_status
 from intriguing.runs.interrupts import reclaim
 from intriguing.runs.jobs import open_job
 from intriguing.runs.records import read_run
@@ -62,7 +62,7 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
         job = job.with_images(folders.description)
     runs, start = Path(job.runs), time.perf_counter()
     folder = runs / "train" / job.name
-    if standing(runs, "train", job.name, job.identity) == "finished":
+    if run_status(runs, "train", job.name, job.identity) == "finished":
         read_run(folder).verify_all()
         log.info("%s is finished: skipped", folder)
         return folder
