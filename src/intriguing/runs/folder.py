@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ def open_run(
     study: str | None = None,
     tags: Sequence[str] = (),
     command: str | None = None,
+    files: Mapping[str, str] | None = None,
     writer: bool = True,
 ) -> RunFolder:
     """Open ``root/stage/name`` for the run that ``identity`` describes, as a context manager.
@@ -58,6 +60,7 @@ def open_run(
         study: The study that the run belongs to.
         tags: Free words.
         command: The command as typed; None: this process's.
+        files: Further texts by file name, written beside ``config.yaml`` (Hydra's own record of the config).
         writer: False in the other processes of a distributed run, which share the folder: no lock, nothing written.
 
     Returns:
@@ -71,7 +74,7 @@ def open_run(
     run = RunFolder(folder, stage, name, config, guard(folder, config))
     if not writer or (run.finished and (folder / CONFIG).is_file()):
         return run
-    run._open({"label": label, "study": study, "tags": list(tags), "command": command})
+    run._open({"label": label, "study": study, "tags": list(tags), "command": command}, files or {})
     return run
 
 
@@ -93,6 +96,7 @@ class RunFolder:
         self.finished = status == "finished"
         self._info: dict[str, Any] = load_info(folder / RUN) if self.finished else {}
         self._lock: BaseFileLock | None = None
+        self._log: logging.Handler | None = None
         self._began = time.monotonic()
         self._seconds_before = 0.0
 
@@ -133,7 +137,11 @@ class RunFolder:
         self.finished = True
 
     def close(self) -> None:
-        """Release the lock; a second call does nothing."""
+        """Close the log file and release the lock; a second call does nothing."""
+        if self._log is not None:
+            logging.getLogger().removeHandler(self._log)
+            self._log.close()
+            self._log = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -158,7 +166,7 @@ class RunFolder:
         else:
             self._write(state="failed", error=error_summary(error, 500))
 
-    def _open(self, about: dict[str, Any]) -> None:
+    def _open(self, about: dict[str, Any], files: Mapping[str, str]) -> None:
         make_folder(self.folder)
         self._lock = take_lock(self.folder)
         try:
@@ -174,6 +182,10 @@ class RunFolder:
                 self._info = earlier or {}
                 self.close()
                 return
+            for name, text in files.items():
+                write_atomic(self.path(name), text)
+            self._log = _LogFile(self.folder / f"{self.stage}.log")
+            logging.getLogger().addHandler(self._log)
             self._start(about, earlier or {})
         except BaseException:
             self.close()
@@ -195,6 +207,21 @@ class RunFolder:
         info = self._info | changes | {"seconds": seconds}
         write_atomic(self.folder / RUN, json.dumps(seal(info), indent=1, allow_nan=False) + "\n")
         self._info = info
+
+
+class _LogFile(logging.FileHandler):
+    """The log of a run, which a full disk does not stop."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)  # the file is made by the first message
+        self.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drop the record."""
 
 
 @contextlib.contextmanager
