@@ -66,11 +66,8 @@ def nearest(
     Raises:
         TypeError, ValueError: in one line, what was expected and what came.
     """
-    settings = _Settings(
-        num_steps=whole_number("num_steps", num_steps, 1),
-        num_projections=whole_number("num_projections", num_projections, 0),
-        num_rivals=whole_number("num_rivals", num_rivals, 1),
-        num_candidates=whole_number("num_candidates", num_candidates, 1),
+    settings = NearestSettings(
+        num_steps=num_steps, num_projections=num_projections, num_rivals=num_rivals, num_candidates=num_candidates
     )
     targeted = targets is not None
 
@@ -102,11 +99,21 @@ def nearest(
 
 
 @dataclass(frozen=True)
-class _Settings:
+class NearestSettings:
+    """The settings of `nearest`, checked.
+
+    Raises:
+        TypeError, ValueError: in one line, what was expected and what came.
+    """
+
     num_steps: int
     num_projections: int
     num_rivals: int
     num_candidates: int
+
+    def __post_init__(self) -> None:
+        for name, low in (("num_steps", 1), ("num_projections", 0), ("num_rivals", 1), ("num_candidates", 1)):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low))
 
 
 def _gap(net: Network, goal: Goal, x: Tensor) -> Tensor:
@@ -159,7 +166,7 @@ def _start(
     goal: Goal,
     candidates: Tensor,
     ways: tuple[int, ...],
-    settings: _Settings,
+    settings: NearestSettings,
     num_projections: int,
 ) -> Found:
     """The nearest image of several starts: one towards each candidate class (N, S), in one of the ways (S)."""
