@@ -99,7 +99,7 @@ def test_layers_and_distortions_are_those_asked_for(composed):
     [
         ("callbacks.back_feeding.layers=[hidden7]", "FC100-100-10 does not have; it has input, hidden1, hidden2"),
         ("+callbacks.back_feeding.distortion.hidden9=.1", "names 'hidden9'"),
-        ("~callbacks.back_feeding.distortion.hidden", "says nothing about the layer hidden1"),
+        ("~callbacks.back_feeding.distortion.hidden", "has no value for the layer hidden1"),
         ("callbacks.back_feeding.size=0", "size must be a whole number of at least 1"),
         ("callbacks.back_feeding.refresh=1.5", "refresh"),
         ("callbacks.back_feeding.start=1", "start"),

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from intriguing.attacks import adam_l1, closest, lbfgs, nearest
-from intriguing.callbacks import Feed, FeedSettings, LayerPool, Pool
+from intriguing.callbacks import LayerPool, Pool, PoolMixing, PoolSettings
+from intriguing.callbacks.split_network import injectable_layers
 from intriguing.checkpoints import read_checkpoint
 from intriguing.cli.config import training_job
 from intriguing.errors import UserError
 from intriguing.models import AlexNet, Classifier, ConvNet, FullyConnected, SparseAutoencoder, TorchvisionModel
-from intriguing.models.layers import layers_of
 from intriguing.nn.nonfinite import NotFiniteError, check_logits
 from intriguing.training import fit
 
@@ -101,9 +101,9 @@ def test_the_spectral_penalty_is_blamed_where_the_layers_are_sound() -> None:
 def test_an_example_of_a_pool_is_found_too(turns: str) -> None:
     model = fully_connected()
     numbers: dict[str, Any] = dict.fromkeys(("refresh", "every", "mix", "weight", "num_steps", "max_iter"), 1)
-    settings = FeedSettings(**numbers, size=4, c_tolerance=1.0, keep_scale=True, turns=turns, attack="noise")
-    pools = [LayerPool(layer, 0.03, Pool(4)) for layer in layers_of(model.network)]
-    model.feed = Feed(model.network, pools, settings, seed=0)
+    settings = PoolSettings(**numbers, size=4, c_tolerance=1.0, keep_scale=True, turns=turns, attack="noise")
+    pools = [LayerPool(layer, 0.03, Pool(4)) for layer in injectable_layers(model.network)]
+    model.feed = PoolMixing(model.network, pools, settings, seed=0)
     pools[1].pool.renew(torch.full((4, 6), torch.nan), LABELS, torch.zeros(4))
     step, batch = model.training_step, [IMAGES, LABELS]
     with pytest.raises(NotFiniteError, match=r"is network.3 \(Linear\): what goes into it is not finite either"):

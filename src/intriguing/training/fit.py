@@ -20,7 +20,7 @@ from lightning.pytorch.plugins import Precision
 from torch import Tensor
 
 from intriguing.callbacks import ErrorCurve
-from intriguing.callbacks.progress import Progress, Telling
+from intriguing.callbacks.progress import Progress, ProgressCallback
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 from intriguing.data import ImageArrays, ImageData, Subset
 from intriguing.data.folders import FolderSubset
@@ -168,7 +168,7 @@ def _train(
     if job.test_curve:
         callbacks.append(ErrorCurve())
     if progress is not None:
-        callbacks.append(Telling(progress))
+        callbacks.append(ProgressCallback(progress))
     if not debugging:
         _keep_in(folder / "checkpoints" / "own", callbacks)
         callbacks += _checkpoints(job, folder)

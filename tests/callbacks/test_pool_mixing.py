@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from intriguing.callbacks import Feed, FeedSettings, LayerPool, Pool
-from intriguing.callbacks.feed import _stepped
-from intriguing.models.layers import FedNetwork, layers_of
+from intriguing.callbacks import LayerPool, Pool, PoolMixing, PoolSettings
+from intriguing.callbacks.pool_mixing import _stepped
+from intriguing.callbacks.split_network import SplitNetwork, injectable_layers
 
 SETTINGS = {
     "size": 6, "refresh": 1.0, "every": 1, "mix": 1.0, "weight": 1.0, "keep_scale": False, "turns": "together",
@@ -24,9 +24,11 @@ def network(activation: type[nn.Module] = nn.Sigmoid) -> nn.Sequential:
     ).double()
 
 
-def feed(net: nn.Sequential, layers=None, distortion: float = 0.05, **changes) -> Feed:
-    pools = [LayerPool(one, distortion, Pool(6)) for one in layers_of(net) if layers is None or one.name in layers]
-    return Feed(net, pools, FeedSettings(**{**SETTINGS, **changes}), seed=0)
+def feed(net: nn.Sequential, layers=None, distortion: float = 0.05, **changes) -> PoolMixing:
+    pools = [
+        LayerPool(one, distortion, Pool(6)) for one in injectable_layers(net) if layers is None or one.name in layers
+    ]
+    return PoolMixing(net, pools, PoolSettings(**{**SETTINGS, **changes}), seed=0)
 
 
 def batch(count: int = 6, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,15 +42,15 @@ def gradients(net: nn.Sequential) -> list[torch.Tensor]:
 
 
 def test_layers_have_names_and_ranges():
-    found = {one.name: (one.position, one.lower, one.upper) for one in layers_of(network())}
+    found = {one.name: (one.position, one.lower, one.upper) for one in injectable_layers(network())}
     assert found == {"input": (0, 0.0, 1.0), "hidden1": (3, 0.0, 1.0), "hidden2": (5, 0.0, 1.0)}
-    assert layers_of(network(nn.ReLU))[1].upper == math.inf
-    assert layers_of(network(nn.Tanh))[2].lower == -1.0
+    assert injectable_layers(network(nn.ReLU))[1].upper == math.inf
+    assert injectable_layers(network(nn.Tanh))[2].lower == -1.0
 
 
 def test_fed_rows_give_what_the_layers_above_give():
     net = network()
-    fed, (images, _) = FedNetwork(net, layers_of(net)), batch()
+    fed, (images, _) = SplitNetwork(net, injectable_layers(net)), batch()
     rows = {"input": images[:2] / 2, "hidden2": torch.rand(3, 6, dtype=torch.float64)}
     logits, outputs = fed(images, rows)
     expected = torch.cat([net(images), net(rows["input"]), net[5](rows["hidden2"])])
@@ -243,7 +245,7 @@ def test_values_that_autocast_made_in_half_precision_are_perturbed_as_far_as_ask
 
 
 def test_slopes_that_are_zero_or_not_finite_do_not_spoil_a_step():
-    layer = layers_of(network())[0]
+    layer = injectable_layers(network())[0]
     values = torch.full((3, 4), 0.5)
     slopes = torch.tensor([[0.0, 0, 0, 0], [math.nan, 1e-30, 0, -math.inf], [1e30, 0, -1e30, 0]])
     expected = torch.tensor([[0.0, 0, 0, 0], [0, 0.2, 0, 0], [0.2 / 2**0.5, 0, -0.2 / 2**0.5, 0]])
