@@ -37,7 +37,7 @@ def test_the_agents_command_is_a_job_of_its_own(composed: Callable[..., dict]) -
         job = TrainingJob.from_config(composed("train", *overrides))
         assert (job.seed, job.identity["weight_decay"]["value"]) == (seed, [decay])
         # the agent names the sweep's project in WANDB_PROJECT, which counts where no setting says otherwise
-        assert (job.logger["mode"], job.logger["project"]) == ("online", None)
+        assert (job.logger.mode, job.logger.project) == ("online", None)
         jobs.append(job)
     assert len({job.name for job in jobs}) == 3
 

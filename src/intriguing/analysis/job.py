@@ -13,6 +13,7 @@ from intriguing.analysis import (
     SECTIONS,
 )
 from intriguing.errors import UserError
+from intriguing.runs.jobs import LoggerSettings
 from intriguing.runs.records import RunRecord, find_runs, read_run
 from intriguing.validation import choice, flag, whole
 
@@ -43,7 +44,7 @@ class ReportJob:
     seed: int
     threads: int
     results: str | None
-    logger: dict[str, Any]
+    logger: LoggerSettings
     study: str | None
     tags: tuple[str, ...]
     command: str
@@ -78,7 +79,7 @@ class ReportJob:
             seed=whole("seed", config["seed"], 0),
             threads=whole("threads", config["threads"], 1),
             results=study["results"] if study else None,
-            logger=dict(config["logger"]),
+            logger=LoggerSettings.of(config["logger"]),
             study=study["name"] if study else None,
             tags=tuple(config["tags"]),
             command=command,
@@ -92,6 +93,11 @@ class ReportJob:
             networks=tuple(one for one in records if one.stage == "train"),
             sets=tuple(one for one in records if one.stage == "attack"),
         )
+
+    @property
+    def label(self) -> str:
+        """The heading of the page."""
+        return self.title
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -32,10 +32,9 @@ from intriguing.data.folders import FolderSubset
 from intriguing.errors import UserError, shown
 from intriguing.models import Classifier
 from intriguing.results import AnalysisResult
-from intriguing.runs.guard import standing
-from intriguing.runs.jobs import open_job
+from intriguing.runs.jobs import finished_folder, run_of
 from intriguing.runs.provenance import provenance
-from intriguing.runs.records import RunRecord, read_run
+from intriguing.runs.records import RunRecord
 from intriguing.storage.csv_log import CsvLog
 from intriguing.storage.files import make_folder, write_atomic
 from intriguing.tracking.jobs import start_job
@@ -90,7 +89,7 @@ def report_on(
         check_given(record.config.get("data", {}), job.data, str(record.folder))
     _check_runs(job)
     networks, sets = [], [_crafted(record, _source(record, job.networks)) for record in job.sets]
-    if standing(Path(job.runs), "analyze", job.name, job.identity) != "finished":
+    if not finished_folder(job, "analyze"):
         # all of them once, so that what cannot be used is said before anything is measured or written
         networks = [_network(record) for record in job.networks]
         if job.data.get("folder") or not set(EXTRA).isdisjoint(job.sections):
@@ -101,10 +100,8 @@ def report_on(
         for one in sets:
             check_set(one, networks)
     subsets = _subsets(job)
-    with open_job(job, "analyze", label=job.title) as run:
-        if run.finished:
-            read_run(run.folder).verify_all()
-        else:
+    with run_of(job, "analyze") as run:
+        if not run.finished:
             with measuring() as progress:
                 result = analyze(
                     networks,

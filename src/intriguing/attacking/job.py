@@ -18,6 +18,7 @@ from intriguing.checkpoints import find_checkpoints, read_checkpoint
 from intriguing.data import DATA_NAMES, SUBSETS, ImageData, images_of_network
 from intriguing.data.folders import folder_name, folder_settings
 from intriguing.errors import UserError
+from intriguing.runs.jobs import LoggerSettings
 from intriguing.runs.names import slug
 from intriguing.storage.files import file_sha256
 from intriguing.validation import choice, flag, number, whole
@@ -59,7 +60,7 @@ class AttackJob:
     accelerator: str
     devices: int
     num_nodes: int
-    logger: dict[str, Any]
+    logger: LoggerSettings
     study: str | None
     tags: tuple[str, ...]
     command: str
@@ -97,7 +98,7 @@ class AttackJob:
             accelerator=choice("trainer.accelerator", config["trainer"]["accelerator"], ("cpu", "gpu", "cuda", "auto")),
             devices=whole("trainer.devices", config["trainer"]["devices"], 1),
             num_nodes=whole("trainer.num_nodes", config["trainer"]["num_nodes"], 1),
-            logger=dict(config["logger"]),
+            logger=LoggerSettings.of(config["logger"]),
             study=config["study"],
             tags=tuple(config["tags"]),
             command=command,

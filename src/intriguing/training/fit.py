@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import signal
 import time
@@ -27,10 +26,8 @@ from intriguing.data.folders import FolderSubset
 from intriguing.errors import Stopped, UserError
 from intriguing.models import REGISTRY, Classifier
 from intriguing.nn.nonfinite import check_logits
-from intriguing.runs.guard import standing
 from intriguing.runs.interrupts import reclaim
-from intriguing.runs.jobs import open_job
-from intriguing.runs.records import read_run
+from intriguing.runs.jobs import finished_folder, run_of
 from intriguing.storage.csv_log import CsvLog
 from intriguing.storage.ranks import is_first_process
 from intriguing.tracking.jobs import start_job
@@ -39,7 +36,6 @@ from intriguing.training.csv_metrics import CsvMetrics
 from intriguing.training.job import TrainingJob
 from intriguing.training.setup import check, is_distributed, make_trainer, quiet, refusal, validates
 
-log = logging.getLogger(__name__)
 _PIXELS = 10_000 * 784  # counted at once: ten thousand of MNIST, fewer photographs
 
 
@@ -60,12 +56,10 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
     folders = ImageData(**job.data) if job.data["name"] == "image_folder" else None
     if folders is not None:  # what is in them decides which run this is
         job = job.with_images(folders.description)
-    runs, start = Path(job.runs), time.perf_counter()
-    folder = runs / "train" / job.name
-    if standing(runs, "train", job.name, job.identity) == "finished":
-        read_run(folder).verify_all()
-        log.info("%s is finished: skipped", folder)
+    start = time.perf_counter()
+    if folder := finished_folder(job, "train"):
         return folder
+    folder = Path(job.runs) / "train" / job.name
     last = _resume_from(job, folder)  # a damaged checkpoint is named before anything is written
     data = folders or ImageData(**job.data)
     if folders is not None:
@@ -73,7 +67,7 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = build_model(job, data)
     check(job, model, data, folder)
-    with open_job(job, "train", label=job.label, writer=is_first_process()) as run:
+    with run_of(job, "train", writer=is_first_process()) as run:
         if not is_first_process():  # a further process of a distributed fit: the first one writes
             _train(job, model, data, folder, None, last, progress)
         elif not run.finished:

@@ -12,6 +12,7 @@ from intriguing.data import DATA_NAMES, SPLIT_NAMES
 from intriguing.data.folders import folder_name, folder_settings
 from intriguing.errors import UserError
 from intriguing.models import PENALTIES, REGISTRY
+from intriguing.runs.jobs import LoggerSettings
 from intriguing.runs.names import short_number, slug
 from intriguing.training.options import trainer_options
 from intriguing.validation import choice, flag, number, whole
@@ -38,7 +39,7 @@ class TrainingJob:
         model: name in the registry.
         settings: arguments of the network.
         trainer: arguments of ``lightning.Trainer``.
-        logger: ``wandb`` (bool), ``project``, ``mode``.
+        logger: whether and as what W&B records the run.
         callbacks: further Lightning callbacks, built.
         keep: ``last`` or ``best``, the checkpoint that becomes ``model.ckpt``.
         resume: go on from the last checkpoint of an unfinished folder.
@@ -54,7 +55,7 @@ class TrainingJob:
     model: str
     settings: dict[str, Any]
     trainer: dict[str, Any]
-    logger: dict[str, Any]
+    logger: LoggerSettings
     callbacks: tuple[Callback, ...]
     keep: str
     resume: bool
@@ -138,7 +139,7 @@ class TrainingJob:
             model=model["name"],
             settings=settings,
             trainer=trainer,
-            logger=dict(config["logger"]),
+            logger=LoggerSettings.of(config["logger"]),
             callbacks=tuple(callbacks),
             keep=identity["keep"],
             resume=flag("resume", config["resume"]),
