@@ -24,7 +24,7 @@ from intriguing.training import fit
 
 COMMON: dict[str, Any] = {"label": "net", "input_shape": [1, 8, 8], "num_classes": 10}
 CODE: dict[str, Any] = {"units": 7, "pretrain_share": 0.5, "sparsity": 0.1, "sparsity_weight": 0.3}
-CODE |= {"noise": 0.2, "softmax_rate": 0.01}
+CODE |= {"noise": 0.2}
 IMAGES, LABELS = torch.rand(4, 1, 8, 8), torch.arange(4)
 
 
@@ -49,7 +49,7 @@ NETWORKS: dict[str, tuple[Callable[[], Classifier], str]] = {
     ),
     "torchvision": (
         lambda: TorchvisionModel(
-            architecture="squeezenet1_1", weight_decay=[0.0], **COMMON | {"input_shape": [3, 32, 32]}
+            architecture="squeezenet1_1", weight_decay=0.0, **COMMON | {"input_shape": [3, 32, 32]}
         ),
         "network.model.features.3.squeeze",
     ),
@@ -103,7 +103,7 @@ def test_an_example_of_a_pool_is_found_too(turns: str) -> None:
     numbers: dict[str, Any] = dict.fromkeys(("refresh", "every", "mix", "weight", "num_steps", "max_iter"), 1)
     settings = PoolSettings(**numbers, size=4, c_tolerance=1.0, keep_scale=True, turns=turns, attack="noise")
     pools = [LayerPool(layer, 0.03, Pool(4)) for layer in injectable_layers(model.network)]
-    model.feed = PoolMixing(model.network, pools, settings, seed=0)
+    model.mixing = PoolMixing(model.network, pools, settings, seed=0)
     pools[1].pool.renew(torch.full((4, 6), torch.nan), LABELS, torch.zeros(4))
     step, batch = model.training_step, [IMAGES, LABELS]
     with pytest.raises(NotFiniteError, match=r"is network.3 \(Linear\): what goes into it is not finite either"):
@@ -134,7 +134,7 @@ def test_a_run_stops_with_its_last_good_checkpoint_and_goes_on_from_it(
             words = "network.1.weight is not finite at the end of epoch 2"
         with pytest.raises(UserError, match=words) as caught:
             fit(job(composed, f"network={network}"))
-    assert "lower model.settings.learning_rate (now" in str(caught.value) and "\n" not in str(caught.value)
+    assert "lower optimizer.lr (now" in str(caught.value) and "\n" not in str(caught.value)
     folder = whole.parent / "one"
     assert json.loads((folder / "run.json").read_text())["state"] == "failed"
     assert not (folder / "model.ckpt").exists()
@@ -145,7 +145,7 @@ def test_a_run_stops_with_its_last_good_checkpoint_and_goes_on_from_it(
 
 
 def test_the_door_says_it_in_one_line(door: Callable[..., tuple], tmp_path: Path) -> None:
-    rate = ("model.settings.learning_rate=1e30", "model.settings.activation=relu", "trainer.max_epochs=2")
+    rate = ("optimizer.lr=1e30", "model.settings.activation=relu", "trainer.max_epochs=2")
     status, _, err = door("train.py", "network=fc100_100_10", "data=digits", "logger=csv", *rate)
     assert status == 1
     assert err.startswith("error: train/loss is ") and err.count("\n") == 1, err

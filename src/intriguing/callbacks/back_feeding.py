@@ -104,7 +104,6 @@ class BackFeeding(Callback):
             [self._layer_pool(one, trainer) for one in self._chosen(pl_module)],
             self.settings,
             seed=self._seed(trainer, 0),
-            criterion=pl_module.criterion,
         )
         self._first_step = round(self.start * planned_steps(trainer))
         if self._loaded is not None:
@@ -119,14 +118,14 @@ class BackFeeding(Callback):
         """Attach the pools to the network once ``start`` is reached."""
         assert isinstance(pl_module, Classifier)
         on = trainer.global_step >= self._first_step and pl_module.supervised
-        pl_module.feed = self.mixing if on else None
+        pl_module.mixing = self.mixing if on else None
 
     def on_after_backward(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Renew the pools."""
         # A process without an image of this batch made its step on blank images, which must not enter a pool.
-        if isinstance(pl_module, Classifier) and pl_module.feed is not None and pl_module.share:
+        if isinstance(pl_module, Classifier) and pl_module.mixing is not None and pl_module.share:
             with trainer.precision_plugin.forward_context():
-                pl_module.feed.renew()
+                pl_module.mixing.renew()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Log the metrics of the pools."""
@@ -140,7 +139,7 @@ class BackFeeding(Callback):
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Detach the pools from the network."""
         assert isinstance(pl_module, Classifier)
-        pl_module.feed = None
+        pl_module.mixing = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the pools of all processes."""

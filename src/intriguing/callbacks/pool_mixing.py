@@ -93,7 +93,6 @@ class PoolMixing:
         pools: one for each layer, from below.
         settings: see ``PoolSettings``.
         seed: of the noise and of lbfgs's classes.
-        criterion: the mean loss of logits (N, K) and labels (N,) that the network is trained with.
     """
 
     def __init__(
@@ -102,22 +101,27 @@ class PoolMixing:
         pools: Sequence[LayerPool],
         settings: PoolSettings,
         seed: int,
-        criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     ) -> None:
         self.pools, self.settings = list(pools), settings
-        self._network, self._criterion = network, criterion
+        self._network = network
         self._split = SplitNetwork(network, [one.layer for one in pools])
         self._generator = torch.Generator().manual_seed(seed)
         self._step = 0
         self._due: list[tuple[LayerPool, Tensor, Tensor]] = []
         self._epoch = _Epoch()
 
-    def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the loss of a training step.
 
         Args:
             images: (N, C, H, W); not written to.
             labels: (N,) of any integer dtype.
+            criterion: the mean loss of logits (N, K) and labels (N,) that the network is trained with.
 
         Returns:
             The loss to minimise, the part of it that belongs to the originals, and the logits (N, K) of the originals.
@@ -140,10 +144,10 @@ class PoolMixing:
         if any(one.layer.position == 0 for one in renewing) and self.settings.attack == "gradient":
             images = images.detach().requires_grad_()
         logits, outputs = self._split(images, {name: examples for name, (examples, _) in drawn.items()})
-        clean = self._criterion(logits[: len(images)], labels)
+        clean = criterion(logits[: len(images)], labels)
         loss, mixed, first = clean, None, len(images)
         for _, truth in drawn.values():
-            part = self._criterion(logits[first : first + len(truth)], truth)
+            part = criterion(logits[first : first + len(truth)], truth)
             first += len(truth)
             mixed = part if mixed is None else mixed + part
         if mixed is not None:
