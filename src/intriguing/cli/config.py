@@ -50,7 +50,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 _PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results")
-_WORDS_OR_PATHS = ("data.folder", "model.settings.weights", "settings.stability.alexnet")  # or relative to a path
+_WORDS_OR_PATHS = ("data.folder", "model.settings.weights")  # or relative to a path
 
 
 def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
@@ -69,8 +69,8 @@ def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
 
 
 _MAPPING = re.compile(
-    r"data|split|model(\.settings|\.recipe)?|optimizer|scheduler|weight_decay|spectral_penalty|trainer|logger|debug|attack|settings(\.\w+)?"
-    r"|study\.settings\.\w+"
+    r"data|split|model(\.settings|\.recipe)?|optimizer|scheduler|weight_decay|spectral_penalty|trainer|logger|debug"
+    r"|attack|settings(\.\w+)?"
 )
 _KINDS = {
     "model.label": (str | None, "a text or null"),

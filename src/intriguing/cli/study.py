@@ -69,7 +69,10 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
     for seed in study["seeds"]:
         checkpoints: dict[str, str] = {}
         trained: dict[str, dict[str, Any]] = {}
+        once = study["train"].get("once", []) if seed != study["seeds"][0] else []
         for key, own in study["train"]["networks"].items():
+            if key in once:
+                continue
             overrides = [*study["overrides"], *study["train"]["all"], *own, override("seed", seed)]
             made, overrides = composed("train", overrides, "trainer.enable_progress_bar=false")
             trained[key] = made
@@ -134,8 +137,8 @@ def check_study(study: dict[str, Any]) -> None:
     Raises:
         UserError: a key that nothing reads, or a value of another kind.
     """
-    if unknown := sorted(set(study) - set(STUDY) - {"sections", "settings"}):
-        raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}, sections, settings")
+    if unknown := sorted(set(study) - set(STUDY)):
+        raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}")
     for key, kinds in STUDY.items():
         if not isinstance(study.get(key), kinds):
             raise UserError(f"study.{key} must be {_words(kinds)}, got {study.get(key)!r}")
@@ -146,6 +149,9 @@ def check_study(study: dict[str, Any]) -> None:
     for seed in study["seeds"]:
         whole("study.seeds", seed, 0)
     lists = {f"study.train.networks.{name}": own for name, own in study["train"]["networks"].items()}
+    if unknown := sorted(set(study["train"]) - {"all", "networks", "once"}):
+        raise UserError(f"study.train.{unknown[0]} is read by nothing; it has all, networks and once")
+    lists["study.train.once"] = study["train"].get("once", [])
     lists |= {"study.overrides": study["overrides"], "study.train.all": study["train"].get("all")}
     for number, entry in enumerate(study["attack"]):
         if not isinstance(entry, dict) or set(entry) != {"networks", "overrides"}:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from intriguing.runs.folder import RunFolder, open_run
-from intriguing.runs.guard import run_folder, standing
+from intriguing.runs.guard import run_folder, run_status
 from intriguing.runs.records import read_run
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def finished_folder(job: Job, stage: str) -> Path | None:
         UserError: the folder holds another run, or an artifact was changed since its run wrote it.
     """
     folder = run_folder(job.runs, stage, job.name)
-    if standing(job.runs, stage, job.name, job.identity) != "finished":
+    if run_status(job.runs, stage, job.name, job.identity) != "finished":
         return None
     read_run(folder).verify_all()
     log.info("%s is finished: skipped", folder)

@@ -155,7 +155,7 @@ def forged_archive(
             extra(archive)
         with open(folder / file, "w+b") as target:
             target.write(content.getvalue())
-            checkpoint_file.seal(target)
+            checkpoint_file.add_digest(target)
 
     return make
 
@@ -601,7 +601,7 @@ HOSTILE = [
         *RESUME,
         make=forged_archive(pickle.dumps(Payload(), 2), file=LAST),
     ),
-    forged("whose header says 10^12 bytes", "its header asks for more", raw_set(struct.pack("<Q", 10**12) + b"{}")),
+    forged("whose header says 10^12 bytes", "its header claims more", raw_set(struct.pack("<Q", 10**12) + b"{}")),
     forged(
         "with a header of 2 MiB", "expected a header of at most", raw_set(struct.pack("<Q", 1 << 21) + b" " * (1 << 21))
     ),
