@@ -325,7 +325,7 @@ def test_classes_that_are_never_answered_are_no_targets():
     alone = nearest(pair, inputs, labels // 2)
     torch.testing.assert_close(untargeted.distortion, alone.distortion, rtol=1e-2, atol=1e-6)
     assert not lbfgs(model, inputs[:2], torch.tensor([1, 3])).success.any()
-    with pytest.raises(ValueError, match="another class than the label"):
+    with pytest.raises(ValueError, match="a class other than the label"):
         choose_targets(
             "runner_up",
             labels[:1],
@@ -538,7 +538,7 @@ def test_probabilities_and_permuted_labels_are_warned_of():
     labels = model(inputs).argmax(dim=1)
     with pytest.warns(AttackWarning, match="seems to return probabilities"):
         nearest(nn.Sequential(model, nn.Softmax(dim=1)), inputs[:4], labels[:4])
-    with pytest.warns(AttackWarning, match="number the classes otherwise"):
+    with pytest.warns(AttackWarning, match="number the classes differently"):
         nearest(model, inputs, (labels + 1) % 4)
 
 

@@ -435,7 +435,7 @@ def test_a_state_does_not_write_to_what_it_was_started_with():
     state.change_ridge(torch.tensor([0]), torch.tensor([5.0]), centre[:1])
     for _ in range(3):
         trial = state.trial()
-        state.tell(trial, bowl(trial), 2 * (trial - 0.3))
+        state.update(trial, bowl(trial), 2 * (trial - 0.3))
     assert [one._version for one in arguments] == versions
 
 
