@@ -94,7 +94,7 @@ def test_samples_are_even_over_all_images_and_do_not_depend_on_the_batches() -> 
     [
         (lambda: list(stream(NET, ["9"], [_images(2)])), "no layer 9; known: 0, 1"),
         (lambda: to_vectors(torch.zeros(2, 2), "median"), "unknown aggregate 'median'"),
-        (lambda: to_vectors(torch.zeros(2)), "a layer must give"),
+        (lambda: to_vectors(torch.zeros(2)), "a layer must return"),
         (lambda: respond(torch.zeros(1, 1, 3), torch.zeros(1, 4)), "directions"),
         (lambda: collect(NET, ["0"], []), "at least one image"),
         (lambda: sample_vectors(NET, ["0"], [], limit=0), "whole number >= 1"),

@@ -7,7 +7,7 @@ from torch import nn
 
 from intriguing.units import TopImages, fractional_rotation, linear_cka, random_rotation, stream
 from intriguing.units.activations import respond
-from intriguing.units.scores import MomentSums, label_entropy, label_purity
+from intriguing.units.scores import RunningMoments, label_entropy, label_purity
 
 K = 10
 
@@ -23,7 +23,7 @@ def _labels_as_units() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
 
 def _purity(directions: torch.Tensor) -> tuple[float, float, float]:
     model, images, labels = _labels_as_units()
-    top, moments = TopImages(9), MomentSums(K)
+    top, moments = TopImages(9), RunningMoments(K)
     for vectors, theirs, first in stream(model, ["0"], [(images, labels)]):
         responses = respond(vectors["0"], directions.float())
         top.update(responses, torch.arange(first, first + len(theirs)))

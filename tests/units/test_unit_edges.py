@@ -21,7 +21,7 @@ from intriguing.units import (
     whitening,
 )
 from intriguing.units.activations import respond, stream
-from intriguing.units.scores import MomentSums, label_entropy, label_purity, similarity, unit_rows
+from intriguing.units.scores import RunningMoments, label_entropy, label_purity, similarity, unit_rows
 
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
 CONTEXTS = [contextlib.nullcontext, torch.no_grad, torch.inference_mode]
@@ -86,7 +86,7 @@ class First(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("layer", "message"), [("0", "got tuple"), ("3", "once in a pass, it calls it 0 times"), ("x", "no layer x")]
+    ("layer", "message"), [("0", "got tuple"), ("3", "once per forward pass, got 0 calls"), ("x", "no layer x")]
 )
 def test_layers_that_cannot_be_removed_are_refused_and_leave_no_hook(layer, message):
     class Part(nn.Sequential):
@@ -122,7 +122,7 @@ def test_scores_take_labels_and_indices_of_every_integer_type(dtype):
     torch.testing.assert_close(label_entropy(labels.to(dtype), top.to(dtype)), label_entropy(labels, top))
     rows = unit_rows(torch.rand(6, 5, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(similarity(rows, top.to(dtype)), similarity(rows, top))
-    sums = MomentSums(121)
+    sums = RunningMoments(121)
     sums.update(torch.empty(0, 2), labels[:0].to(dtype))  # an empty batch says nothing
     sums.update(torch.eye(6)[:, :2], labels.to(dtype))
     assert sums.finish().mean.tolist() == pytest.approx([1 / 6, 1 / 6])
@@ -138,7 +138,7 @@ def test_labels_and_indices_out_of_range_are_refused():
         with pytest.raises(error, match="labels must be"):
             label_purity(labels, top)
     with pytest.raises(ValueError, match="below 2, got 0 to 2"):
-        MomentSums(2).update(torch.zeros(2, 1), torch.tensor([0, 2]))
+        RunningMoments(2).update(torch.zeros(2, 1), torch.tensor([0, 2]))
     with pytest.raises(ValueError, match="indices must be"):
         TopImages(1).update(torch.zeros(1, 1), torch.tensor([-1]))
 
