@@ -544,7 +544,7 @@ def test_probabilities_and_permuted_labels_are_warned_of():
 
 def test_logits_that_are_not_finite_name_where_it_began():
     network, inputs, targets = problem()
-    with pytest.raises(ValueError, match="what is computed from them is not"):
+    with pytest.raises(ValueError, match="the logits computed from them are not"):
         nearest(lambda x: network(x) * math.nan, inputs, targets)
     broken = curved_network()
     with torch.no_grad():

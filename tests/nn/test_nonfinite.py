@@ -71,7 +71,7 @@ def test_a_weight_that_is_not_finite_is_named_in_every_network_and_stage(kind: s
     batch = [torch.rand(4, *model.input_shape), LABELS]
     with pytest.raises(NotFiniteError, match=r"loss is nan at epoch 0, batch 7 \(step 0\)") as caught:
         getattr(model, f"{stage}_step")(batch, 7)
-    assert f"is {layer} (" in str(caught.value) and "its weight is not finite already" in str(caught.value)
+    assert f"is {layer} (" in str(caught.value) and "its weight is not finite" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -79,14 +79,14 @@ def test_numbers_that_grow_too_large_are_blamed_on_the_layer_where_they_do() -> 
     model = fully_connected()
     for layer in (1, 3, 5):
         model.get_submodule(f"network.{layer}").weight.data.abs_().mul_(1e25)
-    with pytest.raises(NotFiniteError, match=r"is network.3 \(Linear\): its weights and what goes into it are finite"):
+    with pytest.raises(NotFiniteError, match=r"is network.3 \(Linear\): its weights and its input are finite"):
         model.training_step([IMAGES, LABELS], 0)
 
 
 def test_images_that_are_not_finite_are_blamed() -> None:
     images = IMAGES.clone()
     images[2, 0, 3, 3] = torch.inf
-    with pytest.raises(NotFiniteError, match="the images are not finite themselves"):
+    with pytest.raises(NotFiniteError, match="the images themselves are not finite"):
         fully_connected().training_step([images, LABELS], 0)
 
 
@@ -106,7 +106,7 @@ def test_an_example_of_a_pool_is_found_too(turns: str) -> None:
     model.feed = PoolMixing(model.network, pools, settings, seed=0)
     pools[1].pool.renew(torch.full((4, 6), torch.nan), LABELS, torch.zeros(4))
     step, batch = model.training_step, [IMAGES, LABELS]
-    with pytest.raises(NotFiniteError, match=r"is network.3 \(Linear\): what goes into it is not finite either"):
+    with pytest.raises(NotFiniteError, match=r"is network.3 \(Linear\): its input is not finite either"):
         deque((step(batch, number) for number in range(3)), maxlen=0)  # taking turns, the pools come one by one
 
 
@@ -129,7 +129,7 @@ def test_a_run_stops_with_its_last_good_checkpoint_and_goes_on_from_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(Classifier, "on_train_batch_end", break_weights)
-        words = r"loss is nan at epoch 2, batch 3 .* is network.1 \(Linear\): its weight is not finite already"
+        words = r"loss is nan at epoch 2, batch 3 .* is network.1 \(Linear\): its weight is not finite"
         if last:
             words = "network.1.weight is not finite at the end of epoch 2"
         with pytest.raises(UserError, match=words) as caught:

@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from intriguing import __version__
 from intriguing.errors import plural
 from intriguing.nn import evaluating
-from intriguing.nn.nonfinite import NotFiniteError, bad_weight, blame
+from intriguing.nn.nonfinite import NotFiniteError, first_nonfinite_layer, first_nonfinite_weight
 from intriguing.spectral import LipschitzMargin, LogProductPenalty, with_margin
 
 SCHEDULES = ("cosine", "constant")
@@ -226,12 +226,12 @@ class Classifier(lightning.LightningModule):
     # -- a loss that is not finite ends the run; why is looked for only then -------------------------------------------
 
     def _not_finite(self, stage: str, loss: Tensor, batch: list[Tensor], batch_idx: int) -> NotFiniteError:
-        where = blame(self, batch[0], [lambda: self(batch[0])])
+        where = first_nonfinite_layer(self, batch[0], [lambda: self(batch[0])])
         if where is None and self.layer_norms is not None and (layer := self.layer_norms.bad_layer()):
             where = f"the norm of network.{layer} in the spectral penalty is not finite"
         # More than once, because the pools of a feed may take turns. A distributed step would wait for other processes.
         if where is None and stage == "train" and world_size() == 1:
-            where = blame(self, batch[0], [lambda: self.objective(batch)] * 16)
+            where = first_nonfinite_layer(self, batch[0], [lambda: self.objective(batch)] * 16)
         where = where or "every layer gives finite numbers, and the loss made of them is not"
         return NotFiniteError(
             f"{stage}/loss is {loss.item()} at epoch {self.current_epoch}, batch {batch_idx} "
@@ -259,7 +259,8 @@ class Classifier(lightning.LightningModule):
         if not sums[2]:
             return
         loss, error = float(sums[0] / sums[2]), float(sums[1] / sums[2])
-        if weight := bad_weight(self):  # said before the checkpoint of this epoch takes the place of the last good one
+        # before the checkpoint of this epoch replaces the last good one
+        if weight := first_nonfinite_weight(self):
             raise NotFiniteError(
                 f"{weight} is not finite at the end of epoch {self.current_epoch} (step {self.global_step}): the last "
                 f"step went too far; {self._advice()}"
