@@ -34,7 +34,7 @@ def adam_l1(
         num_steps: Adam steps; 3000 in the published variant.
         learning_rate: learning rate of Adam; 1e-3 in the published variant.
         generator: random generator of the initial perturbations; None uses PyTorch's global one.
-        chunk_size: images per chunk; None chooses what fits in the memory of the device.
+        chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
 
     Returns:
         AttackResult; its ``c`` is None.

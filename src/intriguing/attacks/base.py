@@ -220,7 +220,7 @@ def attack_in_chunks(
         inputs: (N, ...) in [0, 1].
         classes: (N,) targets or labels, as ``name`` says.
         name: "targets" or "labels".
-        chunk_size: images per chunk; None chooses what fits in the memory of the device.
+        chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
         floats_per_pixel: floating-point numbers that the attack itself holds per input value.
         has_c: whether the attack returns a constant of the penalty.
 

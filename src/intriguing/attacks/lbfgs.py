@@ -63,7 +63,7 @@ def lbfgs(
         tolerance: a minimisation ends when the norm of its projected gradient is below this fraction of the norm of the
             penalty's gradient.
         history_size: number of pairs that L-BFGS stores.
-        chunk_size: images per chunk; None chooses what fits in the memory of the device.
+        chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
 
     Returns:
         AttackResult, with the c of each image.

@@ -60,7 +60,7 @@ def nearest(
             need more; each costs a backward pass.
         num_candidates: without targets, number of classes to descend towards: those whose linearised boundaries are
             nearest.
-        chunk_size: images per chunk; None chooses what fits in the memory of the device.
+        chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
 
     Returns:
         AttackResult; its ``c`` is None. Its distance is never larger than that of the start points.

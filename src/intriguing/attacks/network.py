@@ -46,7 +46,7 @@ class Network:
         Args:
             model: images (N, ...) to logits (N, K).
             inputs: (N, ...), N >= 1.
-            chunk_size: images per call of the network; None chooses what fits in the memory of the device.
+            chunk_size: images per call of the network; None chooses as many as fit in the memory of the device.
             floats_per_pixel: floating-point numbers that the attack itself holds per input value.
             autocast: state of the caller's autocast.
 
@@ -249,7 +249,7 @@ def under_attack(
     Args:
         model: images (N, ...) to logits (N, K), a module or a function.
         inputs: (N, ...), N >= 1.
-        chunk_size: images per call of the network; None chooses what fits in the memory of the device.
+        chunk_size: images per call of the network; None chooses as many as fit in the memory of the device.
         floats_per_pixel: floating-point numbers that the attack itself holds per input value.
 
     Yields:

@@ -31,8 +31,8 @@ def label_purity(labels: Tensor, top: Tensor) -> Tensor:
         >>> import torch
         >>> labels = torch.tensor([0, 0, 1, 2])
         >>> top = torch.tensor([[0, 1], [2, 3]])
-        >>> label_purity(labels, top).tolist(), label_entropy(labels, top).tolist()
-        ([1.0, 0.5], [0.0, 1.0])
+        >>> label_purity(labels, top).tolist()
+        [1.0, 0.5]
     """
     return _shares(labels, top).amax(1)
 
@@ -50,6 +50,11 @@ def label_entropy(labels: Tensor, top: Tensor) -> Tensor:
     Raises:
         TypeError: ``labels`` are not integers.
         ValueError: a label is negative.
+
+    Example:
+        >>> import torch
+        >>> label_entropy(torch.tensor([0, 0, 1, 2]), top=torch.tensor([[2, 3], [1, 2]])).tolist()
+        [1.0, 1.0]
     """
     shares = _shares(labels, top)
     return -(shares * shares.clamp_min(torch.finfo(shares.dtype).tiny).log2()).sum(1).clamp_max(0)
