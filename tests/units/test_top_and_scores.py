@@ -15,7 +15,7 @@ from intriguing.units.top import TopImages
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 6))
-def test_top_images_are_those_of_a_stable_sort_whatever_the_batches_and_their_order(seed: int, n: int, k: int) -> None:
+def test_top_images_are_those_of_a_stable_sort_for_all_batches_and_orders(seed: int, n: int, k: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     responses = torch.randint(-3, 4, (n, 3), generator=generator).float() / 7  # many ties, both signs, both zeros
     responses[responses == 0] *= -1
@@ -27,7 +27,7 @@ def test_top_images_are_those_of_a_stable_sort_whatever_the_batches_and_their_or
     assert top.indices.tolist() == expected
 
 
-def test_a_response_that_is_no_number_is_refused() -> None:
+def test_a_nan_response_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
         TopImages(2).update(torch.tensor([[torch.nan]]), torch.tensor([0]))
     with pytest.raises(ValueError, match="at least one image"):
@@ -66,7 +66,7 @@ def test_moments_are_scipys_even_far_from_zero() -> None:
     assert int(found.best_class[0]) == 1
     expected = (means[1] - means[[0, 2]].mean()) / responses[:, 0].double().std(correction=0)
     torch.testing.assert_close(found.selectivity[0], expected)
-    assert bool(found.kurtosis[3].isnan()) and bool(found.selectivity[3].isnan())  # it never varies
+    assert bool(found.kurtosis[3].isnan()) and bool(found.selectivity[3].isnan())  # constant responses
 
 
 def test_selectivity_and_kurtosis_do_not_change_with_offset_or_scale() -> None:

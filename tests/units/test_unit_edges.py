@@ -1,4 +1,4 @@
-"""Units for networks, labels and callers of every kind."""
+"""Units on unusual networks, labels, dtypes and contexts."""
 
 import contextlib
 
@@ -40,7 +40,7 @@ def batches(dtype=torch.float32, labels=torch.int64):
 
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("labels", INTEGERS)
-def test_layers_are_recorded_and_removed_in_every_context_without_a_trace(context, labels):
+def test_layers_are_recorded_and_removed_in_every_context_and_leave_no_hook(context, labels):
     given = batches(labels=labels)
     images, theirs = given[0]
     before, versions = images.clone(), (images._version, theirs._version)
@@ -53,7 +53,7 @@ def test_layers_are_recorded_and_removed_in_every_context_without_a_trace(contex
     with context():
         found, _ = collect(net, ["1"], given)
         lost = ablate(net, "1", given, torch.zeros(2, 4), torch.zeros(4))
-    torch.testing.assert_close(found["1"], convolved.flatten(2).amax(2))  # not what the layers above made of it
+    torch.testing.assert_close(found["1"], convolved.flatten(2).amax(2))  # not modified in place by the layers above
     assert lost.wrong == int(expected)
     assert lost.removed.tolist() == [int(expected)] * 2
     assert (images._version, theirs._version) == versions
@@ -72,7 +72,7 @@ def test_activations_of_other_dtypes_have_responses_and_can_be_removed(dtype):
     exact = ablate(network(torch.float64), "3", batches(torch.float64), torch.eye(4), torch.zeros(4))
     lost = ablate(net, "3", given, torch.eye(4), torch.zeros(4))
     assert lost.num == exact.num == 10
-    assert (lost.removed - exact.removed).abs().max() <= 2  # rounding may turn an answer
+    assert (lost.removed - exact.removed).abs().max() <= 2  # rounding may change a prediction
 
 
 class Pair(nn.Module):
@@ -123,7 +123,7 @@ def test_scores_take_labels_and_indices_of_every_integer_type(dtype):
     rows = unit_rows(torch.rand(6, 5, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(similarity(rows, top.to(dtype)), similarity(rows, top))
     sums = RunningMoments(121)
-    sums.update(torch.empty(0, 2), labels[:0].to(dtype))  # an empty batch says nothing
+    sums.update(torch.empty(0, 2), labels[:0].to(dtype))  # an empty batch has no effect
     sums.update(torch.eye(6)[:, :2], labels.to(dtype))
     assert sums.finish().mean.tolist() == pytest.approx([1 / 6, 1 / 6])
     best = TopImages(2)
@@ -144,7 +144,7 @@ def test_labels_and_indices_out_of_range_are_refused():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_bases_and_similarities_take_tensors_that_ask_for_a_gradient_and_write_to_none(dtype):
+def test_bases_and_similarities_accept_tensors_with_gradients_and_modify_none(dtype):
     vectors = torch.rand(40, 4, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
     other = vectors.detach().roll(1, dims=1)
     versions = vectors._version, other._version

@@ -345,8 +345,10 @@ def _warn_of_zero_gradients(net: Network, x: Tensor, goal: Goal, rows: Tensor) -
 
 
 def _warn(message: str) -> None:
+    """Issue an ``AttackWarning``."""
     warnings.warn(message, AttackWarning, stacklevel=3)
 
 
 def _kind(value: object) -> str:
+    """Describe the type of a value."""
     return f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
