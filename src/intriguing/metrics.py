@@ -39,13 +39,28 @@ def distortion(inputs: Tensor, adv_inputs: Tensor) -> Tensor:
 
 
 def difference(inputs: Tensor, adv_inputs: Tensor) -> Tensor:
-    """Compute the perturbations adv_inputs - inputs, (N, ...), in the finer dtype of the two and at least float32."""
+    """Compute the perturbations adv_inputs - inputs.
+
+    Args:
+        inputs: (N, ...), the original images.
+        adv_inputs: (N, ...), the perturbed images.
+
+    Returns:
+        (N, ...), in the finer dtype of the two and at least float32.
+    """
     dtype = torch.promote_types(torch.promote_types(inputs.dtype, adv_inputs.dtype), torch.float32)
     return adv_inputs.to(dtype) - inputs.to(dtype)
 
 
 def root_mean_square(rows: Tensor) -> Tensor:
-    """Compute the root mean square (N,) of each row of (N, ...), without overflow or underflow."""
+    """Compute the root mean square of each row, without overflow or underflow.
+
+    Args:
+        rows: (N, ...).
+
+    Returns:
+        (N,).
+    """
     rows = rows.flatten(1)
     powers = _powers_of_two(rows)
     return (rows / powers[:, None]).square().mean(dim=1).sqrt() * powers

@@ -32,11 +32,11 @@ class PoolSettings:
         every: renew a pool every ``every`` uses.
         mix: examples of a pool in a step, for each original image.
         weight: weight of a pool's mean loss, relative to the mean loss of the original images.
-        keep_scale: divide the whole loss by 1 + weight for each pool in the step, so that the learning rate keeps its
-            meaning; otherwise it is a plain sum.
+        keep_scale: divide the whole loss by 1 + weight * (number of pools in the step), so that the learning rate keeps
+            its meaning; otherwise the loss is a plain sum.
         turns: ``alternate`` (one pool per step, in turn, as in the paper) or ``together`` (all pools in every step).
         attack: ``gradient`` (normalised ascent on the loss; the first step is free, because it uses the gradient of the
-            training step), ``noise`` (Gaussian of the same norm) or ``lbfgs`` (the paper's attack towards random
+            training step), ``noise`` (Gaussian of equal norm) or ``lbfgs`` (the paper's attack towards random
             classes, for layers with values in [0, 1]).
         num_steps: steps of the ascent.
         max_iter, c_tolerance: budget of ``lbfgs``, see ``intriguing.attacks.lbfgs``.

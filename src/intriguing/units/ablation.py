@@ -1,4 +1,4 @@
-"""Measure the accuracy that a network loses when a direction of a layer is removed: a unit, or a random direction."""
+"""Measure the accuracy lost when a direction of a layer is removed: a unit, or a random direction of equal variance."""
 
 from __future__ import annotations
 

@@ -20,31 +20,65 @@ FITTED: tuple[str, ...] = ("pca", "ica", "nmf", "dictionary")
 
 
 def unit_directions(units: Tensor, dim: int) -> Tensor:
-    """Return the natural basis: rows e_i (M, C) for the units' indices (M,)."""
+    """Return rows of the natural basis, the directions of units.
+
+    Args:
+        units: (M,) indices of the units, of any integer dtype.
+        dim: number of units of the layer.
+
+    Returns:
+        (M, dim), rows e_i.
+    """
     return torch.eye(dim)[units.long()]
 
 
 def random_directions(num: int, dim: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw isotropic directions (num, dim), Gaussian and normalised (section 3), independent of each other."""
+    """Draw isotropic directions, Gaussian and normalised (section 3), independently of each other.
+
+    Args:
+        num: number of directions.
+        dim: dimension of the activation space.
+        generator: random generator; None uses PyTorch's global one.
+
+    Returns:
+        (num, dim), rows of length 1.
+    """
     return _normalised(torch.randn(num, dim, generator=generator))
 
 
 def random_orthonormal(num: int, dim: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw orthonormal rows (num, dim), uniformly; each row alone is distributed as in ``random_directions``.
+    """Draw orthonormal directions uniformly; each one alone is distributed as in ``random_directions``.
 
-    Like ``num`` units, the rows are orthogonal to each other, which makes them the fairest comparison.
+    Like ``num`` units, they are orthogonal to each other, which makes them the fairest comparison.
+
+    Args:
+        num: number of directions.
+        dim: dimension of the activation space.
+        generator: random generator; None uses PyTorch's global one.
+
+    Returns:
+        (num, dim), orthonormal rows.
 
     Raises:
-        ValueError: there are more rows than dimensions.
+        ValueError: ``num`` is larger than ``dim``.
     """
     return _haar(num, dim, generator).float()
 
 
 def random_bases(count: int, num: int, dim: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw many orthonormal bases (count, num, dim) at once, each distributed as in ``random_orthonormal``.
+    """Draw many sets of orthonormal directions at once, each distributed as in ``random_orthonormal``.
+
+    Args:
+        count: number of sets.
+        num: number of directions in a set.
+        dim: dimension of the activation space.
+        generator: random generator; None uses PyTorch's global one.
+
+    Returns:
+        (count, num, dim), orthonormal rows in each set.
 
     Raises:
-        ValueError: there are more rows than dimensions.
+        ValueError: ``num`` is larger than ``dim``.
     """
     per_draw = max(1, 2**23 // max(1, num * dim))
     counts = [min(per_draw, count - first) for first in range(0, count, per_draw)]
@@ -52,7 +86,15 @@ def random_bases(count: int, num: int, dim: int, *, generator: torch.Generator |
 
 
 def random_rotation(dim: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw a rotation (dim, dim) uniformly, float64, with determinant 1."""
+    """Draw a rotation uniformly.
+
+    Args:
+        dim: dimension of the activation space.
+        generator: random generator; None uses PyTorch's global one.
+
+    Returns:
+        (dim, dim) float64, orthogonal with determinant 1.
+    """
     rotation = _haar(dim, dim, generator)
     if torch.linalg.det(rotation) < 0:
         rotation[0] = -rotation[0]

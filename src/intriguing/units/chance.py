@@ -9,7 +9,16 @@ from intriguing.units.scores import label_entropy, label_purity, similarity
 
 
 def random_sets(num_images: int, k: int, num: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw random sets of images (num, k), each without repetition.
+    """Draw random sets of images, each without repetition.
+
+    Args:
+        num_images: number of images to draw from.
+        k: images per set.
+        num: number of sets.
+        generator: random generator; None uses PyTorch's global one.
+
+    Returns:
+        (num, k) indices, int64.
 
     Raises:
         ValueError: k is not in 1..num_images.

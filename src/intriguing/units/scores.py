@@ -83,9 +83,15 @@ def _classes(labels: Tensor, num_classes: int | None = None) -> Tensor:
 
 
 def unit_rows(vectors: Tensor) -> Tensor:
-    """Subtract the mean from vectors (N, D) and scale each to length 1 (0 if it equals the mean), for ``similarity``.
+    """Subtract the mean from vectors and scale each to length 1, for ``similarity``.
 
     With the mean, any two photographs would be similar, because both are bright.
+
+    Args:
+        vectors: (N, D), or (N, ...), which is flattened.
+
+    Returns:
+        (N, D) float32; 0 for vectors equal to the mean.
     """
     rows = vectors.detach().flatten(1).float()
     rows = rows - rows.mean(0)
@@ -149,7 +155,16 @@ class RunningMoments:
         self._shift: Tensor | None = None
 
     def update(self, responses: Tensor, labels: Tensor) -> None:
-        """Add responses (N, M) of images with labels (N,) in 0..K-1, of any integer dtype."""
+        """Add images.
+
+        Args:
+            responses: (N, M).
+            labels: (N,) in 0..K-1, of any integer dtype.
+
+        Raises:
+            TypeError: the labels are not integers.
+            ValueError: a label is out of range.
+        """
         rows, labels = responses.detach().double().cpu(), _classes(labels, self.num_classes).cpu()
         if not len(rows):
             return
@@ -169,6 +184,9 @@ class RunningMoments:
 
     def finish(self) -> Moments:
         """Compute the moments of all images that were added.
+
+        Returns:
+            The moments of each direction.
 
         Raises:
             ValueError: no image was added.
