@@ -48,7 +48,7 @@ def test_layers_have_names_and_ranges():
     assert injectable_layers(network(nn.Tanh))[2].lower == -1.0
 
 
-def test_fed_rows_give_what_the_layers_above_give():
+def test_injected_rows_have_the_logits_of_the_layers_above():
     net = network()
     fed, (images, _) = SplitNetwork(net, injectable_layers(net)), batch()
     rows = {"input": images[:2] / 2, "hidden2": torch.rand(3, 6, dtype=torch.float64)}
@@ -63,7 +63,7 @@ def test_fed_rows_give_what_the_layers_above_give():
 def test_a_step_is_the_originals_loss_and_that_of_each_pool(turns):
     net = network()
     one = feed(net, turns=turns, weight=0.5)
-    for seed in (1, 2, 3, 4):  # fills every pool whoever's turn it is
+    for seed in (1, 2, 3, 4):  # fills every pool, for both kinds of turns
         one.step(*batch(seed=seed))[0].backward()
         one.renew()
     net.zero_grad()
@@ -85,7 +85,7 @@ def test_a_step_is_the_originals_loss_and_that_of_each_pool(turns):
         torch.testing.assert_close(mine, theirs)
 
 
-def test_the_loss_keeps_its_scale_where_that_is_wanted():
+def test_keep_scale_divides_the_loss():
     net = network()
     losses = []
     for keep in (False, True):
@@ -115,7 +115,7 @@ def test_a_hidden_pool_trains_the_layers_above_it_only():
 
 @pytest.mark.parametrize("activation", [nn.Sigmoid, nn.ReLU, nn.Tanh])
 @pytest.mark.parametrize("layer", ["input", "hidden1", "hidden2"])
-def test_one_step_goes_up_the_loss_by_its_length_inside_the_range(activation, layer):
+def test_one_step_ascends_the_loss_by_its_length_inside_the_range(activation, layer):
     net = network(activation)
     one = feed(net, layers=[layer], distortion=1e-3)
     images, labels = batch()
@@ -148,7 +148,7 @@ def test_more_steps_find_a_higher_loss_within_the_same_length():
     assert losses[1] > losses[0] > clean
 
 
-def test_noise_has_the_same_length_and_lbfgs_fools_within_it():
+def test_noise_has_the_given_length_and_lbfgs_fools_within_it():
     net = network()
     with torch.no_grad():
         for module in net:
@@ -186,7 +186,7 @@ def test_the_share_that_is_renewed_and_how_often():
     assert replaced == [3, 3, 3, 6, 6, 6, 9, 9, 9]
 
 
-def test_metrics_say_what_happened():
+def test_metrics_describe_the_epoch():
     one = feed(network())
     clean = []
     for seed in range(3):
@@ -199,14 +199,14 @@ def test_metrics_say_what_happened():
     assert metrics["pool/renewal_seconds"] > 0
     assert metrics["pool/distortion_hidden1"] == pytest.approx(0.05, rel=0.2)
     assert "pool/clean_loss" not in one.epoch_metrics()  # a new epoch
-    one.step(*batch(seed=2))  # the pools hold these images after a step up the loss, and nothing has been learnt
+    one.step(*batch(seed=2))  # the pools hold these images after a step up the loss, and no weight has changed
     metrics = one.epoch_metrics()
     assert metrics["pool/loss"] > metrics["pool/clean_loss"] == pytest.approx(clean[2])
 
 
 @pytest.mark.parametrize("attack", ["gradient", "noise", "lbfgs"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
-def test_a_step_and_a_renewal_write_to_nothing_they_are_given(attack, dtype):
+def test_a_step_and_a_renewal_do_not_modify_their_arguments(attack, dtype):
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Flatten(), nn.Dropout(0.5, inplace=True), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Sigmoid(), nn.Linear(8, 4)
@@ -230,7 +230,7 @@ def test_a_step_and_a_renewal_write_to_nothing_they_are_given(attack, dtype):
 
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("layer", ["input", "hidden1"])
-def test_values_that_autocast_made_in_half_precision_are_perturbed_as_far_as_asked(steps, layer):
+def test_values_that_autocast_made_in_half_precision_are_perturbed_by_the_given_distance(steps, layer):
     net = network(nn.Tanh).float()
     one = feed(net, layers=[layer], distortion=0.01, num_steps=steps)
     images, labels = batch()
@@ -254,7 +254,7 @@ def test_slopes_that_are_zero_or_not_finite_do_not_spoil_a_step():
     assert torch.equal(long[0], values[0])
 
 
-def test_a_pool_goes_on_from_a_state_without_writing_to_it():
+def test_a_pool_continues_from_a_state_without_modifying_it():
     pool, other = Pool(3), Pool(3)
     pool.renew(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), torch.zeros(3))
     state = pool.state_dict()

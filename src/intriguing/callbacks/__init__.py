@@ -1,4 +1,4 @@
-"""Lightning callbacks: back-feeding, and the curve of an error over training."""
+"""Provide Lightning callbacks: back-feeding, and the curve of an error over training."""
 
 from intriguing.callbacks.back_feeding import BackFeeding
 from intriguing.callbacks.error_curve import ErrorCurve

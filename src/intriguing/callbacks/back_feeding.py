@@ -1,4 +1,4 @@
-"""Adversarial retraining ("back-feeding", section 4.2) as a Lightning callback."""
+"""Retrain on adversarial examples ("back-feeding", section 4.2) with a Lightning callback."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class BackFeeding(Callback):
             ``hidden`` stands for every hidden layer that is not named.
         start: share of training before the pools are used.
         save_pools: save the pools in every checkpoint, so that a resumed run equals an uninterrupted one.
-        seed: of the random choices in the pools.
+        seed: seed of the random choices in the pools.
         size, refresh, every, mix, weight, keep_scale, turns, attack, num_steps, max_iter, c_tolerance: see
             ``intriguing.callbacks.pool_mixing.PoolSettings``.
 
     Raises:
-        UserError: a setting that is out of range; at the start of the fit, a layer that the network does not have.
+        UserError: a setting is out of range; at the start of the fit, the network lacks a layer.
     """
 
     def __init__(
@@ -82,17 +82,20 @@ class BackFeeding(Callback):
             c_tolerance=number(f"{where}.c_tolerance", c_tolerance, 0, above=True),
         )
         if self.start >= 1 or self.settings.refresh > 1:
-            what = ("start", self.start) if self.start >= 1 else ("refresh", self.settings.refresh)
-            raise UserError(f"{where}.{what[0]} is a share, so below 1 (refresh: at most 1), got {what[1]}")
+            setting = ("start", self.start) if self.start >= 1 else ("refresh", self.settings.refresh)
+            raise UserError(f"{where}.{setting[0]} is a share, so below 1 (refresh: at most 1), got {setting[1]}")
         self.mixing: PoolMixing | None = None
         self._loaded: dict[str, Any] | None = None
         self._first_step = 0
 
     def check(self, model: Classifier) -> None:
-        """Check that the network has the layers that were asked for.
+        """Check that the network has the chosen layers.
+
+        Args:
+            model: the network.
 
         Raises:
-            UserError: it lacks one of them.
+            UserError: a layer is missing, or has no distortion; the message lists the layers of the network.
         """
         self._chosen(model)
 
@@ -122,7 +125,7 @@ class BackFeeding(Callback):
 
     def on_after_backward(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Renew the pools."""
-        # A process without an image of this batch made its step on blank images, which must not enter a pool.
+        # A process without images of this batch runs the step on blank images, which must not enter a pool.
         if isinstance(pl_module, Classifier) and pl_module.mixing is not None and pl_module.share:
             with trainer.precision_plugin.forward_context():
                 pl_module.mixing.renew()
@@ -149,7 +152,7 @@ class BackFeeding(Callback):
         if not torch.distributed.is_available() or not torch.distributed.is_initialized():
             return {"ranks": [own]}
         states: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(states, own)  # each process has pools of its own images
+        torch.distributed.all_gather_object(states, own)  # the pools of the processes differ
         return {"ranks": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -157,6 +160,7 @@ class BackFeeding(Callback):
         self._loaded = state_dict or None
 
     def _own(self, state: dict[str, Any], trainer: lightning.Trainer) -> dict[str, Any]:
+        """Select this process's pools from the state of all processes."""
         ranks = state["ranks"]
         if len(ranks) != trainer.world_size:
             saved = plural(len(ranks), "process", "processes")
@@ -164,6 +168,7 @@ class BackFeeding(Callback):
         return ranks[trainer.global_rank]
 
     def _chosen(self, model: Classifier) -> list[InjectionLayer]:
+        """Select the chosen layers of the network, and check the settings for them."""
         known = {layer.name: layer for layer in injectable_layers(model.network)}
         for name in self.layers or []:
             if name not in known:
@@ -191,10 +196,12 @@ class BackFeeding(Callback):
         return chosen
 
     def _layer_pool(self, layer: InjectionLayer, trainer: lightning.Trainer) -> LayerPool:
+        """Make the empty pool of a layer."""
         size = self.distortion.get(layer.name, self.distortion.get(HIDDEN, 0.0))
         return LayerPool(layer, size, Pool(self.settings.size, seed=self._seed(trainer, layer.position + 1)))
 
     def _seed(self, trainer: lightning.Trainer, which: int) -> int:
+        """Derive a seed from the callback's seed and the rank; ``which`` numbers the generators."""
         return (self.seed * 1009 + trainer.global_rank) * 1009 + which
 
 
@@ -202,7 +209,7 @@ def _of_all(metrics: dict[str, float], filled: dict[str, int], processes: int) -
     """Combine the metrics of all processes, whose pools may hold different numbers of examples.
 
     Args:
-        metrics: of this process, see ``PoolMixing.epoch_metrics``.
+        metrics: metrics of this process, see ``PoolMixing.epoch_metrics``.
         filled: number of examples in its pools, by layer.
         processes: number of processes.
     """
@@ -215,6 +222,6 @@ def _of_all(metrics: dict[str, float], filled: dict[str, int], processes: int) -
             kind, _, layer = key.removeprefix("pool/").partition("_")
             weight = sizes[layer] if kind in ("fooled", "distortion") else 1
             summed[key] = summed.get(key, 0.0) + weight * value
-            # the losses are weighted by each process's share of a batch already, and replaced examples are counted
+            # losses already contain the weight of each process's share of the batch; replaced examples are added up
             weights[key] = 1 if kind == "replaced" else weights.get(key, 0) + weight
     return {key: total / weights[key] for key, total in summed.items()}

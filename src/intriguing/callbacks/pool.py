@@ -23,10 +23,11 @@ class Pool:
 
     Args:
         size: at least 1.
-        seed: of the random subsets.
+        seed: seed of the random subsets.
 
     Raises:
-        TypeError, ValueError: a size that is not a whole number of at least 1.
+        TypeError: ``size`` is not a number.
+        ValueError: ``size`` is not a whole number of at least 1.
     """
 
     def __init__(self, size: int, seed: int = 0) -> None:
@@ -66,13 +67,14 @@ class Pool:
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
         """Draw ``count`` different random examples and their labels; all of them, in order, if there are no more."""
-        assert self.examples is not None, "an empty pool has nothing to draw"
+        assert self.examples is not None, "an empty pool has no examples to draw"
         if count >= self.filled:
             return self.examples[: self.filled], self.labels[: self.filled]
         rows = self._subset(self.filled, count).to(self.examples.device)
         return self.examples[rows], self.labels[rows]
 
     def _subset(self, of: int, count: int) -> Tensor:
+        """Draw ``count`` different row numbers below ``of``; all of them, in order, if there are no more."""
         if count >= of:
             return torch.arange(of)
         return torch.randperm(of, generator=self._generator)[:count]

@@ -31,14 +31,14 @@ class PoolSettings:
         refresh: share of a pool that a renewal replaces; at most one example for each image of the batch is made.
         every: renew a pool every ``every`` uses.
         mix: examples of a pool in a step, for each original image.
-        weight: of a pool's mean loss beside the originals' mean loss.
-        keep_scale: divide the whole loss by 1 + weight for each pool in the step, so that the learning rate keeps its
-            meaning; otherwise it is a plain sum.
-        turns: ``alternate`` (one pool a step, in turn, as the paper says) or ``together`` (all pools in every step).
-        attack: ``gradient`` (normalised ascent on the loss; the first step costs nothing, its gradient is the training
-            step's own), ``noise`` (Gaussian of the same norm) or ``lbfgs`` (the paper's attack towards random classes,
-            for layers with values in [0, 1]).
-        num_steps: of the ascent.
+        weight: weight of a pool's mean loss, relative to the mean loss of the original images.
+        keep_scale: divide the whole loss by 1 + weight * (number of pools in the step), so that the learning rate keeps
+            its meaning; otherwise the loss is a plain sum.
+        turns: ``alternate`` (one pool per step, in turn, as in the paper) or ``together`` (all pools in every step).
+        attack: ``gradient`` (normalised ascent on the loss; the first step is free, because it uses the gradient of the
+            training step), ``noise`` (Gaussian of equal norm) or ``lbfgs`` (the paper's attack towards random
+            classes, for layers with values in [0, 1]).
+        num_steps: steps of the ascent.
         max_iter, c_tolerance: budget of ``lbfgs``, see ``intriguing.attacks.lbfgs``.
     """
 
@@ -63,7 +63,7 @@ class LayerPool:
         layer: where the examples enter the network.
         distortion: RMS over the layer's values of a perturbation (with lbfgs the largest that is kept).
         pool: the examples.
-        turns: number of steps in which the pool was used or about to be used.
+        turns: number of steps in which the pool was used, or with ``alternate`` was next in turn.
     """
 
     layer: InjectionLayer
@@ -74,6 +74,8 @@ class LayerPool:
 
 @dataclass
 class _Epoch:
+    """Hold the sums of an epoch: losses (scalars), steps, and the seconds spent on renewals."""
+
     steps: int = 0
     clean: Tensor | None = None
     mixed_steps: int = 0
@@ -92,7 +94,7 @@ class PoolMixing:
         network: images (N, C, H, W) to logits (N, K).
         pools: one for each layer, from below.
         settings: see ``PoolSettings``.
-        seed: of the noise and of lbfgs's classes.
+        seed: seed of the noise and of the target classes of lbfgs.
     """
 
     def __init__(
@@ -127,7 +129,7 @@ class PoolMixing:
             The loss to minimise, the part of it that belongs to the originals, and the logits (N, K) of the originals.
         """
         labels = labels.long()
-        if images.is_inference():  # autograd may not keep those
+        if images.is_inference():  # autograd cannot save tensors made in inference mode
             images = images.clone()
         together = self.settings.turns == "together"
         now = self.pools if together else [self.pools[self._step % len(self.pools)]]
@@ -164,6 +166,7 @@ class PoolMixing:
         return loss, clean, logits[: len(images)]
 
     def _note(self, clean: Tensor, mixed: Tensor | None, parts: int) -> None:
+        """Add the losses of a step to the sums of the epoch."""
         epoch = self._epoch
         epoch.steps += 1
         value = clean.detach()
@@ -178,7 +181,7 @@ class PoolMixing:
         start = time.perf_counter()
         for one, output, labels in self._due:
             count = min(max(1, round(self.settings.refresh * one.pool.size)), len(labels))
-            # autocast may have computed them in half precision; it is off here
+            # autocast may have made the outputs half precision; it is off here
             values, truth = output.detach()[:count].to(self._dtype(output)), labels[:count]
             slope = self._step_gradient(output, count)
             examples, kept = self._perturbed(one, values, truth, slope)
@@ -193,20 +196,24 @@ class PoolMixing:
     @staticmethod
     def _step_gradient(output: Tensor, count: int) -> Tensor | None:
         """Return the gradient that the backward pass of the step left at the originals, None if there is none."""
-        wanted = output.requires_grad and (output.is_leaf or output.retains_grad)
-        return output.grad[:count] if wanted and output.grad is not None else None
+        has_gradient = output.requires_grad and (output.is_leaf or output.retains_grad)
+        return output.grad[:count] if has_gradient and output.grad is not None else None
 
     def _perturbed(
         self, one: LayerPool, values: Tensor, labels: Tensor, slope: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Perturb values within the range of the layer; also return which of them to keep, None for all."""
+        """Perturb values within the range of the layer.
+
+        Returns:
+            The examples, and which of them to keep (M,) bool, or None for all.
+        """
         length = one.distortion * math.sqrt(values[0].numel())
         if self.settings.attack == "lbfgs":
             return self._lbfgs(one, values, labels)
         if self.settings.attack == "noise":
             noise = torch.randn(values.shape, generator=self._generator).to(values)
             return _stepped(values, noise, length, one.layer), None
-        if slope is None:  # the layers below are not trained, so the step had no use for this gradient
+        if slope is None:  # the layers below are not trained, so the step did not compute this gradient
             slope = self._gradient(one, values, labels)
         steps = self.settings.num_steps
         if steps == 1:
@@ -225,12 +232,18 @@ class PoolMixing:
         return next(weights, output.dtype)
 
     def _gradient(self, one: LayerPool, values: Tensor, labels: Tensor) -> Tensor:
+        """Compute the gradient of the loss with respect to values (M, ...) of a layer."""
         with torch.enable_grad(), evaluating(self._network):
             values = values.detach().requires_grad_()
             loss = F.cross_entropy(self._split.above(one.layer.name, values), labels, reduction="sum")
             return torch.autograd.grad(loss, values)[0]
 
     def _lbfgs(self, one: LayerPool, values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Attack values (M, ...) of a layer with L-BFGS towards random classes.
+
+        Returns:
+            The examples, and which of them to keep (M,) bool.
+        """
         above = _Above(self._split, one.layer.name)
         with torch.no_grad(), evaluating(self._network):
             num_classes = above(values[:1]).shape[1]

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 Progress = Callable[[float, int, str], None]
 """Function of the epochs done (with a fraction), the number of epochs, and the loss of the last epoch as text."""
 
-SECONDS = 0.2  # at least, between two reports within an epoch
+SECONDS = 0.2  # shortest time between two reports within an epoch
 
 
 class ProgressCallback(Callback):
@@ -37,6 +37,7 @@ class ProgressCallback(Callback):
         self._report(trainer, trainer.current_epoch + 1)
 
     def _report(self, trainer: Trainer, epochs: float) -> None:
+        """Call the function, in the first process."""
         self._reported = time.monotonic()
         if trainer.is_global_zero:
             loss = trainer.callback_metrics.get("train/loss")

@@ -25,8 +25,8 @@ class InjectionLayer:
 
     Attributes:
         name: ``input``, ``hidden1``, ``hidden2`` and so on, from below.
-        position: how many modules of the network lie below.
-        lower, upper: the range of its values.
+        position: number of the network's modules below.
+        lower, upper: range of the layer's values.
     """
 
     name: str
@@ -72,7 +72,7 @@ class SplitNetwork:
         names = {layer.position: layer.name for layer in self.layers}
         first, *others = zip(self._starts, self.segments, strict=True)
         rows, outputs = first[1](_kept(first[1], images)), {INPUT: images}
-        if INPUT in injected:  # apart: the gradient is wanted with respect to the images, not to these rows
+        if INPUT in injected:  # separately, because the gradient is taken with respect to the images, not to these rows
             rows = torch.cat([rows, first[1](_kept(first[1], injected[INPUT]))])
         for start, segment in others:
             outputs[names[start]] = rows
