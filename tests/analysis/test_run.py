@@ -16,11 +16,11 @@ from intriguing.analysis import run
 from intriguing.analysis.job import AnalysisJob
 from intriguing.analysis.run import run_analysis
 from intriguing.attacking import AttackJob, craft
-from intriguing.cli.config import plain
+from intriguing.cli.config import plain, training_job
 from intriguing.errors import UserError
 from intriguing.runs.records import seal
 from intriguing.storage.files import file_sha256
-from intriguing.training import TrainingJob, fit
+from intriguing.training import fit
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for runs, epochs in (("a", 1), ("b", 3)):
             common = [f"runs={base}/{runs}", "logger=csv"]
             given = ["data=digits", "model=fc10", "name=net", f"trainer.max_epochs={epochs}"]
-            fit(TrainingJob.from_config(plain(compose("train", [*common, *given]))))
+            fit(training_job(plain(compose("train", [*common, *given]))))
         common = [f"runs={base}/a", "logger=csv", f"checkpoints={base}/a/train/net"]
         (job,) = AttackJob.from_config(plain(compose("attack", [*common, "attack=nearest", "limit=16", "name=set"])))
     craft(job)
@@ -84,7 +84,7 @@ def test_a_set_of_a_network_that_is_not_there_is_nobodys_own(
     composed: Callable[..., dict], made: Path, tmp_path: Path
 ) -> None:
     config = composed("train", "data=digits", "model=fc10", "name=other", "trainer.max_epochs=2")
-    other = fit(TrainingJob.from_config(config))
+    other = fit(training_job(config))
     found = _report(composed, other, made, "sections=[table1,table2]")
     assert "av. distortion" not in _table(found)
     rows = (found / "tables" / "table2.csv").read_text()

@@ -65,7 +65,8 @@ class Attack:
             settings: see the function.
 
         Raises:
-            TypeError, ValueError: in one line, what was expected and what came.
+            TypeError: an argument has a wrong type, or the network does not return logits.
+            ValueError: a shape or a value is wrong, or the network cannot be attacked.
         """
         if "generator" in inspect.signature(self.function).parameters:
             settings["generator"] = generator
@@ -84,8 +85,8 @@ class Attack:
             The settings, each as a value of its type: a whole number as an int.
 
         Raises:
-            TypeError, ValueError: an unknown or missing setting, or a value of another type or out of range, in one
-                line.
+            TypeError: an unknown or missing setting, or a value of another type.
+            ValueError: a value out of range.
         """
         values = self.defaults
         if unknown := [name for name in settings if name not in values]:

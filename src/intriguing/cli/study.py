@@ -43,7 +43,6 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
     """
     from intriguing.cli.scheduler import Step
     from intriguing.cli.study import check_study
-    from intriguing.training import TrainingJob
 
     study, runs = config["study"], config["runs"]
     check_study(study)  # said now, not after the networks were trained
@@ -78,7 +77,7 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
             made, overrides = composed("train", overrides, "trainer.enable_progress_bar=false")
             trained[key] = made
             extras = tuple(name_extras(overrides))
-            name = TrainingJob.from_config(made, extras=extras).name
+            name = training_job(made, extras).name
             checkpoints[key] = f"{runs}/train/{name}/model.ckpt"
             steps.append(Step(f"{key} seed {seed}", "train", made, extras, command("train.py", overrides)))
         before: dict[str, str] = {key: f"{key} seed {seed}" for key in checkpoints}

@@ -22,8 +22,8 @@ from intriguing.analysis.identity import NetworkId, differences, tell_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
 from intriguing.analysis.sections import SectionInputs, SectionOutput
+from intriguing.callbacks.split_network import INPUT, injectable_layers
 from intriguing.errors import UserError, plural
-from intriguing.models.layers import INPUT, layers_of
 from intriguing.results import Cell, Figure, Table
 from intriguing.statistics.intervals import Interval
 from intriguing.statistics.tests import holm
@@ -140,7 +140,7 @@ def loss_scale(network: Network) -> float | None:
         return 1 + weight * len(feed["layers"])
     chain = getattr(network.module, "network", network.module)
     if isinstance(chain, nn.Sequential):
-        return 1 + weight * len(layers_of(chain))
+        return 1 + weight * len(injectable_layers(chain))
     widths = network.config.get("model", {}).get("settings", {}).get("widths")
     return None if widths is None else 1 + weight * (1 + len(widths))
 
