@@ -26,7 +26,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from intriguing.cli.config import plain
-from intriguing.data import BatchIndices, ImageData, Subset
+from intriguing.data import BatchIndices, Subset, open_images
 from intriguing.training import TrainingJob, fit
 from intriguing.training.fit import build_model
 
@@ -45,7 +45,7 @@ class Stopwatch(Callback):
 
 def bare_epochs(job: TrainingJob, epochs: int) -> list[float]:
     """Seconds of each epoch of a plain loop."""
-    data = ImageData(**job.data)
+    data = open_images(**job.data)
     model, train = build_model(job, data), data.subset("train")
     assert isinstance(train, Subset)
     optimizer = torch.optim.Adam(model.parameter_groups(), lr=model.learning_rate, fused=True)

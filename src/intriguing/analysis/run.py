@@ -27,8 +27,7 @@ from intriguing.analysis import (
 )
 from intriguing.analysis.job import ReportJob
 from intriguing.checkpoints import load_model
-from intriguing.data import ImageData, Subset, check_given, images_of_network
-from intriguing.data.folders import FolderSubset
+from intriguing.data import ImageData, ImageSubset, check_given, images_of_network, open_images
 from intriguing.errors import UserError, shown
 from intriguing.models import Classifier
 from intriguing.results import AnalysisResult
@@ -47,11 +46,12 @@ def _subsets(job: ReportJob) -> Subsets:
     """The images of a network's data, found where this job's data are and read when they are needed."""
     loaded: dict[str, ImageData] = {}
 
-    def subsets(network: Network, subset: str) -> Subset | FolderSubset:
+    def subsets(network: Network, subset: str) -> ImageSubset:
         data = _images_of(network, job)
         key = json.dumps(data, sort_keys=True)
         if key not in loaded:
-            loaded[key] = ImageData(**data)
+            loaded[key] = open_images(**data)
+            loaded[key].prepare_data()
         return loaded[key].subset(subset)
 
     return subsets
@@ -65,8 +65,7 @@ def _images(subsets: Subsets) -> Images:
     """The same in memory."""
 
     def images(network: Network, subset: str) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen = subsets(network, subset)
-        chosen = chosen if isinstance(chosen, Subset) else chosen.take(torch.arange(len(chosen)))
+        chosen = subsets(network, subset).take()
         return chosen.images, chosen.labels
 
     return images
@@ -96,7 +95,7 @@ def report_on(
         if job.data.get("folder") or not set(EXTRA).isdisjoint(job.sections):
             for network in networks:
                 if (data := _images_of(network, job))["name"] == "image_folder":
-                    ImageData(**data)
+                    open_images(**data)
         check_networks(networks, job.sections)
         for one in sets:
             check_set(one, networks)

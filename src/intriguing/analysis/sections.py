@@ -15,13 +15,12 @@ from torch import Tensor
 
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.measure import MeasuredSet, Progress
-from intriguing.data import Subset
-from intriguing.data.folders import FolderSubset
+from intriguing.data import ImageSubset, Subset
 from intriguing.results import Figure, Table
 
 Images = Callable[[Network, str], tuple[Tensor, Tensor]]
 """A network and a subset (train, test, full, p1, p2, val) to its images (N, C, H, W) in [0, 1] and labels (N,)."""
-Subsets = Callable[[Network, str], Subset | FolderSubset]
+Subsets = Callable[[Network, str], ImageSubset]
 """The same, not yet in memory where the images lie in a folder."""
 
 
@@ -56,7 +55,7 @@ class Material:
         value = self.settings.get(name)
         return default if value is None else value
 
-    def subset(self, network: Network, name: str) -> Subset | FolderSubset:
+    def subset(self, network: Network, name: str) -> ImageSubset:
         """A subset of a network's data that need not fit in memory: ``read``, ``batches``, ``labels``."""
         if self.subsets is not None:
             return self.subsets(network, name)

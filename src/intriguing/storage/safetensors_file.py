@@ -12,8 +12,9 @@ import os
 import re
 import struct
 from collections.abc import Callable
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -116,7 +117,7 @@ def _write_digest(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _read_header(file: BinaryIO, path: Path, what: str) -> bytes:
+def _read_header(file: BufferedReader | BufferedRandom, path: Path, what: str) -> bytes:
     """Read the header's JSON bytes, from byte 8 on, after their little-endian length (the safetensors format)."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
@@ -149,7 +150,7 @@ def _find_digest(header: bytes, path: Path, what: str) -> tuple[str, int]:
     return found[-1].group(1).decode(), 8 + found[-1].start(1)
 
 
-def _digest(file: BinaryIO, place: int) -> str:
+def _digest(file: BufferedReader | BufferedRandom, place: int) -> str:
     """Return the sha256 of a file that is open at its start, with the 64 bytes at ``place`` as zeros."""
     digest = hashlib.sha256(file.read(place) + _ZEROS.encode())
     file.seek(place + len(_ZEROS))

@@ -22,8 +22,7 @@ from torch import Tensor
 from intriguing.callbacks import ErrorCurve
 from intriguing.callbacks.progress import Progress, Telling
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
-from intriguing.data import ImageArrays, ImageData, Subset
-from intriguing.data.folders import FolderSubset
+from intriguing.data import ImageData, ImageSubset, open_images
 from intriguing.errors import Stopped, UserError
 from intriguing.models import REGISTRY, Classifier
 from intriguing.nn.nonfinite import check_logits
@@ -57,7 +56,7 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
         UserError: data that is not there, a folder that holds another run, a checkpoint that cannot be used.
     """
     torch.set_num_threads(job.threads)
-    folders = ImageData(**job.data) if job.data["name"] == "image_folder" else None
+    folders = open_images(**job.data) if job.data["name"] == "image_folder" else None
     if folders is not None:  # what is in them decides which run this is
         job = job.with_images(folders.description)
     runs, start = Path(job.runs), time.perf_counter()
@@ -67,7 +66,10 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
         log.info("%s is finished: skipped", folder)
         return folder
     last = _resume_from(job, folder)  # a damaged checkpoint is named before anything is written
-    data = folders or ImageData(**job.data)
+    data = folders or open_images(**job.data)
+    if is_first_process():  # so that images that are not there are named before anything is written
+        data.prepare_data()
+        data.setup()
     if folders is not None:
         folders.require(*(["train"] if job.trainer["max_epochs"] else []), "test")
     lightning.seed_everything(job.seed, workers=True, verbose=False)
@@ -373,7 +375,7 @@ def count_errors(
 ) -> dict[str, list[int]]:
     """Wrong predictions and images, [k, n], on each subset that has images (``train``: what the network trained on)."""
     names = ["train", *(["val"] if data.validation else []), "test", "full", "p1", "p2"]
-    if not isinstance(data.arrays, ImageArrays):  # photographs are not read several times over
+    if not data.images.in_memory:  # photographs are not read several times over
         names = names[:-3]
     names = [name for name in names if name in only] if only else names
     pixels = math.prod(data.input_shape)
@@ -382,7 +384,7 @@ def count_errors(
     return {name: _count(model, subset, size) for name, subset in found.items() if len(subset)}
 
 
-def _count(model: Classifier, subset: Subset | FolderSubset, batch_size: int) -> list[int]:
+def _count(model: Classifier, subset: ImageSubset, batch_size: int) -> list[int]:
     wrong = 0
     for images, labels in subset.batches(batch_size):
         logits = model(images)

@@ -8,8 +8,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-from intriguing.data import DATA_NAMES, SPLIT_NAMES
-from intriguing.data.folders import folder_name, folder_settings
+from intriguing.data import DATA_NAMES, SPLIT_NAMES, folder_name, folder_settings
 from intriguing.errors import UserError
 from intriguing.models import PENALTIES, REGISTRY
 from intriguing.runs.names import short_number, slug
