@@ -69,7 +69,7 @@ def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
 
 
 _MAPPING = re.compile(
-    r"data|split|model(\.settings)?|weight_decay|spectral_penalty|trainer|logger|debug|attack|settings(\.\w+)?"
+    r"data|split|model(\.settings)?|weight_decay|spectral_penalty|trainer|logger|launcher|debug|attack|settings(\.\w+)?"
     r"|study\.settings\.\w+"
 )
 _KINDS = {
