@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from intriguing.analysis.identity import NetworkId, data_set
-from intriguing.results import RunRecord
+from intriguing.results import RunSummary
+from intriguing.statistics.counts import Count
 
 Config = Mapping[str, Any]
 
@@ -77,7 +78,11 @@ class Network:
     @property
     def split(self) -> str:
         """The part of the training images it saw: full, p1 or p2."""
-        return str(self.config.get("split", {}).get("name", "full"))
+        return self.id.split
+
+    def error(self, *subsets: str) -> Count:
+        """Return the wrong answers on the first of these image sets that was counted; 0 of 0 if none was."""
+        return next((Count(*self.errors[name]) for name in subsets if name in self.errors), Count(0, 0))
 
     @property
     def data(self) -> str:
@@ -90,23 +95,10 @@ class Network:
         return data_set(self.config.get("data", {}))
 
     @property
-    def weight_decay(self) -> tuple[float, ...]:
-        """Lambda, one per layer; empty if the configuration does not say."""
-        value = self.config.get("weight_decay", {}).get("value", ())
-        return tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
-
-    @property
-    def penalty(self) -> tuple[str, float] | None:
-        """Kind and strength of the spectral penalty it was trained with; None without one."""
-        penalty = self.config.get("spectral_penalty", {})
-        strength = float(penalty.get("value", 0))
-        return (str(penalty.get("kind", "")), strength) if strength else None
-
-    @property
-    def run(self) -> RunRecord:
+    def run(self) -> RunSummary:
         """The training run, for the report."""
         facts = {"split": self.split, "seed": self.seed, **self.facts}
-        return RunRecord(
+        return RunSummary(
             name=self.name,
             stage="train",
             label=self.label,
@@ -136,9 +128,9 @@ class CraftedSet:
     command: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def run(self, label: str) -> RunRecord:
+    def run(self, label: str) -> RunSummary:
         """The attack run, for the report; what it attacked is known only once the set was read."""
-        return RunRecord(
+        return RunSummary(
             name=self.name,
             stage="attack",
             label=label,
