@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from intriguing.statistics.counts import Count
 from intriguing.units import ablate, equal_variance_directions
 
 
@@ -21,12 +22,12 @@ def test_removing_is_projecting_and_all_directions_at_once_are_as_one_by_one() -
     found = ablate(model, "1", [(images[:30], labels[:30]), (images[30:], labels[30:])], directions, mean)
     with torch.no_grad():
         hidden = model[1](model[0](images))
-        assert found.wrong == int((model(images).argmax(1) != labels).sum()) and found.num == 50
+        assert found.whole == Count(int((model(images).argmax(1) != labels).sum()), 50)
         for v, wrong in zip(directions, found.removed, strict=True):
             projection = torch.outer(v, v)
             left = hidden - torch.einsum("dc,nchw->ndhw", projection, hidden - mean[None, :, None, None])
             assert int(wrong) == int((model[2:](left).argmax(1) != labels).sum())
-    torch.testing.assert_close(found.drop, (found.removed - found.wrong).double() / 50)
+    torch.testing.assert_close(found.drop, (found.removed - found.whole.k).double() / 50)
     assert not model[1]._forward_hooks
 
 
@@ -36,7 +37,7 @@ def test_a_unit_that_carries_the_class_costs_it_and_a_silent_one_costs_nothing()
     images = nn.functional.one_hot(labels, 3).float()
     images = torch.cat([images, torch.zeros(60, 1)], 1)
     found = ablate(model, "0", [(images, labels)], torch.eye(4), torch.tensor([0.0, 0.0, 0.0, 0.0]))
-    assert found.wrong == 0 and found.removed.tolist() == [0, 20, 20, 0]  # of equal logits the first class wins
+    assert found.whole.k == 0 and found.removed.tolist() == [0, 20, 20, 0]  # of equal logits the first class wins
 
 
 def test_random_directions_have_the_variance_they_were_asked_for_and_are_random() -> None:

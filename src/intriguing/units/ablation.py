@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from intriguing.metrics import wrong
 from intriguing.nn import evaluating
+from intriguing.nn.evaluation import count_wrong
+from intriguing.statistics.counts import Count
 from intriguing.units.activations import Batches
 
 _COPIES = 2**25  # activations held at once while several directions are removed side by side
@@ -55,22 +57,20 @@ def _weights(gauss: Tensor, logs: Tensor, powers: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Ablation:
-    """Errors of a network on the same images, whole and with one direction removed.
+    """Hold the errors of a network on the same images, whole and with one direction removed.
 
     Attributes:
-        wrong: images that the whole network gets wrong.
-        removed: (M,) images that it gets wrong without each direction.
-        num: images.
+        whole: images that the whole network gets wrong.
+        removed: (M,) number of images that it gets wrong without each direction.
     """
 
-    wrong: int
+    whole: Count
     removed: Tensor
-    num: int
 
     @property
     def drop(self) -> Tensor:
-        """(M,) how much accuracy falls, as a fraction; negative where it rises."""
-        return (self.removed - self.wrong).double() / self.num
+        """(M,) fall of accuracy, as a fraction; negative where it rises."""
+        return (self.removed - self.whole.k).double() / self.whole.n
 
 
 def ablate(model: nn.Module, layer: str, batches: Batches, directions: Tensor, mean: Tensor) -> Ablation:
@@ -97,13 +97,12 @@ def ablate(model: nn.Module, layer: str, batches: Batches, directions: Tensor, m
         raise ValueError(f"no layer {layer}; known: {', '.join(name for name in modules if name)}")
     if directions.dim() != 2 or mean.shape != directions.shape[1:]:
         raise ValueError(f"directions must be (M, C) and mean (C,), got {tuple(directions.shape)}, {tuple(mean.shape)}")
-    num_wrong, num = 0, 0
+    whole = Count(0, 0)
     removed = torch.zeros(len(directions), dtype=torch.int64)
     for images, labels in batches:
         with torch.no_grad(), evaluating(model):
             # A module may write to what it is given: each pass gets a copy.
-            num_wrong += int(wrong(model(images.clone()), labels).sum())
-            num += len(labels)
+            whole += count_wrong(model, [(images.clone(), labels)])
             with _size_of(layer, modules[layer]) as size:
                 model(images[:1].clone())
             per_pass = max(1, _COPIES // max(1, size[0]) // max(1, len(labels)))
@@ -112,9 +111,9 @@ def ablate(model: nn.Module, layer: str, batches: Batches, directions: Tensor, m
                 with _removing(modules[layer], part, mean):
                     errors = wrong(model(images.clone()), labels.repeat(len(part)))
                 removed[first : first + per_pass] += errors.view(len(part), len(labels)).sum(1).cpu()
-    if num == 0:
+    if whole.n == 0:
         raise ValueError("expected at least one image")
-    return Ablation(num_wrong, removed, num)
+    return Ablation(whole, removed)
 
 
 @contextmanager
