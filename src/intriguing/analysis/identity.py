@@ -45,7 +45,7 @@ class NetworkId:
     Attributes:
         label: the network's name in tables.
         settings: the run's config as sorted pairs of a key ("trainer.max_epochs") and a value as JSON, without the
-            seed and without what is None; and the network's input_shape and num_classes, where it has them.
+            seed and without keys of value None; and the network's input_shape and num_classes, where it has them.
         seed: the run's seed, which is not compared.
     """
 
@@ -81,12 +81,12 @@ class NetworkId:
         return default if text is None else json.loads(text)
 
     def without(self, *prefixes: str) -> tuple[tuple[str, str], ...]:
-        """List the settings whose keys do not begin with any of these: what a family of networks shares."""
+        """List the settings whose keys do not begin with any of these: those that a family of networks shares."""
         return tuple(pair for pair in self.settings if not pair[0].startswith(prefixes))
 
     @property
     def name(self) -> str:
-        """The architecture's name, without what the label says of weight decay, penalty and split."""
+        """The architecture's name: the label without weight decay, penalty and split."""
         return str(self.get("model.label", self.label))
 
     @property

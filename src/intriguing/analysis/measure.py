@@ -315,10 +315,10 @@ def _outcomes(
             )
         if progress:
             progress(title, done, num_blocks)
-    nobody = torch.zeros(0, dtype=torch.bool)
+    nothing = torch.zeros(0, dtype=torch.bool)
     outcomes = {}
     for name, blocks in parts.items():
-        adversarial, clean, *noise = map(torch.cat, zip(*blocks, strict=True)) if blocks else [nobody] * 3
+        adversarial, clean, *noise = map(torch.cat, zip(*blocks, strict=True)) if blocks else [nothing] * 3
         under_noise = None if generator is None else noise[0]
         outcomes[name] = Answers(image_indices(examples, keep), adversarial, clean, under_noise).outcome()
     return outcomes
@@ -346,5 +346,5 @@ def _pick(examples: ExampleSet, keep: Tensor) -> Examples:
 
 
 def mixed_seed(seed: int, name: str) -> int:
-    """Derive a seed from a seed and a set's name, so that two sets never hold the same noise in two sizes."""
+    """Derive a seed from a seed and a set's name, so that no two sets share their noise."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") >> 1

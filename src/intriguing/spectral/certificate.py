@@ -5,7 +5,7 @@ at most sqrt 2 L |r|. Sharper: the difference of the logits of classes j and k h
 radius is the least of (logit_j - logit_k) / L_jk over k.
 
 Where a network ends with Linear layers and activations, those get the constant of a semidefinite program (LipSDP),
-and what comes before them the product of its layers' bounds.
+and the layers before them the product of their bounds.
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ def slope_bounds(chain: FullyConnectedChain, box: tuple[float, float] | None = N
 
     Args:
         chain: the network.
-        box: ends of the interval in which every input lies; None for all inputs. Interval arithmetic then bounds what
-            reaches each unit, a little outwards for the rounding.
+        box: ends of the interval in which every input lies; None for all inputs. Interval arithmetic then bounds the
+            input of each unit, rounded outwards.
     """
     found = []
     lowest, highest = box or (0.0, 0.0)
@@ -204,7 +204,7 @@ def slope_bounds(chain: FullyConnectedChain, box: tuple[float, float] | None = N
                 ends = (
                     activation.forward(lower),
                     activation.forward(upper),
-                )  # without hooks: they are layers of their own
+                )  # without hooks, which are separate layers
             centre, radius = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
     return found
 
@@ -400,7 +400,7 @@ def _slopes(activation: nn.Module, lower: Tensor, upper: Tensor) -> tuple[Tensor
         furthest = torch.maximum(lower.abs(), upper.abs())
         slope = _sigmoid_slope if isinstance(activation, nn.Sigmoid) else _tanh_slope
         return slope(furthest), slope(nearest)
-    if not isinstance(activation, nn.ReLU | nn.LeakyReLU):  # they rise everywhere, as steeply as their rule says
+    if not isinstance(activation, nn.ReLU | nn.LeakyReLU):  # they increase everywhere; the rule bounds the slope
         highest = MODULES[next(kind for kind in _ACTIVATIONS if isinstance(activation, kind))](activation, lower)
         return torch.zeros_like(lower), torch.full_like(lower, highest)
     negative = activation.negative_slope if isinstance(activation, nn.LeakyReLU) else 0.0

@@ -62,7 +62,7 @@ def linear(layer: nn.Linear, x: Tensor) -> float:
 def convolution(layer: Any, x: Tensor) -> float:
     """Bound a convolution with its padding: zeros, or circular, reflected or replicated pixels.
 
-    Padding that repeats pixels is a map of its own: its norm is the root of how often one pixel is repeated. The rest
+    Padding that repeats pixels is a separate map: its norm is the root of the most repetitions of one pixel. The rest
     is a convolution of the padded image. Where circular padding makes the whole torus' convolution, its norm is exact.
     """
     if layer.padding_mode == "zeros":
@@ -262,7 +262,7 @@ MODULES: dict[type[nn.Module], LayerRule] = {
     **dict.fromkeys((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), adaptive_average_pool),
     **dict.fromkeys((nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d), lambda layer, x: copies(layer, x)),
 }
-"""Rules by kind of module; a subclass does as its nearest parent does unless it has code of its own."""
+"""Rules by kind of module; a subclass has the rule of its nearest parent unless it overrides its code."""
 
 
 def all_rules(rules: Rules | None) -> dict[type[nn.Module], LayerRule]:

@@ -82,7 +82,7 @@ def lipschitz_bounds(model: nn.Module, input_shape: Sequence[int], *, rules: Rul
         branches meet in a sum or a concatenation is one entry.
 
     Raises:
-        TypeError: a shape of numbers that are not whole, or what is no network.
+        TypeError: the shape has numbers that are not whole, or the model is not callable.
         ValueError: a layer or an operation whose bound is not known or that jumps, a network whose computation depends
             on values that PyTorch does not see or that mixes the images of a batch, or a shape that does not fit it.
     """

@@ -55,7 +55,7 @@ class OperatorNorms(nn.Module):
             raise ValueError("expected a network with Linear or Conv2d layers, or other convolutions, to penalise")
         names = {module: name for name, module in model.named_modules()}
         self._names = tuple(names[module] for module in found)
-        self._layers = tuple(found)  # nn.Module does not register what is in a tuple
+        self._layers = tuple(found)  # nn.Module does not register modules in a tuple
 
     @torch.no_grad()
     def bad_layer(self) -> str | None:
@@ -100,7 +100,7 @@ class LipschitzMargin(OperatorNorms):
 
     Added, times a radius, to every logit but the label's, it makes the cross-entropy that of the worst case within that
     radius which the bound allows (Lipschitz-margin training, Tsuzuku et al. 2018, arXiv 1802.04034). So the bound is
-    penalised for what it costs, and not at all once every image is certified.
+    penalised for its cost, and not at all once every image is certified.
 
     Raises:
         ValueError: also for a network whose layers do not follow one another, where the product is no bound, and for

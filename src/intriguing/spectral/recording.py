@@ -1,4 +1,4 @@
-"""Record what a network computes: one forward pass, as a list of operations without in-place writes and without views.
+"""Record the computation of a network: one forward pass, as a list of operations without in-place writes and views.
 
 The network itself runs, with its hooks, parametrisations and whatever its ``forward`` does. `torch.func.functionalize`
 turns writes in place, through views and old names too, into new tensors, and a dispatch mode below it sees each
@@ -104,7 +104,7 @@ def record(model: Callable[..., Any], inputs: Tensor, rule_of: RuleOf, *, bounds
         bounds: whether to apply the rules.
 
     Raises:
-        ValueError: a network that computes with what PyTorch does not see, or that fails on the input.
+        ValueError: the network computes with values that PyTorch does not see, or fails on the input.
     """
     copy = inputs.detach().clone()
     recorder = _Recorder(copy, rule_of, bounds)
@@ -253,7 +253,7 @@ class _Recorder(TorchDispatchMode):
         else:
             same = _same(kind, arguments, value)
             if same is not None and not (kind == "alias" and self.label):
-                return same  # the same numbers: no operation of its own
+                return same  # equal numbers: no operation
             node = Node(self._name(kind), kind, func, arguments, index, value.clone() if written else value)
             if kind == "alias" and self.label:
                 (node.name, node.module), self.label = self.label, None

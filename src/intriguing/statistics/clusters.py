@@ -3,7 +3,7 @@
 Three networks on 256 images give 768 answers but not 768 independent ones: an image that is hard for one network tends
 to be hard for the others. The image is therefore the unit that is drawn: the answers of an image form a cluster, and
 the variance of a mean is that of the clusters' totals. Images are compared by their indices in the data set, so
-networks that saw other images contribute clusters of their own.
+networks that saw other images contribute separate clusters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows of a transfer table: the adversarial sets behind each, and what a reader must know of them."""
+"""Rows of a transfer table: the adversarial sets behind each, and the notes on them."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def distortion_figure(sets: Sequence[MeasuredSet], networks: Sequence[Network], 
         figure,
         key="distortions",
         title="Distortion of the adversarial examples",
-        caption=f"How many images need which distortion, for each network, as a share of its images. {marks}",
+        caption=f"Histogram of the distortion of each network's adversarial examples, as shares of its images. {marks}",
         alt="Histograms of the per-pixel RMS distortion, one for each network.",
         runs=(s.name for key in keys for s in groups[key]),
     )

@@ -125,7 +125,7 @@ def figure_7(
         caption="Odd columns are originals; even columns are adversarial examples for a linear network (a) and a deep "
         f"one (b), and Gaussian noise of stddev {NOISE_STDDEV:g}, not clipped (c). Accuracy under that noise: "
         f"{measured}; "
-        f"the paper says {paper.NOISE_ACCURACY} % without saying of which network. "
+        f"the paper gives {paper.NOISE_ACCURACY} % without naming the network. "
         f"On its own adversarial examples {_own_accuracy(*linear)} and {_own_accuracy(*deep)}.",
         alt="Three panels of digits: originals beside adversarial examples of a linear network, of a deep network, "
         "and beside images under strong Gaussian noise.",

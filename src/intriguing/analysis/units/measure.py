@@ -38,7 +38,7 @@ WHITE_BASES = 10  # random bases of whitened activations: shown beside, not test
 TESTED = ("purity", "pixel_similarity", "feature_similarity")
 """Scores for which a row is compared with random image sets."""
 
-_PART = 2**12  # directions whose responses are scored at once: what a cache holds
+_PART = 2**12  # directions whose responses are scored at once: they fit into a cache
 _STACK = 2**27  # numbers of random directions held at once; more are scored in several passes over the images
 
 Reader = Callable[[], Iterable[tuple[Tensor, Tensor]]]

@@ -42,13 +42,13 @@ def _holds(measured: ScoresByLabel, comparisons: Sequence[Comparison]) -> str:
         own = [one for one in comparisons if one.label == label]
         same = sum(one.verdict == 0 for one in own)
         shares.append(
-            f"{label}: {random[-1]:.0f} % of random directions and {unit:.0f} % of units; no difference between the "
-            f"two was shown in {same} of {len(own)} comparisons"
+            f"for {random[-1]:.0f} % of random directions and {unit:.0f} % of units of {label} (no difference between "
+            f"the two was shown in {same} of {len(own)} comparisons)"
         )
     found = "random directions are meaningful too" if max(random) >= 50 else "few random directions are meaningful"
     return (
-        f"Units and directions: {found}. Directions whose top images are purer (a larger share is of one class) than "
-        f"95 % of image sets drawn at random: {'; '.join(shares)}. A comparison tests the units of one layer by one "
+        f"Units and directions: {found}. The top images are purer (a larger share is of one class) than 95 % of image "
+        f"sets drawn at random {', '.join(shares)}. A comparison tests the units of one layer by one "
         f"score against {comparisons[0].bases:,} random bases (q < {LEVEL:g})."
     )
 

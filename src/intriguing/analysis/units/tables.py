@@ -153,9 +153,9 @@ def comparison_table(
         columns=("units", "random bases", "effect size", "p", "q"),
         cells=cells,
         sample=sample,
-        method=f"p: two-sided, the units' mean among those of {comparisons[0].bases} random orthonormal bases of as "
-        f"many rows, so at least {least_p(comparisons[0].bases):.2g}; q: corrected for all rows of this table "
-        f"(Benjamini and Hochberg), so at least {comparisons[0].floor:.2g} for a single small p; 95 % interval "
+        method=f"p: two-sided rank of the units' mean among the means of {comparisons[0].bases} random orthonormal "
+        f"bases of equal size, so at least {least_p(comparisons[0].bases):.2g}; q: p corrected over all rows of this "
+        f"table (Benjamini and Hochberg), at least {comparisons[0].floor:.2g} for a single small p; 95 % interval "
         f"of the effect size: that of the units' mean ({DIRECTIONS}), the random directions taken as known",
         notes=tuple(notes),
         runs=_all(runs),
