@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     runs = tmp_path_factory.mktemp("runs")
     overrides = ["data=digits", "logger=csv", "trainer.max_epochs=1", "model.settings.widths=[6,5]", "name=net"]
-    overrides += ["model.settings.optimizer=adam", "callbacks=back_feeding", "callbacks.back_feeding.size=3"]
+    overrides += ["optimizer=adam", "callbacks=back_feeding", "callbacks.back_feeding.size=3"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return fit(training_job(plain(compose("train", overrides=[f"runs={runs}", *overrides])), (), ""))
 
@@ -155,7 +155,7 @@ HOSTILE = {
     "very many layers": _of_settings(widths=[1] * 200_000),
     "negative layers": _of_settings(widths=[-5, 5]),
     "huge images": _of_settings(input_shape=[1, 10**6, 10**6]),
-    "infinite settings": _of_settings(learning_rate=float("inf")),
+    "infinite settings": _of_settings(normaliser=float("inf")),
     "very many classes": _of_settings(num_classes=10**12),
     "a tensor larger than its storage": _archive(tensor_of([10**12], [1], 4), four_bytes),
     "a storage larger than the file": _archive(tensor_of([10**12], [1], 10**12), four_bytes),

@@ -4,6 +4,8 @@ On disk it is a safetensors file, which cannot execute anything when read, seale
 (`intriguing.storage.safetensors_file`), so a byte that changed anywhere is found at load.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Iterator
@@ -104,13 +106,17 @@ class AdversarialSet:
         safetensors_file.save(self._tensors(), path, KEY, {"format": FORMAT, "metadata": self.metadata})
 
     @classmethod
-    def load(cls, path: Path | str) -> "AdversarialSet":
-        """Read a set and check every byte of it. Runs nothing that is in the file.
+    def load(cls, path: Path | str, *, sha256: str | None = None) -> AdversarialSet:
+        """Read a set in one pass over its file, and check every byte. Nothing in the file is run.
+
+        Args:
+            path: the file.
+            sha256: digest of the file that its run recorded; None if no run did.
 
         Raises:
             UserError: missing, empty, truncated, changed, of another kind or of another version of the project.
         """
-        entry, tensors = safetensors_file.load(path, KEY, _check_format, what="adversarial set")
+        entry, tensors = safetensors_file.load(path, KEY, _check_format, what="adversarial set", recorded=sha256)
         metadata: Any = entry.get("metadata")
         if set(tensors) != set(DTYPES):
             odd = ", ".join(sorted(set(tensors) ^ set(DTYPES)))

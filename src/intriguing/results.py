@@ -184,7 +184,7 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRecord:
+class RunSummary:
     """Where a number came from: one finished run.
 
     Attributes:
@@ -223,7 +223,7 @@ class AnalysisResult:
     summary: tuple[str, ...]
     tables: tuple[Table, ...]
     figures: tuple[Figure, ...]
-    runs: tuple[RunRecord, ...]
+    runs: tuple[RunSummary, ...]
     comparable: bool
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

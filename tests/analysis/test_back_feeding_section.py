@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from planted import rerecorded
 from scipy import stats
 
-from intriguing.analysis import EXTRA, Material, Network
+from intriguing.analysis import SECTIONS, Network, SectionInputs
 from intriguing.analysis.back_feeding.section import arm_name, families, loss_scale, paired_p, t_interval
 from intriguing.analysis.measure import Examples, MeasuredSet, Outcome
 from intriguing.errors import UserError
-from intriguing.results import RunRecord
+from intriguing.results import RunSummary
 from intriguing.statistics.intervals import PairedCounts
 from intriguing.statistics.tests import holm
 
@@ -29,7 +30,7 @@ def network(
     if dropout:
         model["settings"]["dropout"] = list(dropout)
     config = {"seed": seed, "callbacks": callbacks, "model": model}
-    return Network(
+    return Network.in_memory(
         label=label,
         name=f"{name}{seed}",
         module=torch.nn.Identity(),
@@ -54,14 +55,12 @@ def measured(source: Network, attack: str, distortion: list[float], outcomes: di
         distortion=torch.tensor(distortion),
         outcomes={name: Outcome(counts, None) for name, counts in outcomes.items()},
         examples=Examples(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY),
-        run=RunRecord(name="", stage="attack", label=""),
+        run=RunSummary(name="", stage="attack", label=""),
     )
 
 
 def made(networks, sets=()):
-    return EXTRA["back_feeding"](
-        Material(networks=networks, measured=sets, images=lambda network, subset: (EMPTY, EMPTY))
-    )
+    return SECTIONS["back_feeding"].make(SectionInputs(networks=networks, sets=sets))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +181,7 @@ def fed(kind: str, errors, layers=None, *, data="mnist", rate=0.25, decay=(1e-4,
     settings = {"learning_rate": rate, "widths": [100, 100], "optimizer": "sgd"}
     found = arms(kind, errors, callbacks=callbacks if pools else {}, **settings)
     more = {"data": {"name": data, "batch_size": 100}, "weight_decay": {"value": [*decay]}}
-    return [replace(one, config={**one.config, **more}) for one in found]
+    return [rerecorded(one, config={**one.config, **more}) for one in found]
 
 
 def study(*, whole=(111, 109, 113), inputs=(121, 122, 120), steps=(114, 111, 112), data="mnist"):
@@ -274,7 +273,7 @@ def test_the_studys_baselines_make_up_for_the_larger_loss_of_its_pools(composed)
         overrides = [*study["all"], *own]
         last = {one.split("=")[0]: one for one in overrides}  # a later override wins, as it does for a run
         config = {**composed("train", *last.values()), "seed": 0}
-        made_of[name] = Network(
+        made_of[name] = Network.in_memory(
             label="F",
             name=name,
             module=torch.nn.Identity(),

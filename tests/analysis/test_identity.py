@@ -129,12 +129,12 @@ PAPERS = [
 
 @pytest.mark.parametrize(("label", "split", "name"), PAPERS)
 def test_the_papers_networks_are_known_by_their_settings(label: str, split: str, name: str, composed: Callable) -> None:
-    from intriguing.training.job import TrainingJob
+    from intriguing.cli.config import training_job
 
     assert paper.network_name(planted_config(label, split=split)) == name
     network = label.lower().replace("-", "_") if "(" not in label else f"fc10_{label[5:-1]}"
     suffix = "" if split == "full" else f"_{split}"
-    job = TrainingJob.from_config(composed("train", f"network={network}{suffix}", "data=mnist"))
+    job = training_job(composed("train", f"network={network}{suffix}", "data=mnist"))
     assert (job.label, paper.network_name(job.identity), paper.is_paper_data(job.identity)) == (name, name, True)
 
 
@@ -168,10 +168,10 @@ def test_the_papers_numbers_of_other_images_are_shown_and_not_judged(given: dict
 
 
 def test_other_widths_have_another_name(composed: Callable) -> None:
-    from intriguing.training.job import TrainingJob
+    from intriguing.cli.config import training_job
 
     def named(*overrides: str) -> tuple[str, str]:
-        job = TrainingJob.from_config(composed("train", *overrides))
+        job = training_job(composed("train", *overrides))
         return job.label, job.name
 
     assert named("data=digits", "network=fc100_100_10", "model.settings.widths=[30,20]") == (

@@ -17,7 +17,7 @@ from intriguing.attacking import AttackJob, craft, shards
 from intriguing.checkpoints import load_model
 from intriguing.data import digits
 from intriguing.errors import UserError
-from intriguing.training import TrainingJob, fit
+from intriguing.training import fit
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -27,7 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with two small networks, trained once for all tests of this file."""
     from hydra import compose, initialize_config_dir
 
-    from intriguing.cli.config import plain
+    from intriguing.cli.config import plain, training_job
 
     runs = tmp_path_factory.mktemp("runs")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             config = compose(
                 "train", overrides=[f"runs={runs}", "logger=csv", "data=digits", "trainer.max_epochs=30", *overrides]
             )
-            fit(TrainingJob.from_config(plain(config)))
+            fit(training_job(plain(config)))
     return runs
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from intriguing.results import AnalysisResult, Cell, Figure, RunRecord, SeedCount, Table
+from intriguing.results import AnalysisResult, Cell, Figure, RunSummary, SeedCount, Table
 from intriguing.statistics.intervals import Interval
 
 PNG = bytes.fromhex(
@@ -60,7 +60,7 @@ def result() -> AnalysisResult:
         Figure(key="lambda", title="Curve", caption="Lines.", alt="lines", png=PNG, svg=SVG),
         Figure(key="examples_x/../y", title="Examples · A", caption="Digits.", alt="digits", png=PNG),
     )
-    run = RunRecord(
+    run = RunSummary(
         name="run a",
         stage="train",
         label="A",

@@ -3,6 +3,8 @@
 Memory is bounded by one set and one block of images: a set is loaded, measured and dropped.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
@@ -13,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.identity import data_set
-from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
+from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.errors import UserError
 from intriguing.metrics import equal_norm_gaussian, wrong
 from intriguing.nn.nonfinite import check_logits
-from intriguing.results import RunRecord
+from intriguing.results import RunSummary
 from intriguing.statistics.intervals import PairedCounts, paired_counts
 
 BLOCK: int = 1024
@@ -44,7 +47,7 @@ class Outcome:
 
     against_clean: PairedCounts
     against_noise: PairedCounts | None
-    answers: "Answers | None" = field(default=None, repr=False, compare=False)
+    answers: Answers | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class MeasuredSet:
     distortion: Tensor = field(repr=False)
     outcomes: Mapping[str, Outcome]
     examples: Examples = field(repr=False)
-    run: RunRecord = field(repr=False)
+    run: RunSummary = field(repr=False)
     stranger: str = ""
     data_set: str = ""
     indices: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64), repr=False)
@@ -146,7 +149,13 @@ class MeasuredSet:
 
 
 def measure(
-    crafted: CraftedSet, networks: Sequence[Network], *, seed: int, batch_size: int, progress: Progress | None = None
+    crafted: CraftedSet,
+    networks: Sequence[Network],
+    *,
+    seed: int,
+    batch_size: int,
+    progress: Progress | None = None,
+    observe: Callable[[AdversarialSet, MeasuredSet], None] | None = None,
 ) -> MeasuredSet:
     """Loads one set and shows it to its victims.
 
@@ -161,15 +170,21 @@ def measure(
         seed: of the equal-norm Gaussian noise, mixed with the set's name.
         batch_size: images per forward pass.
         progress: called after every block of images.
+        observe: called with the set and its measurement before the set is dropped.
 
     Returns:
         Counts over the images whose attack succeeded.
+
+    Raises:
+        UserError: the set cannot be used, or its images or labels do not fit a victim.
     """
     examples = crafted.load()
     metadata = examples.metadata
     source, maker = metadata.get("source"), _maker(metadata.get("source"), networks)
     images = _data_set(crafted, examples, maker)
     victims, set_seed = _victims(examples, images, networks)
+    for victim in victims:
+        _check_fit(crafted, examples, victim)
     keep = examples.success.bool().nonzero().flatten()
     outcomes = _outcomes(
         examples,
@@ -186,7 +201,7 @@ def measure(
     label = maker.label if maker else _stranger(source) if source else _gaussian_label(metadata, distortion)
     run_label = label if amplify is None else f"{label}, amplified to {short(amplify)}"
     subset = _subset(metadata)
-    return MeasuredSet(
+    measured = MeasuredSet(
         name=crafted.name,
         source=maker.name if maker else None,
         label=label,
@@ -205,6 +220,9 @@ def measure(
         data_set=images,
         indices=image_indices(examples, keep),
     )
+    if observe is not None:
+        observe(examples, measured)
+    return measured
 
 
 def _maker(source: Mapping[str, Any] | None, networks: Sequence[Network]) -> Network | None:
@@ -225,11 +243,11 @@ def _stranger(source: Mapping[str, Any]) -> str:
     return f"{source['label']} [{source['name']}{sha256}]"
 
 
-def _data_set(crafted: CraftedSet, examples: ExampleSet, maker: Network | None) -> str:
+def _data_set(crafted: CraftedSet, examples: AdversarialSet, maker: Network | None) -> str:
     return maker.data_set if maker else data_set(crafted.config.get("data") or examples.metadata.get("data", {}))
 
 
-def _victims(examples: ExampleSet, images: str, networks: Sequence[Network]) -> tuple[list[Network], int]:
+def _victims(examples: AdversarialSet, images: str, networks: Sequence[Network]) -> tuple[list[Network], int]:
     """The networks that are shown a set, and its seed."""
     source = examples.metadata.get("source")
     seed = int((source or examples.metadata).get("seed", 0) or 0)
@@ -237,19 +255,7 @@ def _victims(examples: ExampleSet, images: str, networks: Sequence[Network]) -> 
     return [n for n in fitting if n.seed == seed] or (fitting if source is None else []), seed
 
 
-def check_set(crafted: CraftedSet, networks: Sequence[Network]) -> None:
-    """Load a set once and see that its victims can answer for it.
-
-    Raises:
-        UserError: a set that cannot be used, or images or labels that are not the victims'.
-    """
-    examples = crafted.load()
-    maker = _maker(examples.metadata.get("source"), networks)
-    for victim in _victims(examples, _data_set(crafted, examples, maker), networks)[0]:
-        _check_fit(crafted, examples, victim)
-
-
-def _check_fit(crafted: CraftedSet, examples: ExampleSet, victim: Network) -> None:
+def _check_fit(crafted: CraftedSet, examples: AdversarialSet, victim: Network) -> None:
     """Raises UserError where a network of the project cannot answer for these images."""
     shape, num_classes = getattr(victim.module, "input_shape", None), getattr(victim.module, "num_classes", None)
     if shape is not None and tuple(examples.inputs.shape[1:]) != tuple(shape):
@@ -299,7 +305,7 @@ def _gaussian_label(metadata: Mapping[str, Any], distortion: Tensor) -> str:
 
 
 def _outcomes(
-    examples: ExampleSet,
+    examples: AdversarialSet,
     keep: Tensor,
     victims: Mapping[str, nn.Module],
     *,
@@ -329,13 +335,13 @@ def _outcomes(
     return outcomes
 
 
-def image_indices(examples: ExampleSet, keep: Tensor) -> Tensor:
+def image_indices(examples: AdversarialSet, keep: Tensor) -> Tensor:
     """The indices of the images in their data set; empty where the set does not tell."""
     known = getattr(examples, "indices", None)
     return torch.zeros(0, dtype=torch.int64) if known is None else known[keep].cpu()
 
 
-def _pick(examples: ExampleSet, keep: Tensor) -> Examples:
+def _pick(examples: AdversarialSet, keep: Tensor) -> Examples:
     """The first image of each class in the order of the labels, filled up with the first others."""
     labels = examples.labels[keep]
     firsts = [int((labels == label).nonzero()[0]) for label in labels.unique(sorted=True)[:NUM_EXAMPLES]]

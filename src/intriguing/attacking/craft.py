@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import shutil
 import time
 from dataclasses import replace
@@ -24,14 +23,11 @@ from intriguing.data import Subset
 from intriguing.errors import Stopped, UserError
 from intriguing.metrics import distortion
 from intriguing.nn.nonfinite import check_logits
-from intriguing.runs.guard import run_status
 from intriguing.runs.interrupts import end_children
-from intriguing.runs.jobs import open_job
-from intriguing.runs.records import read_run
+from intriguing.runs.jobs import finished_folder, run_of
 from intriguing.storage.csv_log import CsvLog
 from intriguing.tracking.jobs import start_job
 
-log = logging.getLogger(__name__)
 SET = "set.safetensors"
 _TRIED = 100  # images that a network has to answer for before the attack begins
 
@@ -50,13 +46,11 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
         UserError: data that is not there, a folder that holds another run, settings the attack does not take.
     """
     torch.set_num_threads(job.threads)
-    runs, start = Path(job.runs), time.perf_counter()
-    folder = runs / "attack" / job.name
-    if run_status(runs, "attack", job.name, job.identity) == "finished":
-        read_run(folder).verify_all()
-        log.info("%s is finished: skipped", folder)
+    start = time.perf_counter()
+    if folder := finished_folder(job, "attack"):
         shutil.rmtree(folder / "shards", ignore_errors=True)  # of one that was killed when all but this was done
         return folder
+    folder = Path(job.runs) / "attack" / job.name
     # Amplifying is a function of the plain set, which is worth having of its own: make that one first.
     base = craft(_plain(job), progress=progress) if job.attack.get("amplify") else None
     fabric = make_fabric(job)
@@ -66,7 +60,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
             return folder if base else _help(job, fabric, folder)
     images = pick_images(job)
     _check_network(job, images)
-    with open_job(job, "attack", label=job.label) as run:
+    with run_of(job, "attack") as run:
         if run.finished:
             return run.folder
         shards = run.folder / "shards"

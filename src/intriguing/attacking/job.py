@@ -17,6 +17,7 @@ from intriguing.attacks.targets import RULES
 from intriguing.checkpoints import find_checkpoints, read_checkpoint
 from intriguing.data import DATA_NAMES, SUBSETS, folder_name, folder_settings, images_of_network, open_images
 from intriguing.errors import UserError
+from intriguing.runs.jobs import LoggerSettings
 from intriguing.runs.names import slug
 from intriguing.storage.files import file_sha256
 from intriguing.validation import choice, flag, number, whole
@@ -58,7 +59,7 @@ class AttackJob:
     accelerator: str
     devices: int
     num_nodes: int
-    logger: dict[str, Any]
+    logger: LoggerSettings
     study: str | None
     tags: tuple[str, ...]
     command: str
@@ -96,7 +97,7 @@ class AttackJob:
             accelerator=choice("trainer.accelerator", config["trainer"]["accelerator"], ("cpu", "gpu", "cuda", "auto")),
             devices=whole("trainer.devices", config["trainer"]["devices"], 1),
             num_nodes=whole("trainer.num_nodes", config["trainer"]["num_nodes"], 1),
-            logger=dict(config["logger"]),
+            logger=LoggerSettings.of(config["logger"]),
             study=config["study"],
             tags=tuple(config["tags"]),
             command=command,

@@ -25,7 +25,7 @@ from intriguing.runs.provenance import relative_path, without_absolute_paths
 # Entries of open mappings, which ~key may delete. All other keys are settings that a stage reads.
 _DELETABLE = re.compile(
     r"(callbacks|optimizer|scheduler|attack\.settings|hydra)\..+|study\.train\.networks\.[^.]+|trainer\.(precision|deterministic)"
-    r"|model\.settings\.(?!learning_rate$).+"
+    r"|model\.settings\..+"
 )
 _UNSET = ("network", "experiment", "local", "study")  # groups that need no option: null unsets them
 _NONE = ("callbacks", "debug", "weight_decay", "spectral_penalty")  # groups whose option none null stands for

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from intriguing.errors import UserError, error_message, shown
+from intriguing.storage.files import check_recorded
 
 PREFIX = b"intriguing sha256:"
 COMMENT = len(PREFIX) + 64  # its bytes
@@ -49,48 +50,66 @@ def add_digest(file: BinaryIO) -> None:
     file.seek(-2, 2)
     file.write(struct.pack("<H", COMMENT) + PREFIX)
     file.flush()
-    file.write(_digest(file, file.tell()))
+    file.write(_digest(file, file.tell()).hexdigest().encode())
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read the content of a checkpoint and check its digest.
+    """Read the content of a checkpoint and check its digest, see ``read_with_sha256``."""
+    return read_with_sha256(path)[0]
+
+
+def read_with_sha256(path: Path, recorded: str | None = None) -> tuple[dict[str, Any], str]:
+    """Read the content of a checkpoint and check its digest; the file is opened and hashed once.
+
+    Args:
+        path: The file.
+        recorded: The sha256 of the file that its run recorded; None if no run did.
+
+    Returns:
+        The content, and the sha256 of the whole file.
 
     Raises:
         UserError: The path is no file, or the file is empty, truncated, changed, of another kind or hostile.
     """
     try:
         with open(path, "rb") as file:
-            _check_digest(file, path)
+            sha256 = _check_digest(file, path, recorded)
             _check_archive(file, path)
             file.seek(0)
             content = _load(file, path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or type(error).__name__}") from error
     _check_sizes(content, path)
-    return content
+    return content, sha256
 
 
-def _check_digest(file: BinaryIO, path: Path) -> None:
+def _check_digest(file: BinaryIO, path: Path, recorded: str | None) -> str:
+    """Check the digest at the end of a file, and return that of the whole file."""
     size = file.seek(0, 2)
     if size == 0:
         raise UserError(f"{path} is empty, not a checkpoint; train the network again")
     file.seek(0)
     if file.read(4) != b"PK\3\4":
         raise UserError(f"{path} is no checkpoint, or damaged: it does not start like one that train.py writes")
-    comment = b""
-    if size > END + COMMENT:
-        file.seek(-COMMENT, 2)
-        comment = file.read()
-    if not comment.startswith(PREFIX):
+    digest = _digest(file, max(0, size - 64))
+    file.seek(-min(size, COMMENT), 2)
+    comment = file.read()
+    whole = digest.copy()
+    whole.update(comment[-64:])
+    check_recorded(path, whole.hexdigest(), recorded)
+    if size <= END + COMMENT or not comment.startswith(PREFIX):
         raise UserError(f"{path} is truncated or damaged: it does not end in its sha256; train the network again")
-    if _digest(file, size - 64) != comment[len(PREFIX) :]:
+    if digest.hexdigest().encode() != comment[len(PREFIX) :]:
         raise UserError(f"{path} was changed or damaged since it was written (sha256 differs); train the network again")
+    return whole.hexdigest()
 
 
-def _digest(file: BinaryIO, length: int) -> bytes:
-    """Return the sha256 of the first bytes of a file as 64 hexadecimal digits; the position stays."""
+def _digest(file: BinaryIO, length: int) -> hashlib._Hash:
+    """Hash the first bytes of a file by sha256; the position stays."""
+    if length == 0:
+        return hashlib.sha256()
     with mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ) as start:
-        return hashlib.sha256(start).hexdigest().encode()
+        return hashlib.sha256(start)
 
 
 def _check_archive(file: BinaryIO, path: Path) -> None:

@@ -66,6 +66,15 @@ def write_atomic(path: Path | str, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def check_recorded(path: Path, sha256: str, recorded: str | None) -> None:
+    """Raise UserError unless the digest of a file is the one that its run recorded; None: no run did."""
+    if recorded not in (None, sha256):
+        raise UserError(
+            f"{path} was changed or damaged since its run wrote it (sha256 differs); remove it, and the command of "
+            "its run makes it again"
+        )
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents.
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import re
 import struct
 from collections.abc import Callable
-from io import BufferedRandom, BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
 from torch import Tensor
 
 from intriguing.errors import UserError, error_message
-from intriguing.storage.files import replacing, strict_json
+from intriguing.storage.files import check_recorded, replacing, strict_json
 
 MAX_HEADER = 1 << 20  # ours are a few kB
 _ZEROS = "0" * 64
@@ -48,7 +49,12 @@ def save(tensors: dict[str, Tensor], path: Path | str, key: str, entry: dict[str
 
 
 def load(
-    path: Path | str, key: str, check: Callable[[dict[str, Any], Path], None], *, what: str
+    path: Path | str,
+    key: str,
+    check: Callable[[dict[str, Any], Path], None],
+    *,
+    what: str,
+    recorded: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read a file that ``save`` wrote, and check every byte without running code from it.
 
@@ -57,6 +63,7 @@ def load(
         key: See ``save``.
         check: Raises UserError if the entry has another format, before more is read.
         what: The kind of file, for messages.
+        recorded: The sha256 of the file that its run recorded; None if no run did.
 
     Returns:
         The entry, and the tensors by name.
@@ -74,11 +81,12 @@ def load(
             check(entry, path)
             digest, place = _find_digest(header, path, what)
             file.seek(0)
-            if _digest(file, place) != digest:
-                raise UserError(
-                    f"{path} was changed or damaged since it was written (sha256 differs); run attack.py again"
-                )
-        tensors = {name: value.clone() for name, value in load_file(path).items()}  # they outlive the file's pages
+            content = file.read()  # the bytes that are checked are those that are loaded
+        if recorded is not None:
+            check_recorded(path, hashlib.sha256(content).hexdigest(), recorded)
+        if _digest(content, place) != digest:
+            raise UserError(f"{path} was changed or damaged since it was written (sha256 differs); run attack.py again")
+        tensors = load_tensors(content)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; expected an {what} that attack.py wrote") from error
     except OSError as error:
@@ -109,15 +117,15 @@ def _write_digest(path: Path) -> None:
     """Write the file's digest into its place in the header, and sync the file."""
     with open(path, "r+b") as file:
         _, place = _find_digest(_read_header(file, path, ""), path, "")
-        file.seek(0)
-        digest = _digest(file, place)
+        with mmap.mmap(file.fileno(), 0) as content:
+            digest = _digest(content, place)
         file.seek(place)
         file.write(digest.encode())
         file.flush()
         os.fsync(file.fileno())
 
 
-def _read_header(file: BufferedReader | BufferedRandom, path: Path, what: str) -> bytes:
+def _read_header(file: BinaryIO, path: Path, what: str) -> bytes:
     """Read the header's JSON bytes, from byte 8 on, after their little-endian length (the safetensors format)."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
@@ -150,8 +158,10 @@ def _find_digest(header: bytes, path: Path, what: str) -> tuple[str, int]:
     return found[-1].group(1).decode(), 8 + found[-1].start(1)
 
 
-def _digest(file: BufferedReader | BufferedRandom, place: int) -> str:
-    """Return the sha256 of a file that is open at its start, with the 64 bytes at ``place`` as zeros."""
-    digest = hashlib.sha256(file.read(place) + _ZEROS.encode())
-    file.seek(place + len(_ZEROS))
-    return hashlib.file_digest(file, lambda: digest).hexdigest()
+def _digest(content: bytes | mmap.mmap, place: int) -> str:
+    """Return the sha256 of a file's content with the 64 bytes at ``place`` as zeros."""
+    with memoryview(content) as view:
+        digest = hashlib.sha256(view[:place])
+        digest.update(_ZEROS.encode())
+        digest.update(view[place + len(_ZEROS) :])
+    return digest.hexdigest()

@@ -21,9 +21,9 @@ from intriguing.analysis.drawing import COLOURS, GREY, MARKERS, canvas, chart, s
 from intriguing.analysis.identity import NetworkId, differences, tell_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
-from intriguing.analysis.sections import Made, Material
+from intriguing.analysis.sections import SectionInputs, SectionOutput
+from intriguing.callbacks.split_network import INPUT, injectable_layers
 from intriguing.errors import UserError, plural
-from intriguing.models.layers import INPUT, layers_of
 from intriguing.results import Cell, Figure, Table
 from intriguing.statistics.intervals import Interval
 from intriguing.statistics.tests import holm
@@ -140,7 +140,7 @@ def loss_scale(network: Network) -> float | None:
         return 1 + weight * len(feed["layers"])
     chain = getattr(network.module, "network", network.module)
     if isinstance(chain, nn.Sequential):
-        return 1 + weight * len(layers_of(chain))
+        return 1 + weight * len(injectable_layers(chain))
     widths = network.config.get("model", {}).get("settings", {}).get("widths")
     return None if widths is None else 1 + weight * (1 + len(widths))
 
@@ -162,7 +162,7 @@ def arm_name(config: Mapping[str, Any]) -> str:
     return f"{what}, dropout" if dropout and any(dropout) else what
 
 
-def section(material: Material) -> Made:
+def section(inputs: SectionInputs) -> SectionOutput:
     """Make the arms' table, their curves, and robustness against error, for each network that was trained with pools.
 
     Returns:
@@ -172,13 +172,13 @@ def section(material: Material) -> Made:
         UserError: two runs of one arm and seed.
     """
     tables, figures, sentences = [], [], []
-    for key, (name, arms) in families(material.networks).items():
-        _add_sets(arms, material.measured)
+    for key, (name, arms) in families(inputs.networks).items():
+        _add_sets(arms, inputs.sets)
         tests = comparisons(arms)
         tables += [_table(key, name, arms, tests), *_test_tables(key, name, tests)]
         figures += [_curves_figure(key, name, arms), _scatter_figure(key, name, arms)]
         sentences += _summary(name, arms, tests)
-    return Made(
+    return SectionOutput(
         tables=tuple(tables),
         figures=tuple(figure for figure in figures if figure is not None),
         summary=tuple(sentences),

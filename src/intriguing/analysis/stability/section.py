@@ -6,22 +6,24 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeGuard, cast
 
 import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis import paper
 from intriguing.analysis.cells import AS_ONE, MEAN, WILSON, distortion_cell, error_cell, method, one_attack
 from intriguing.analysis.identity import labels_apart
-from intriguing.analysis.inputs import CraftedSet, Network
-from intriguing.analysis.measure import mixed_seed
-from intriguing.analysis.sections import Made, Material
+from intriguing.analysis.inputs import Network
+from intriguing.analysis.measure import Examples, MeasuredSet, mixed_seed
+from intriguing.analysis.sections import SectionInputs, SectionOutput
 from intriguing.analysis.stability import figures
-from intriguing.errors import UserError, plural
+from intriguing.analysis.stability.settings import StabilitySettings
+from intriguing.errors import plural
 from intriguing.metrics import equal_norm_gaussian
-from intriguing.models import AlexNet, Classifier, TorchvisionModel
+from intriguing.models import Classifier
 from intriguing.results import Cell, SeedCount, Table
 from intriguing.spectral import (
     Certifier,
@@ -35,7 +37,6 @@ from intriguing.spectral.lipschitz import trace
 from intriguing.statistics.intervals import Interval
 from intriguing.statistics.tests import holm
 
-INITIALISED, PUBLISHED, NONE = "initialised", "published", "none"
 PRINTED, FORMULA, CORRECTED = "as printed", "printed formula", "corrected"
 TEST, PRODUCT, CERTIFIED, JACOBIAN = "test error", "product of bounds", "certified constant", "largest Jacobian"
 DISTANCE, RADIUS, SHARE = "distance found", "certified radius", "share certified"
@@ -53,6 +54,7 @@ class Measured:
         distances, radii: (N,) L2 norms, found by an attack and certified, of the images the attack fooled.
         images: (N,) digests of those images, by which those of two networks are paired.
         layers: names of the layers.
+        shape: (C, H, W) of one image.
         adversarial, random: (layers,) mean amplification of adversarial perturbations and of random ones of equal norm.
         bounds: (layers,) running products of the bounds.
         sharper: whether `constant` is more than the product.
@@ -66,6 +68,7 @@ class Measured:
     distances: Tensor
     radii: Tensor
     layers: tuple[str, ...]
+    shape: tuple[int, ...]
     adversarial: tuple[float, ...]
     random: tuple[float, ...]
     bounds: tuple[float, ...]
@@ -94,81 +97,87 @@ class Measured:
         return self.network.id.without("spectral_penalty.")
 
 
-def section(material: Material) -> Made:
-    """Table 5 three times over, bounds and certificates of every network, amplification by layer, the penalty's curve.
+def section(inputs: SectionInputs) -> SectionOutput:
+    """Make Table 5, bounds and certificates of every network, amplification by layer, and the curve of the penalty.
 
-    Settings:
-        alexnet: which network Table 5 is made from: ``initialised`` (Krizhevsky's, random weights; the default),
-            ``published`` (torchvision's, downloaded), a file of torchvision's weights, or ``none`` for no Table 5.
-        limit: images of each set, and of the data, that are looked at (256).
-        radius: L2 norm at which the share of certified images is counted (0.25).
-        pairs: certify by a constant for each pair of classes instead of one for all (true).
+    Table 5 is made from the network of the lowest seed that has its layers, with images or without.
     """
-    which = str(material.setting("alexnet", INITIALISED))
-    tables = [] if which == NONE else [table_5(*alexnet(which, seed=material.seed))]
-    networks, attack = list(material.networks), one_attack(material.measured)
-    crafted = {one.name: one for one in material.sets}
-    sets = {one.source: crafted[one.name] for one in attack}
+    settings: StabilitySettings = inputs.settings
+    alexnets = [one for one in (*inputs.networks, *inputs.imageless) if _has_table_5_layers(one.module)]
+    tables = [table_5(one) for one in sorted(alexnets, key=lambda one: (one.seed, one.name))[:1]]
+    networks, attack = list(inputs.networks), one_attack(inputs.sets)
+    sets = {one.source: one for one in attack}
     measured = []
     for done, network in enumerate(networks, start=1):
-        measured.append(_measure(material, network, sets.get(network.name)))
-        if material.progress:
-            material.progress("stability", done, len(networks))
+        measured.append(_measure(inputs, network, sets.get(network.name)))
+        if inputs.progress:
+            inputs.progress("stability", done, len(networks))
     if not measured:
-        return Made(tables=tuple(tables), summary=tuple(_table_5_words(tables)))
-    radius = float(material.setting("radius", 0.25))
+        return SectionOutput(tables=tuple(tables), summary=tuple(_table_5_words(tables)))
     groups = _groups(measured)
     found_by = f"{attack[0].attack_name} on {attack[0].subset} images" if attack else ""
-    tables += [_layer_table(material, groups), _bound_table(groups, radius, found_by)]
+    tables += [_layer_table(groups), _bound_table(groups, settings.radius, found_by)]
     firsts = {label: members[0] for label, members in groups.items()}
     drawn = (
         figures.amplification_figure(firsts),
         figures.certificate_figure(firsts),
-        figures.penalty_figure(groups, radius),
+        figures.penalty_figure(groups, settings.radius),
     )
-    return Made(
+    return SectionOutput(
         tables=tuple(tables),
         figures=tuple(figure for figure in drawn if figure is not None),
-        summary=(*_table_5_words(tables), *_words(measured, groups, radius)),
+        summary=(*_table_5_words(tables), *_words(measured, groups, settings.radius)),
     )
+
+
+def observe(examples: AdversarialSet, one: MeasuredSet, inputs: SectionInputs) -> Examples | None:
+    """Keep the first successful examples of a network's set, at most ``limit``; None for noise."""
+    if one.source is None:
+        return None
+    settings: StabilitySettings = inputs.settings
+    keep = examples.success.bool().nonzero().flatten()[: settings.limit]
+    columns = (examples.inputs, examples.adv_inputs, examples.labels, examples.targets, examples.distortion)
+    return Examples(*(column[keep] for column in columns))
 
 
 # -- Table 5 --------------------------------------------------------------------------------------------------------
 
 
-def alexnet(which: str, *, seed: int) -> tuple[Classifier, str]:
-    """The network of Table 5 and what the page says of it.
-
-    Raises:
-        UserError: weights that can neither be downloaded nor found.
-    """
-    common: dict[str, Any] = {"label": "AlexNet", "input_shape": [3, 224, 224], "num_classes": 1000}
-    common["weight_decay"] = [0.0] * 8
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if which == INITIALISED:
-            words = "Krizhevsky's AlexNet with the random weights it starts from (Gaussian, stddev .01), not trained"
-            return AlexNet(**common).eval(), words
-        try:
-            weights = "default" if which == PUBLISHED else which
-            network = TorchvisionModel(architecture="alexnet", weights=weights, **common)
-        except ValueError as error:
-            raise UserError(f"settings.stability.alexnet={which}: {error}") from error
-        words = "torchvision's AlexNet with " + ("its published weights" if which == PUBLISHED else which)
-        return network.eval(), words
+def _has_table_5_layers(module: nn.Module) -> bool:
+    """Whether a network has five convolutions and three linear layers, like AlexNet."""
+    kinds = ["fc" if isinstance(one, nn.Linear) else "conv" for one in module.modules() if _is_weighted(one)]
+    return kinds == [name.rstrip("0123456789") for name in (row.split()[0] for row in paper.TABLE_5)]
 
 
-def table_5(network: Classifier, words: str) -> Table:
-    """Table 5: the paper's numbers, its formula as printed, and the corrected bounds, with the products."""
-    traced, names = trace(network, network.input_shape), list(paper.TABLE_5)
+def _is_weighted(module: nn.Module | None) -> TypeGuard[nn.Linear | nn.Conv2d]:
+    return isinstance(module, nn.Linear | nn.Conv2d)
+
+
+def _origin(network: Network) -> str:
+    """Describe the network of Table 5 by its training."""
+    model, trained = network.config.get("model", {}), bool(network.config.get("trainer", {}).get("max_epochs", 1))
+    settings = model.get("settings", {})
+    if trained:
+        return f"{network.label}, trained on {network.data}"
+    if model.get("name") == "alexnet":
+        return "Krizhevsky's AlexNet with the random weights it starts from (Gaussian, stddev .01), not trained"
+    weights = settings.get("weights")
+    words = "its published weights" if weights == "default" else weights or "random weights, not trained"
+    return f"torchvision's AlexNet with {words}"
+
+
+def table_5(network: Network) -> Table:
+    """Make Table 5: the paper's numbers, its formula as printed, and the corrected bounds, with the products."""
+    traced, names = trace(network.module, _input_shape(network.module)), list(paper.TABLE_5)
+    _, height, width = _input_shape(network.module)
     shapes = dict(traced.calls)
-    bounds = [layer for layer in traced.layers if layer.bound != 1 or isinstance(layer.module, nn.Linear | nn.Conv2d)]
+    bounds = [layer for layer in traced.layers if layer.bound != 1 or _is_weighted(layer.module)]
     rows: list[str] = []
     cells: dict[tuple[str, str], Cell] = {}
     formula: list[float] = []
     weighted: list[float] = []
     for layer in bounds:
-        if not isinstance(layer.module, nn.Linear | nn.Conv2d):
+        if not _is_weighted(layer.module):
             continue
         row = names[len(rows)]
         rows.append(row)
@@ -187,13 +196,13 @@ def table_5(network: Classifier, words: str) -> Table:
     return Table(
         key="table5",
         title="Table 5 · Upper bounds of AlexNet's layers",
-        caption=f"Bounds of the operator norm of each layer. The last two columns are of {words}; the first is of "
-        "the paper's own trained network, so the columns show what the misprints do, not an agreement.",
+        caption=f"Bounds of the operator norm of each layer. The last two columns are of {_origin(network)}; the first "
+        "is of the paper's own trained network, so the columns show what the misprints do, not an agreement.",
         row_header="layer",
         rows=(*rows, product, whole),
         columns=(PRINTED, FORMULA, CORRECTED),
         cells=cells,
-        sample="224x224 images",
+        sample=f"{height}x{width} images",
         method="operator norms by Fourier blocks; float64",
         source="Table 5; its caption prints neither product",
         notes=(
@@ -204,7 +213,12 @@ def table_5(network: Classifier, words: str) -> Table:
             f"Overlapping 3x3 pools of stride 2 are no contractions, each doubles at most: a factor of {pools:g}. The "
             "last row's third column has the response norms (or the input's normalisation) in it as well.",
         ),
+        runs=(network.name,),
     )
+
+
+def _input_shape(module: nn.Module) -> tuple[int, ...]:
+    return cast(Classifier, module).input_shape
 
 
 def _printed_formula(layer: nn.Module, shape: tuple[int, ...], bound: float) -> float:
@@ -226,9 +240,9 @@ def _table_5_words(tables: Sequence[Table]) -> list[str]:
 # -- every network --------------------------------------------------------------------------------------------------
 
 
-def _measure(material: Material, network: Network, chosen: CraftedSet | None) -> Measured:
-    limit = int(material.setting("limit", 256))
-    images = material.images(network, "test")[0][:limit]
+def _measure(inputs: SectionInputs, network: Network, chosen: MeasuredSet | None) -> Measured:
+    settings: StabilitySettings = inputs.settings
+    images = inputs.images(network, "test", settings.limit)
     shape = tuple(images.shape[1:])
     layers = lipschitz_bounds(network.module, shape)
     product = math.prod(layer.bound for layer in layers)
@@ -237,25 +251,24 @@ def _measure(material: Material, network: Network, chosen: CraftedSet | None) ->
     distances, radii, adversarial, random = torch.zeros(0), torch.zeros(0), (), ()
     digests: tuple[str, ...] = ()
     if chosen is not None:
-        examples = chosen.load()
-        keep = examples.success.bool().nonzero().flatten()[:limit]
-        inputs, adv_inputs, labels = examples.inputs[keep], examples.adv_inputs[keep], examples.labels[keep]
-        digests = tuple(hashlib.sha256(one.contiguous().numpy().tobytes()).hexdigest() for one in inputs)
-        distances = (adv_inputs - inputs).double().flatten(1).norm(dim=1)
+        kept: Examples = inputs.observed[chosen.name]
+        originals, adv_inputs, labels = kept.inputs, kept.adv_inputs, kept.labels
+        digests = tuple(hashlib.sha256(one.contiguous().numpy().tobytes()).hexdigest() for one in originals)
+        distances = (adv_inputs - originals).double().flatten(1).norm(dim=1)
         with torch.no_grad():
-            logits = network.module(inputs)
-        if bool(material.setting("pairs", True)):
+            logits = network.module(originals)
+        if settings.pairs:
             radii = torch.maximum(certifier.radii(logits, labels), certified_radii(logits, labels, constant))
         else:
             radii = certified_radii(logits, labels, constant)
         moved = distances > 0
         noise = equal_norm_gaussian(
-            inputs[moved],
-            (distances[moved] / math.sqrt(inputs[0].numel())).float(),
-            generator=torch.Generator().manual_seed(mixed_seed(material.seed, chosen.name)),
+            originals[moved],
+            (distances[moved] / math.sqrt(originals[0].numel())).float(),
+            generator=torch.Generator().manual_seed(mixed_seed(inputs.seed, chosen.name)),
         )
-        adversarial = _amplification(network.module, inputs[moved], adv_inputs[moved])
-        random = _amplification(network.module, inputs[moved], noise)
+        adversarial = _amplification(network.module, originals[moved], adv_inputs[moved])
+        random = _amplification(network.module, originals[moved], noise)
     running = [math.prod(layer.bound for layer in layers[: k + 1]) for k in range(len(layers))]
     return Measured(
         network=network,
@@ -265,6 +278,7 @@ def _measure(material: Material, network: Network, chosen: CraftedSet | None) ->
         distances=distances,
         radii=radii,
         layers=tuple(layer.kind for layer in layers),
+        shape=shape,
         adversarial=adversarial,
         random=random,
         bounds=tuple(running),
@@ -290,23 +304,22 @@ def _groups(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
     return groups
 
 
-def _layer_table(material: Material, groups: dict[str, list[Measured]]) -> Table:
+def _layer_table(groups: dict[str, list[Measured]]) -> Table:
     rows: list[str] = []
     cells: dict[tuple[str, str], Cell] = {}
     for label, members in groups.items():
         module = members[0].network.module
-        shape = tuple(material.images(members[0].network, "test")[0].shape[1:])
-        traced, number = trace(module, shape), 0
+        traced, number = trace(module, members[0].shape), 0
         shapes = dict(traced.calls)
         for layer in traced.layers:
-            if layer.bound == 1 and not isinstance(layer.module, nn.Linear | nn.Conv2d):
+            if layer.bound == 1 and not _is_weighted(layer.module):
                 continue
             number += 1
             row = f"{label}: {number} {layer.kind}"
             rows.append(row)
             runs = (members[0].network.name,)
             cells[row, CORRECTED] = _bound(layer.bound, runs)
-            if isinstance(layer.module, nn.Linear | nn.Conv2d):
+            if _is_weighted(layer.module):
                 formula = _printed_formula(layer.module, shapes[layer.module], layer.bound)
                 cells[row, FORMULA] = _bound(formula, runs)
     return Table(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import Network
-from intriguing.analysis.sections import Made, Material
+from intriguing.analysis.sections import SectionInputs, SectionOutput
 from intriguing.analysis.units import figures, tables
 from intriguing.analysis.units.evidence import across_seeds, compare, corrected
 from intriguing.analysis.units.fresh import fresh
@@ -44,7 +44,7 @@ SIDE = {1: 32, 3: 16}
 """Height and width to which larger images are averaged before their pixels are compared, by channels."""
 
 
-def section(material: Material) -> Made:
+def section(inputs: SectionInputs) -> SectionOutput:
     """Sheets of top images, scores of every basis, tests, the rotation, ablation, and networks of several seeds.
 
     Settings: see `UnitSettings`.
@@ -52,19 +52,19 @@ def section(material: Material) -> Made:
     Raises:
         UserError: a setting that cannot be right, a layer that no network has.
     """
-    settings = UnitSettings.of(material.settings)
-    chosen = _chosen(material.networks, settings)
+    settings: UnitSettings = inputs.settings
+    chosen = _chosen(inputs.networks, settings)
     if not chosen:
-        return Made()
+        return SectionOutput()
     if settings.rotations is None:  # as many as all rows need, which are corrected together
         rows = {(network.label, layer) for network, layers in chosen for layer in layers}
         settings = replace(settings, rotations=rotations_for(len(rows) * len(SCORES)))
-    looks = _Looks(material, settings)
+    looks = _Looks(inputs, settings)
     measured: dict[str, list[list[LayerScores]]] = {}
     controls: dict[str, list[list[LayerScores]]] = {}
     controlled: list[Network] = []
     features: dict[str, list[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]] = {}
-    steps = _Steps(material, sum(len(layers) for _, layers in chosen))
+    steps = _Steps(inputs, sum(len(layers) for _, layers in chosen))
     sheets = []
     for network, layers in sorted(chosen, key=lambda one: (one[0].label, one[0].seed)):
         images, null = looks.of(network)
@@ -83,7 +83,7 @@ def section(material: Material) -> Made:
     agreements = [
         one
         for label, rows in features.items()
-        for one in across_seeds(label, [r for r, _ in rows], [f for _, f in rows], seed=material.seed)
+        for one in across_seeds(label, [r for r, _ in rows], [f for _, f in rows], seed=inputs.seed)
     ]
     networks = [network for network, _ in chosen]
     names, sample = [network.name for network in networks], looks.sample(networks)
@@ -108,7 +108,7 @@ def section(material: Material) -> Made:
         figures.ablation_figure(measured, names),
         figures.agreement_figure(agreements, names),
     ]
-    return Made(
+    return SectionOutput(
         tables=tuple(table for table in made_tables if table is not None),
         figures=tuple(figure for figure in made_figures if figure is not None),
         summary=summarize(measured, comparisons, agreements, networks),
@@ -159,8 +159,8 @@ class _Reader:
 class _Looks:
     """The images each network is looked at with, made once for all networks of the same data."""
 
-    def __init__(self, material: Material, settings: UnitSettings) -> None:
-        self.material, self.settings = material, settings
+    def __init__(self, inputs: SectionInputs, settings: UnitSettings) -> None:
+        self.inputs, self.settings = inputs, settings
         self._subsets: dict[str, ImageSubset] = {}
         self._pixels: dict[str, tuple[Tensor, Tensor]] = {}
         self._features: dict[tuple[str, str], Tensor] = {}
@@ -175,7 +175,7 @@ class _Looks:
         described = [data, network.config.get("split", {}) if own else None]
         key = json.dumps(described, sort_keys=True, default=str)
         if key not in self._subsets:
-            self._subsets[key] = self.material.subset(network, self.settings.subset)
+            self._subsets[key] = self.inputs.subset(network, self.settings.subset)
         return key, self._subsets[key]
 
     def reader(self, network: Network, most: int | None = None) -> _Reader:
@@ -201,17 +201,17 @@ class _Looks:
         """The subset to fit to; None where it is not at hand, as with weights that were trained elsewhere."""
         if network.name not in self._others:
             try:
-                found = self.material.subset(network, self.fitted_on)
+                found = self.inputs.subset(network, self.fitted_on)
             except UserError:  # the folder does not hold the files that it was trained on
                 found = None
             self._others[network.name] = found if found is not None and len(found) >= FEWEST_FITTED else None
         return self._others[network.name]
 
     def _order(self, subset: ImageSubset) -> Tensor:
-        return torch.randperm(len(subset), generator=torch.Generator().manual_seed(self.material.seed))
+        return torch.randperm(len(subset), generator=torch.Generator().manual_seed(self.inputs.seed))
 
     def _reader(self, subset: ImageSubset, positions: Tensor) -> _Reader:
-        return _Reader(subset, positions.sort().values, min(self.material.batch_size, 256))
+        return _Reader(subset, positions.sort().values, min(self.inputs.batch_size, 256))
 
     def of(self, network: Network) -> tuple[Images, dict[str, Tensor]]:
         """The images, and the scores of random sets of them."""
@@ -242,13 +242,13 @@ class _Looks:
             rows=rows,
             fit=self.fit_reader(network),
         )
-        return images, null_scores(labels, rows, null_sets(images, self.settings, seed=self.material.seed))
+        return images, null_scores(labels, rows, null_sets(images, self.settings, seed=self.inputs.seed))
 
     def _independent(self, network: Network) -> Network | None:
         """Another network of the same images: of another architecture where there is one, else of another seed."""
         same = [
             n
-            for n in self.material.networks
+            for n in self.inputs.networks
             if n.name != network.name and self.subset(n)[0] == self.subset(network)[0] and hidden_layers(n.module)
         ]
         return min(
@@ -328,10 +328,10 @@ def _sheet(network: Network, one: LayerScores, looks: _Looks, settings: UnitSett
 class _Steps:
     """Tells how far the section is."""
 
-    def __init__(self, material: Material, total: int) -> None:
-        self.material, self.total, self.done = material, total, 0
+    def __init__(self, inputs: SectionInputs, total: int) -> None:
+        self.inputs, self.total, self.done = inputs, total, 0
 
     def __call__(self, what: str) -> None:
-        if self.material.progress is not None:
-            self.material.progress(f"units: {what}", self.done, self.total)
+        if self.inputs.progress is not None:
+            self.inputs.progress(f"units: {what}", self.done, self.total)
         self.done += 1
