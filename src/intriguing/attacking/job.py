@@ -15,8 +15,7 @@ from intriguing.attacks import AttackResult, adam_l1, lbfgs, nearest
 from intriguing.attacks.amplify import RULES as AMPLIFY_RULES
 from intriguing.attacks.targets import RULES
 from intriguing.checkpoints import find_checkpoints, read_checkpoint
-from intriguing.data import DATA_NAMES, SUBSETS, ImageData, images_of_network
-from intriguing.data.folders import folder_name, folder_settings
+from intriguing.data import DATA_NAMES, SUBSETS, folder_name, folder_settings, images_of_network, open_images
 from intriguing.errors import UserError
 from intriguing.runs.jobs import LoggerSettings
 from intriguing.runs.names import slug
@@ -181,7 +180,7 @@ def _identified(data: dict[str, Any], subset: str) -> dict[str, Any]:
     """What decides which images these are: of folders, the classes and files that are there now, not where they lie."""
     if data["name"] == "image_folder":
         part = "test" if subset == "test" else "train"
-        there = ImageData(**data).description
+        there = open_images(**data).description
         data = there | {key: {part: there[key][part]} for key in ("counts", "files")}
     return {key: value for key, value in data.items() if key not in ("root", "download", "folder")}
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from intriguing.attacking.job import ATTACKS, AttackJob
 from intriguing.attacks import AttackWarning, choose_targets, closest, gaussian
 from intriguing.checkpoints import load_model
-from intriguing.data import ImageData, Subset
+from intriguing.data import ImageData, Subset, open_images
 from intriguing.errors import UserError, plural
 from intriguing.metrics import distortion
 from intriguing.nn.nonfinite import NotFiniteError, check_logits
@@ -77,11 +77,13 @@ def pick_images(job: AttackJob, data: ImageData | None = None) -> Subset:
     Raises:
         UserError: images that are not there, or not those that the network was trained on.
     """
-    data = data or ImageData(**job.data)
+    if data is None:
+        data = open_images(**job.data)
+        data.prepare_data()
     data.require(job.subset)
     subset = data.subset(job.subset)
     if job.limit is None or job.limit >= len(subset):
-        return subset if isinstance(subset, Subset) else subset.take(torch.arange(len(subset)))
+        return subset.take()
     order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(job.seed))
     chosen = order[: job.limit].sort().values
     return subset.take(chosen)
@@ -98,7 +100,7 @@ def fill(fabric: Fabric, job: AttackJob, folder: Path, progress: Progress | None
     """
     torch.set_num_threads(job.threads)
     make_folder(folder)
-    data = ImageData(**job.data)
+    data = open_images(**job.data)
     if fabric.local_rank == 0:
         data.prepare_data()  # the disk of a further node may lack MNIST
     fabric.barrier()

@@ -71,8 +71,8 @@ def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
 
 
 _MAPPING = re.compile(
-    r"data|split|model(\.settings|\.recipe)?|optimizer|scheduler|weight_decay|spectral_penalty|trainer|logger|debug"
-    r"|attack|settings(\.\w+)?"
+    r"data|split|model(\.settings|\.recipe)?|optimizer|scheduler|weight_decay|spectral_penalty|trainer|logger|launcher"
+    r"|debug|attack|settings(\.\w+)?"
 )
 _KINDS = {
     "model.label": (str | None, "a text or null"),

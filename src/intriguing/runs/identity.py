@@ -34,7 +34,15 @@ NOT_IDENTITY: dict[str, tuple[str, ...]] = {
         *("model.recipe", "model.spell_lambda"),
     ),
     "attack": (*_ANYWHERE, "checkpoints", "shard", "trainer"),  # of a checkpoint, its sha256 counts
-    "analyze": (*_ANYWHERE, "networks", "sets", "processes", "batch_size", "trainer"),  # of runs, their content counts
+    "analyze": (
+        *_ANYWHERE,
+        "networks",
+        "sets",
+        "processes",
+        "launcher",
+        "batch_size",
+        "trainer",
+    ),  # of runs, their content counts
 }
 
 

@@ -20,8 +20,7 @@ from intriguing.analysis.units.fresh import fresh
 from intriguing.analysis.units.measure import SHEET, UNIT, Images, LayerScores, measure_layers, null_sets
 from intriguing.analysis.units.settings import UnitSettings, rotations_for
 from intriguing.analysis.units.summary import summarize
-from intriguing.data import Subset
-from intriguing.data.folders import FolderSubset
+from intriguing.data import ImageSubset
 from intriguing.errors import UserError
 from intriguing.units import SCORES, collect, find_layers, hidden_layers
 from intriguing.units.chance import null_scores
@@ -148,7 +147,7 @@ def _told_apart(networks: Sequence[Network]) -> list[Network]:
 class _Reader:
     """Images of a subset at some positions (N,), read anew at each iteration."""
 
-    subset: Subset | FolderSubset
+    subset: ImageSubset
     positions: Tensor
     batch_size: int
 
@@ -162,13 +161,13 @@ class _Looks:
 
     def __init__(self, inputs: SectionInputs, settings: UnitSettings) -> None:
         self.inputs, self.settings = inputs, settings
-        self._subsets: dict[str, Subset | FolderSubset] = {}
+        self._subsets: dict[str, ImageSubset] = {}
         self._pixels: dict[str, tuple[Tensor, Tensor]] = {}
         self._features: dict[tuple[str, str], Tensor] = {}
-        self._others: dict[str, Subset | FolderSubset | None] = {}
+        self._others: dict[str, ImageSubset | None] = {}
         self.counts: list[int] = []
 
-    def subset(self, network: Network) -> tuple[str, Subset | FolderSubset]:
+    def subset(self, network: Network) -> tuple[str, ImageSubset]:
         """The subset whose images are scored, and a key that equal subsets share."""
         own = self.settings.subset not in ("test", "full")  # images that the network's own split chooses
         apart = ("batch_size",) if own else ("batch_size", "validation", "only")
@@ -198,7 +197,7 @@ class _Looks:
         """The subset to fit to: training images where held-out images are scored, else test images."""
         return "train" if self.settings.subset in ("test", "val") else "test"
 
-    def _other(self, network: Network) -> Subset | FolderSubset | None:
+    def _other(self, network: Network) -> ImageSubset | None:
         """The subset to fit to; None where it is not at hand, as with weights that were trained elsewhere."""
         if network.name not in self._others:
             try:
@@ -208,10 +207,10 @@ class _Looks:
             self._others[network.name] = found if found is not None and len(found) >= FEWEST_FITTED else None
         return self._others[network.name]
 
-    def _order(self, subset: Subset | FolderSubset) -> Tensor:
+    def _order(self, subset: ImageSubset) -> Tensor:
         return torch.randperm(len(subset), generator=torch.Generator().manual_seed(self.inputs.seed))
 
-    def _reader(self, subset: Subset | FolderSubset, positions: Tensor) -> _Reader:
+    def _reader(self, subset: ImageSubset, positions: Tensor) -> _Reader:
         return _Reader(subset, positions.sort().values, min(self.inputs.batch_size, 256))
 
     def of(self, network: Network) -> tuple[Images, dict[str, Tensor]]:
