@@ -19,11 +19,11 @@ def main(cfg: DictConfig) -> None:
     overrides = task_overrides()
 
     from intriguing import data
-    from intriguing.analysis.job import ReportJob
-    from intriguing.analysis.run import report_on
+    from intriguing.analysis.job import AnalysisJob
+    from intriguing.analysis.run import run_analysis
     from intriguing.cli import progress, scheduler
 
-    job = ReportJob.from_config(config, command=command("analyze.py", overrides))
+    job = AnalysisJob.from_config(config, command=command("analyze.py", overrides))
     if config["study"]:
         steps = study_steps(config, overrides)
         check_run_id(config["logger"], len(steps) + 1)
@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> None:
     else:
         check_without_study(overrides)
         data.check_typed(overrides)
-    report_on(job, measuring=progress.measuring)
+    run_analysis(job, measuring=progress.measuring)
 
 
 if __name__ == "__main__":

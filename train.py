@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> float | None:
     from intriguing.cli import progress, sweep
 
     job = training_job(config, name_extras(overrides), command("train.py", overrides))
-    live = bool(job.trainer["enable_progress_bar"]) and sweep.is_alone() and is_first_process()
+    live = bool(job.trainer.progress_bar) and sweep.is_alone() and is_first_process()
     with progress.training(job.name, sweep=sweep.place(), live=live) as tell:
         folder = training.fit(job, progress=tell)
     if not is_first_process():

@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,10 +26,10 @@ from hydra import compose, initialize_config_dir
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from intriguing.cli.config import plain
-from intriguing.data import BatchIndices, ImageData, Subset
+from intriguing.cli.config import plain, training_job
+from intriguing.data import BatchIndices, Subset
+from intriguing.models.optimization import build_optimizer, cosine
 from intriguing.training import TrainingJob, fit
-from intriguing.training.fit import build_model
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,13 +46,13 @@ class Stopwatch(Callback):
 
 def bare_epochs(job: TrainingJob, epochs: int) -> list[float]:
     """Seconds of each epoch of a plain loop."""
-    data = ImageData(**job.data)
-    model, train = build_model(job, data), data.subset("train")
+    data = job.data.open()
+    model, train = job.build_model(data), data.subset("train")
     assert isinstance(train, Subset)
-    optimizer = torch.optim.Adam(model.parameter_groups(), lr=model.learning_rate, fused=True)
+    optimizer = build_optimizer(job.optimizer, model.decayed_weights(), list(model.parameters()))
     sampler = BatchIndices(len(train), data.batch_size, seed=0)
     total, step, seconds = epochs * len(sampler), 0, []
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: model.rate_factor(step, total))
+    schedule = cosine(optimizer, total)
     for epoch in range(epochs):
         start, loss_sum = time.perf_counter(), torch.zeros(())
         sampler.set_epoch(epoch)
@@ -91,7 +92,7 @@ def main() -> None:
             overrides += [f"trainer.max_epochs={options.epochs + 1}", "trainer.enable_progress_bar=true"]
             overrides += [f"data.batch_size={options.batch_size}"]
             config = plain(compose("train", overrides=overrides))
-            job = TrainingJob.from_config(config, callbacks=[Stopwatch()])
+            job = replace(training_job(config), callbacks=(Stopwatch(),))
             bare += bare_epochs(job, options.epochs)[1:]
             framework += framework_epochs(job)[1:]
     rows = [

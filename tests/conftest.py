@@ -6,7 +6,9 @@ import os
 import runpy
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,34 @@ settings.load_profile("suite")
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def count_opens() -> Callable[[], AbstractContextManager[Counter[str]]]:
+    """Count how often each file is opened for reading, by any code of this process and of its forks."""
+
+    @contextmanager
+    def counting() -> Iterator[Counter[str]]:
+        counter: Counter[str] = Counter()
+        _counters.append(counter)
+        try:
+            yield counter
+        finally:
+            _counters.remove(counter)
+
+    return counting
+
+
+_counters: list[Counter[str]] = []
+
+
+def _count_open(event: str, arguments: tuple) -> None:
+    if event == "open" and _counters and str(arguments[1] or "r").startswith("r") and not isinstance(arguments[0], int):
+        for counter in _counters:
+            counter[os.path.abspath(os.fsdecode(arguments[0]))] += 1
+
+
+sys.addaudithook(_count_open)
 
 
 @pytest.fixture

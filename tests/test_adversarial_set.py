@@ -212,7 +212,7 @@ def test_foreign_files(tmp_path, monkeypatch, whole):
     save_file({"a": torch.zeros(3)}, path)
     assert "no adversarial set of this project" in refused(path, path.read_bytes())
     assert "header of at most" in refused(path, struct.pack("<Q", MAX_HEADER + 1) + b" " * (MAX_HEADER + 1))
-    assert "header asks for more" in refused(path, struct.pack("<Q", 2**63) + whole[8:])
+    assert "header claims more" in refused(path, struct.pack("<Q", 2**63) + whole[8:])
     refused(path, struct.pack("<Q", 60000) + b"[" * 60000)  # nested without end
     with pytest.raises(UserError, match="does not exist"):
         AdversarialSet.load(tmp_path / "missing")

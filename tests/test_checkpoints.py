@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     runs = tmp_path_factory.mktemp("runs")
     overrides = ["data=digits", "logger=csv", "trainer.max_epochs=1", "model.settings.widths=[6,5]", "name=net"]
-    overrides += ["model.settings.optimizer=adam", "callbacks=back_feeding", "callbacks.back_feeding.size=3"]
+    overrides += ["optimizer=adam", "callbacks=back_feeding", "callbacks.back_feeding.size=3"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return fit(training_job(plain(compose("train", overrides=[f"runs={runs}", *overrides])), (), ""))
 
@@ -61,15 +61,15 @@ def classes_of_bytes(path: Path) -> dict[str, range]:
         found[f"header of {name}"] = range(entry.header_offset, data)
         found[f"data of {name}"] = range(data, data + entry.file_size)
         found[f"after {name}"] = range(data + entry.file_size, after)
-    found["directory"] = range(directory, len(content) - checkpoint_file.SEAL)
-    found["seal"] = range(len(content) - checkpoint_file.SEAL, len(content))
+    found["directory"] = range(directory, len(content) - checkpoint_file.COMMENT)
+    found["comment"] = range(len(content) - checkpoint_file.COMMENT, len(content))
     return {name: places for name, places in found.items() if len(places)}
 
 
 @pytest.mark.parametrize("file", ["model.ckpt", "checkpoints/last.ckpt"])
 def test_a_changed_byte_is_found_at_every_kind_of_place(trained: Path, tmp_path: Path, file: str) -> None:
     places, content = classes_of_bytes(trained / file), (trained / file).read_bytes()
-    assert {"data of data.pkl", "data of data/0", "header of version", "directory", "seal"} <= set(places)
+    assert {"data of data.pkl", "data of data/0", "header of version", "directory", "comment"} <= set(places)
     assert sum(map(len, places.values())) == len(content)
     copy, draw = tmp_path / "moved.ckpt", random.Random(0)
     copy.write_bytes(content)
@@ -117,7 +117,7 @@ def test_every_file_of_a_run_carries_its_sha256(trained: Path) -> None:
 def test_a_checkpoint_without_its_digest_is_refused(trained: Path, tmp_path: Path) -> None:
     file = tmp_path / "alone.ckpt"
     torch.save(read_checkpoint(trained / "model.ckpt"), file)
-    with pytest.raises(UserError, match=r"alone\.ckpt is truncated or damaged: no sha256 stands at its end"):
+    with pytest.raises(UserError, match=r"alone\.ckpt is truncated or damaged: it does not end in its sha256"):
         load_model(file)
 
 
@@ -155,7 +155,7 @@ HOSTILE = {
     "very many layers": _of_settings(widths=[1] * 200_000),
     "negative layers": _of_settings(widths=[-5, 5]),
     "huge images": _of_settings(input_shape=[1, 10**6, 10**6]),
-    "infinite settings": _of_settings(learning_rate=float("inf")),
+    "infinite settings": _of_settings(normaliser=float("inf")),
     "very many classes": _of_settings(num_classes=10**12),
     "a tensor larger than its storage": _archive(tensor_of([10**12], [1], 4), four_bytes),
     "a storage larger than the file": _archive(tensor_of([10**12], [1], 10**12), four_bytes),

@@ -23,7 +23,7 @@ def test_l2_norm_is_28_times_the_distortion_on_mnist():
 
 
 @pytest.mark.parametrize(("one", "other"), [((2, 3), (2, 4)), ((2,), (2,)), ((2, 1, 3), (1, 1, 3))])
-def test_distortion_says_which_shapes_came(one, other):
+def test_distortion_names_the_wrong_shapes(one, other):
     with pytest.raises(ValueError, match="must share one shape"):
         distortion(torch.zeros(one), torch.zeros(other))
 
@@ -39,7 +39,7 @@ def test_wrong_refuses_logits_that_are_not_numbers():
         wrong(torch.tensor([[0.0, math.nan]]), torch.tensor([0]))
 
 
-def test_equal_norm_gaussian_has_exactly_the_distortion_asked_for():
+def test_equal_norm_gaussian_has_exactly_the_given_distortion():
     inputs = torch.rand(6, 1, 8, 8)
     wanted = torch.tensor([0.0, 0.01, 0.06, 0.1, 0.3, 1.0])
     noisy = equal_norm_gaussian(inputs, wanted, generator=torch.Generator().manual_seed(0))
@@ -61,7 +61,7 @@ INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1e-30, 1e-4, 300.0, 1e30])
-def test_distortion_loses_no_perturbation_that_its_dtype_can_hold(dtype, size):
+def test_distortion_neither_underflows_nor_overflows(dtype, size):
     inputs = torch.zeros(2, 1, 3, 3, dtype=dtype)
     adv_inputs = inputs + torch.tensor([size, 0.0]).view(2, 1, 1, 1).to(dtype)
     expected = adv_inputs[:, 0, 0, 0].double()
@@ -110,7 +110,7 @@ def test_labels_that_are_not_integers_are_refused(labels):
         metrics.wrong(torch.zeros(2, 3), labels)
 
 
-def test_metrics_write_to_nothing_they_are_given():
+def test_metrics_do_not_modify_their_arguments():
     inputs, adv_inputs = torch.rand(2, 4), torch.rand(1, 4).expand(2, 4)
     logits, labels = torch.rand(2, 3), torch.tensor([0, 1])
     given = (inputs, adv_inputs, logits, labels)

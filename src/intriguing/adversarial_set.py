@@ -4,6 +4,8 @@ On disk it is a safetensors file, which cannot execute anything when read, seale
 (`intriguing.storage.safetensors_file`), so a byte that changed anywhere is found at load.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from intriguing import __version__
+from intriguing.attacks import AttackResult
 from intriguing.errors import UserError, shown
 from intriguing.storage import safetensors_file
 from intriguing.storage.safetensors_file import MAX_HEADER
@@ -93,6 +96,39 @@ class AdversarialSet:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    @classmethod
+    def from_result(
+        cls,
+        result: AttackResult,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        metadata: dict[str, Any],
+        indices: Tensor | None = None,
+        targets: Tensor | None = None,
+    ) -> AdversarialSet:
+        """Make the set of an attack's result.
+
+        Args:
+            result: the result; its ``c`` becomes nan where the attack has none.
+            inputs: (N, C, H, W) originals in [0, 1].
+            labels: (N,) true classes.
+            metadata: see the class.
+            indices: (N,) places of the originals in their data set; None: 0 to N-1.
+            targets: (N,) classes aimed at; None: -1 for each.
+
+        Raises:
+            TypeError, ValueError: see the class.
+        """
+        return cls(
+            inputs=inputs,
+            labels=labels,
+            indices=torch.arange(len(inputs)) if indices is None else indices,
+            targets=torch.full_like(labels, -1) if targets is None else targets,
+            metadata=metadata,
+            **vars(result) | {"c": torch.full_like(result.distortion, torch.nan) if result.c is None else result.c},
+        )
+
     def save(self, path: Path | str) -> None:
         """Write the set to one file; its name holds the old content or the whole new one at any moment.
 
@@ -104,13 +140,17 @@ class AdversarialSet:
         safetensors_file.save(self._tensors(), path, KEY, {"format": FORMAT, "metadata": self.metadata})
 
     @classmethod
-    def load(cls, path: Path | str) -> "AdversarialSet":
-        """Read a set and check every byte of it. Runs nothing that is in the file.
+    def load(cls, path: Path | str, *, sha256: str | None = None) -> AdversarialSet:
+        """Read a set in one pass over its file, and check every byte. Nothing in the file is run.
+
+        Args:
+            path: the file.
+            sha256: digest of the file that its run recorded; None if no run did.
 
         Raises:
             UserError: missing, empty, truncated, changed, of another kind or of another version of the project.
         """
-        entry, tensors = safetensors_file.load(path, KEY, _check_format, what="adversarial set")
+        entry, tensors = safetensors_file.load(path, KEY, _check_format, what="adversarial set", recorded=sha256)
         metadata: Any = entry.get("metadata")
         if set(tensors) != set(DTYPES):
             odd = ", ".join(sorted(set(tensors) ^ set(DTYPES)))

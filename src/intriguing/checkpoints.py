@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,29 @@ MAX_SETTINGS = 10_000  # values among a network's settings, for example widths
 MAX_PIXELS = 1 << 26
 
 
-def load_model(path: str | Path) -> Classifier:
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network as its checkpoint holds it.
+
+    Attributes:
+        path: the checkpoint.
+        sha256: digest of the file.
+        seed: seed of its training.
+        model: the network, on the CPU, in eval mode; see `load_model`.
+    """
+
+    path: Path
+    sha256: str
+    seed: int
+    model: Classifier
+
+
+def load_model(path: str | Path, *, sha256: str | None = None) -> Classifier:
     """Load a trained network, on the CPU, in eval mode.
 
     Args:
         path: a checkpoint of train.py (``model.ckpt``, ``checkpoints/best.ckpt``, ``checkpoints/last.ckpt``).
+        sha256: digest of the file that its run recorded; None if no run did.
 
     Returns:
         The LightningModule; ``.label`` names it, ``.hparams`` holds its settings, ``.trained_on`` says which images it
@@ -58,7 +77,12 @@ def load_model(path: str | Path) -> Classifier:
     Raises:
         UserError: no file, an empty, truncated, changed or foreign one, or one from another version of the project.
     """
-    checkpoint = read_checkpoint(path)
+    return load_network(path, sha256=sha256).model
+
+
+def load_network(path: str | Path, *, sha256: str | None = None) -> TrainedNetwork:
+    """Load a trained network with what identifies it; the file is opened and hashed once. See `load_model`."""
+    checkpoint, found = _read(Path(path), sha256)
     header, settings = checkpoint["intriguing"], checkpoint["hyper_parameters"]
     network, weights = REGISTRY[header["model"]], checkpoint["state_dict"]
     try:
@@ -66,8 +90,8 @@ def load_model(path: str | Path) -> Classifier:
             sizes = network(**settings | {"spectral_penalty": 0.0}).state_dict()
         for name, value in sizes.items():
             if name not in weights or weights[name].shape != value.shape:
-                found = tuple(weights[name].shape) if name in weights else "nothing"
-                raise ValueError(f"{name} should have shape {tuple(value.shape)}, the file has {found}")
+                there = tuple(weights[name].shape) if name in weights else "nothing"
+                raise ValueError(f"{name} should have shape {tuple(value.shape)}, the file has {there}")
         model = network(**settings)
         model.load_state_dict(weights)
         model.trained_on = header["data"]
@@ -77,7 +101,7 @@ def load_model(path: str | Path) -> Classifier:
             f"{path} does not fit {header['model']} of version {__version__} (it was written by version "
             f"{shown(header['version'])}): {shown(why, 200)}"
         ) from error
-    return model.eval()
+    return TrainedNetwork(Path(path), found, int(header["seed"] or 0), model.eval())
 
 
 def find_checkpoints(patterns: str | Sequence[str], *, runs: str = "runs", wandb_mode: str | None = None) -> list[Path]:
@@ -116,10 +140,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: see ``load_model``.
     """
-    path = Path(path)
+    return _read(Path(path))[0]
+
+
+def _read(path: Path, recorded: str | None = None) -> tuple[dict[str, Any], str]:
+    """Read and verify a checkpoint, and return it with the digest of its file."""
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}; train.py writes runs/train/<name>/model.ckpt")
-    checkpoint = checkpoint_file.read(path)
+    checkpoint, sha256 = checkpoint_file.read_with_sha256(path, recorded)
     header = checkpoint.get("intriguing")
     if not isinstance(header, dict) or not header.keys() >= HEADER:
         raise UserError(f"{path} is a foreign checkpoint: it was not written by train.py of this project")
@@ -136,7 +164,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     for wrong in (_wrong_settings(checkpoint), _wrong_data(header, checkpoint), _wrong_weights(checkpoint)):
         if wrong:
             raise UserError(f"{path} is no checkpoint that train.py wrote: {wrong}")
-    return checkpoint
+    return checkpoint, sha256
 
 
 def _wrong_data(header: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,6 @@
-"""The one exception that a user is meant to read, and how counts and what others wrote are written in it."""
+"""User-facing exceptions, and how counts, errors and untrusted values are written in their messages."""
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -6,28 +8,29 @@ LONGEST = 80
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used: a file, a folder or a setting.
+    """Report a file, folder or setting that cannot be used.
 
-    The message is one line that says what was wrong and what would be right. The doors (train.py, attack.py,
-    analyze.py) print it without a traceback and exit with status 1; a program that imports the package may catch it.
+    The message is one line that says what was wrong and what would be right. The entry points (``train.py``,
+    ``attack.py``, ``analyze.py``) print it without a traceback and exit with status 1; a program that imports the
+    package may catch it.
     """
 
 
 class Stopped(SystemExit):
-    """SIGTERM or Ctrl-C, raised where the work stands; whoever knows what is saved says so with ``add_note``.
+    """Raised on SIGTERM or Ctrl-C; code that knows what has been saved records it with ``add_note``.
 
-    A SystemExit, so that nothing on the way takes it for a failure: a process that it leaves ends with its status,
-    128 + the signal's number (143, 130).
+    As a SystemExit it is not caught as a failure. The process that it ends has the status 128 + the signal's number
+    (143, 130).
     """
 
     @property
     def by(self) -> str:
-        """What stopped the work, in words."""
+        """The name of the signal."""
         return {130: "Ctrl-C", 143: "SIGTERM"}.get(int(self.code or 0), f"status {self.code}")
 
     @property
     def saved(self) -> str:
-        """All notes in one line."""
+        """All notes on one line."""
         return "; ".join(getattr(self, "__notes__", []))
 
 
@@ -35,15 +38,15 @@ def plural(count: int, noun: str, many: str | None = None) -> str:
     """Write a count and its noun: ``1 image``, ``1,000 images``.
 
     Args:
-        count: how many.
-        noun: what one is called.
-        many: what several are called; None: ``noun`` and an s.
+        count: The number of things.
+        noun: The noun in the singular.
+        many: The noun in the plural; None: ``noun`` and an s.
     """
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
 def shown(value: Any, longest: int = LONGEST) -> str:
-    """A value from a file as part of a message: on one line, without control characters, cut where it is long."""
+    """Write an untrusted value for a message: on one line, without control characters, cut if it is long."""
     if isinstance(value, str):
         text = value if value.isprintable() else repr(value)
     elif value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 64):
@@ -53,3 +56,16 @@ def shown(value: Any, longest: int = LONGEST) -> str:
     else:
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def error_message(error: BaseException, longest: int = 200) -> str:
+    """Write the message of an exception on one line; its type if it has no message."""
+    return shown(" ".join(str(error).split()) or type(error).__name__, longest)
+
+
+def error_summary(error: BaseException, longest: int = 300) -> str:
+    """Write the type and message of an exception on one line; of a ``UserError`` the message alone, in full."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text
+    return shown(f"{type(error).__name__}: {text or 'no message'}", longest)

@@ -1,7 +1,9 @@
-"""Distortion, wrong answers and noise of equal norm: pure functions of tensors.
+"""Compute distortion, wrong predictions and noise of equal norm: pure functions of tensors.
 
 Images are (N, ...) tensors of pixel intensities, logits are (N, K).
 """
+
+from __future__ import annotations
 
 import math
 
@@ -10,19 +12,23 @@ from torch import Tensor
 
 
 def distortion(inputs: Tensor, adv_inputs: Tensor) -> Tensor:
-    """The paper's distortion of each image, sqrt(sum_i (x'_i - x_i)^2 / n): the RMS change per pixel (section 4.2).
+    """Compute the paper's distortion of each image (section 4.2): sqrt(sum_i (x'_i - x_i)^2 / n), the RMS per pixel.
 
     Args:
-        inputs: (N, ...), the originals.
-        adv_inputs: the same shape, what they became.
+        inputs: (N, ...), the original images.
+        adv_inputs: (N, ...), the perturbed images.
 
     Returns:
-        (N,) in the unit of a pixel, in the finer dtype of the two and at least float32; neither small nor large
-        perturbations are lost when they are squared. The l2 norm of the perturbation is sqrt(n) times this, 28 times
-        on MNIST.
+        (N,) in the unit of a pixel, in the finer dtype of the two and at least float32; squaring neither underflows nor
+        overflows. The l2 norm of the perturbation is sqrt(n) times this, 28 times on MNIST.
 
     Raises:
         ValueError: the shapes differ or there is no pixel.
+
+    Example:
+        >>> import torch
+        >>> round(distortion(torch.zeros(1, 2, 2), torch.tensor([[[0.2, 0.0], [0.0, 0.0]]])).item(), 2)
+        0.1
     """
     if inputs.shape != adv_inputs.shape or inputs.dim() < 2 or 0 in inputs.shape[1:]:
         raise ValueError(
@@ -33,28 +39,43 @@ def distortion(inputs: Tensor, adv_inputs: Tensor) -> Tensor:
 
 
 def difference(inputs: Tensor, adv_inputs: Tensor) -> Tensor:
-    """The perturbations adv_inputs - inputs, (N, ...), in the finer dtype of the two and at least float32."""
+    """Compute the perturbations adv_inputs - inputs.
+
+    Args:
+        inputs: (N, ...), the original images.
+        adv_inputs: (N, ...), the perturbed images.
+
+    Returns:
+        (N, ...), in the finer dtype of the two and at least float32.
+    """
     dtype = torch.promote_types(torch.promote_types(inputs.dtype, adv_inputs.dtype), torch.float32)
     return adv_inputs.to(dtype) - inputs.to(dtype)
 
 
 def root_mean_square(rows: Tensor) -> Tensor:
-    """The root of the mean square of each row of (N, ...), without overflow or underflow: (N,)."""
+    """Compute the root mean square of each row, without overflow or underflow.
+
+    Args:
+        rows: (N, ...).
+
+    Returns:
+        (N,).
+    """
     rows = rows.flatten(1)
     powers = _powers_of_two(rows)
     return (rows / powers[:, None]).square().mean(dim=1).sqrt() * powers
 
 
 def _powers_of_two(rows: Tensor) -> Tensor:
-    """(N,): the power of two near the largest entry of each row (N, n); to divide by it costs no digit."""
+    """Return the power of two (N,) near the largest entry of each row (N, n); dividing by it is exact."""
     largest = rows.detach().abs().amax(dim=1)
     exponent = torch.where(largest.isfinite() & (largest > 0), torch.frexp(largest).exponent, 0)
-    limit = -int(math.log2(torch.finfo(rows.dtype).tiny)) - 6  # a power that has a normal inverse
+    limit = -int(math.log2(torch.finfo(rows.dtype).tiny)) - 6  # the inverse of the power is a normal number
     return torch.ldexp(torch.ones_like(largest), exponent.clamp(-limit, limit))
 
 
 def wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    """Which images a classifier gets wrong.
+    """Find the images that a classifier misclassifies.
 
     Args:
         logits: (N, K).
@@ -64,8 +85,8 @@ def wrong(logits: Tensor, labels: Tensor) -> Tensor:
         (N,) bool, True where the largest logit is not the label's.
 
     Raises:
-        TypeError: not two tensors, or labels that are not integers.
-        ValueError: the shapes do not fit, or a logit is not a number.
+        TypeError: an argument is not a tensor, or the labels are not integers.
+        ValueError: the shapes do not match, or a logit is nan.
     """
     for name, value in (("logits", logits), ("labels", labels)):
         if not isinstance(value, Tensor):
@@ -80,20 +101,20 @@ def wrong(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def equal_norm_gaussian(inputs: Tensor, distortion: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Images under Gaussian noise whose distortion is prescribed image by image, not clipped to [0, 1].
+    """Add Gaussian noise of a given distortion to each image, without clipping to [0, 1].
 
-    The control for a transfer rate: noise exactly as large as the adversarial perturbation of the same image.
+    This is the control for a transfer rate: noise exactly as large as the adversarial perturbation of the image.
 
     Args:
         inputs: (N, ...) floating point.
-        distortion: (N,) per-pixel RMS the noise is to have, finite and not negative.
-        generator: source of randomness, on the device of `inputs`; torch's global one if None.
+        distortion: (N,) per-pixel RMS of the noise, finite and not negative.
+        generator: random generator on the device of ``inputs``; None uses PyTorch's global one.
 
     Returns:
-        A new tensor like `inputs`. In half precision the noise is drawn and scaled in float32 first.
+        A new tensor like ``inputs``. In half precision the noise is drawn and scaled in float32 first.
 
     Raises:
-        ValueError: the shapes do not fit, or a distortion is negative or not finite (drop failed rows first).
+        ValueError: the shapes do not match, or a distortion is negative or not finite (drop failed rows first).
     """
     if inputs.dim() < 2 or distortion.shape != inputs.shape[:1]:
         raise ValueError(

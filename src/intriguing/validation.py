@@ -1,4 +1,4 @@
-"""Check single values: arguments of functions (TypeError, ValueError), and settings of a config (UserError)."""
+"""Check single values: arguments of functions (TypeError, ValueError) and settings of a config (UserError)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def whole_number(name: str, value: Any, low: int | None = None, high: int | None
     """Return a setting as an int.
 
     Args:
-        name: of the setting, for the message.
-        value: an integer of Python or NumPy, a float without a fraction (1e2), or a scalar tensor or array of these.
-        low: smallest allowed value; None for no limit.
-        high: largest allowed value; None for no limit.
+        name: Name of the setting, for the message.
+        value: An integer of Python or NumPy, a float without a fraction (1e2), or a scalar tensor or array of these.
+        low: Smallest allowed value; None for no limit.
+        high: Largest allowed value; None for no limit.
 
     Returns:
         The exact value.
 
     Raises:
-        TypeError: `value` is not a number; True and False are not.
-        ValueError: `value` has a fraction, is not finite or is out of range.
+        TypeError: ``value`` is not a number; True and False are not.
+        ValueError: ``value`` has a fraction, is not finite or is out of range.
     """
     limits = _limits([(">=", low), ("<=", high)])
     expected = f"expected {name} as a whole number{limits}"
@@ -54,19 +54,19 @@ def real_number(
     """Return a setting as a finite float.
 
     Args:
-        name: of the setting, for the message.
-        value: a real number of Python or NumPy, or a scalar tensor or array of one.
-        low: smallest allowed value.
-        high: largest allowed value.
-        open_low: refuse `low` itself.
-        open_high: refuse `high` itself.
+        name: Name of the setting, for the message.
+        value: A real number of Python or NumPy, or a scalar tensor or array of one.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+        open_low: Refuse ``low`` itself.
+        open_high: Refuse ``high`` itself.
 
     Returns:
         The value.
 
     Raises:
-        TypeError: `value` is not a number; True and False are not.
-        ValueError: `value` is not finite or is out of range.
+        TypeError: ``value`` is not a number; True and False are not.
+        ValueError: ``value`` is not finite or is out of range.
     """
     limits = _limits([(">" if open_low else ">=", low), ("<" if open_high else "<=", high)])
     expected = f"expected {name} as a finite number{limits}"
@@ -102,24 +102,38 @@ def _shown(value: Any) -> str:
     return f"a value of type {type(value).__name__}"
 
 
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def whole(name: str, value: Any, low: int) -> int:
-    """``value`` as a whole number of at least ``low``; UserError otherwise."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not usable or value != int(value) or value < low:
+    """Return a setting as a whole number of at least ``low``.
+
+    Raises:
+        UserError: The value is something else.
+    """
+    if not _is_finite(value) or value != int(value) or value < low:
         raise UserError(f"{name} must be a whole number of at least {low}, got {value!r}")
     return int(value)
 
 
 def number(name: str, value: Any, low: float, *, above: bool = False) -> float:
-    """``value`` as a finite number of at least (``above``: of more than) ``low``; UserError otherwise."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not usable or value < low or (above and value == low):
+    """Return a setting as a finite number of at least ``low``; above ``low`` if ``above`` is True.
+
+    Raises:
+        UserError: The value is something else.
+    """
+    if not _is_finite(value) or value < low or (above and value == low):
         raise UserError(f"{name} must be a finite number {'above' if above else 'of at least'} {low:g}, got {value!r}")
     return float(value)
 
 
 def choice(name: str, value: Any, known: Iterable[str]) -> str:
-    """``value`` if it is one of the known names; UserError otherwise."""
+    """Return a setting that is one of the known names.
+
+    Raises:
+        UserError: The value is another one.
+    """
     known = list(known)
     if value not in known:
         raise UserError(f"unknown {name} {value!r}; known: {', '.join(known)}")
@@ -127,7 +141,11 @@ def choice(name: str, value: Any, known: Iterable[str]) -> str:
 
 
 def flag(name: str, value: Any) -> bool:
-    """``value`` if it is true or false; UserError otherwise."""
+    """Return a setting that is true or false.
+
+    Raises:
+        UserError: The value is something else.
+    """
     if not isinstance(value, bool):
         raise UserError(f"{name} must be true or false, got {value!r}")
     return value

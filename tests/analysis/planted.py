@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from intriguing.analysis import CraftedSet, Network
 from intriguing.metrics import distortion
+from intriguing.runs.records import RunRecord
 
 SIDE = 4
 IMAGES = 40
@@ -59,8 +62,10 @@ def planted_config(label: str, *, seed: int = 0, split: str = "full", **settings
         "model": {
             "name": model,
             "label": name,
-            "settings": {**shape, "activation": "sigmoid", "learning_rate": 0.4, "optimizer": "sgd"},
+            "settings": {**shape, "activation": "sigmoid"},
         },
+        "optimizer": {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.4, "momentum": 0.9},
+        "scheduler": {"_target_": "intriguing.models.optimization.cosine", "total_steps": "planned_steps"},
         "weight_decay": {"value": decay, "normaliser": 1.25},
         "trainer": {"max_epochs": 60, "precision": "32-true"},
         "callbacks": {},
@@ -87,16 +92,19 @@ def planted_network(label: str, pixel: int, *, confused: Sequence[int] = (), **m
         settings["data__name"] = more["data"]
     if "weight_decay" in more:
         settings["weight_decay__value"] = more["weight_decay"]
-    return Network(
-        label=label,
+    errors = more.get("errors", {"full": (3, 60), "p1": (1, 30), "p2": (2, 30), "test": (2, 40)})
+    record = RunRecord(
+        stage="train",
         name=more.get("name", f"{label}_{split}_seed{seed}".lower()),
-        module=Planted(pixel, confused),
-        errors=more.get("errors", {"full": (3, 60), "p1": (1, 30), "p2": (2, 30), "test": (2, 40)}),
+        folder=Path(f"runs/train/{label}"),
         config=planted_config(label, seed=seed, split=split, **settings),
-        checkpoint_sha256=more.get("sha256", ""),
-        folder=f"runs/train/{label}",
-        command=f"python train.py network={label}",
+        info={
+            "command": f"python train.py network={label}",
+            "result": {"errors": errors},
+            "artifacts": {"model.ckpt": more.get("sha256", "")},
+        },
     )
+    return Network(label=label, module=Planted(pixel, confused), record=record)
 
 
 def crafted_set(source: Network | None, changed: dict[int, int], **more: Any) -> CraftedSet:
@@ -131,8 +139,16 @@ def crafted_set(source: Network | None, changed: dict[int, int], **more: Any) ->
         },
     )
     name = more.get("name") or f"{attack['name']}_{source.name if source else attack.get('stddev')}_{subset}"
-    return CraftedSet(
+    record = RunRecord(
+        stage="attack",
         name=name if more.get("amplify") is None else f"{name}_amplified",
-        load=lambda: value,
-        command="python attack.py",
+        folder=Path(f"runs/attack/{name}"),
+        config={},
+        info={"command": "python attack.py"},
     )
+    return CraftedSet(record=record, load=lambda: value)
+
+
+def rerecorded(network: Network, **changes: Any) -> Network:
+    """Return the network with another record of its run: ``name``, ``config``, ``folder``."""
+    return replace(network, record=replace(network.record, **changes))

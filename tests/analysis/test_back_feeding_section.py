@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from planted import rerecorded
 from scipy import stats
 
-from intriguing.analysis import EXTRA, Material, Network
+from intriguing.analysis import SECTIONS, Network, SectionInputs
 from intriguing.analysis.back_feeding.arms import families
 from intriguing.analysis.back_feeding.pools import arm_name, loss_scale
 from intriguing.analysis.identity import NetworkId
@@ -28,11 +29,12 @@ EMPTY = torch.zeros(0)
 def network(
     name: str, seed: int, wrong: int, callbacks=None, dropout=(), curve=(), label="FC100-100-10", **settings
 ) -> Network:
-    model = {"label": label, "settings": {"learning_rate": 0.25, **settings}}
+    optimizer = {"_target_": settings.pop("optimizer", "torch.optim.SGD"), "lr": settings.pop("lr", 0.25)}
+    model = {"label": label, "settings": settings}
     if dropout:
         model["settings"]["dropout"] = list(dropout)
-    config = {"seed": seed, "callbacks": callbacks, "model": model}
-    return Network(
+    config = {"seed": seed, "callbacks": callbacks, "model": model, "optimizer": optimizer}
+    return Network.in_memory(
         label=label,
         name=f"{name}{seed}",
         module=torch.nn.Identity(),
@@ -62,9 +64,7 @@ def measured(source: Network, attack: str, distortion: list[float], outcomes: di
 
 
 def made(networks, sets=()):
-    return EXTRA["back_feeding"](
-        Material(networks=networks, measured=sets, images=lambda network, subset: (EMPTY, EMPTY))
-    )
+    return SECTIONS["back_feeding"].make(SectionInputs(networks=networks, sets=sets))
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ def arms(kind: str, errors, *, label="FC100-100-10", callbacks=None, **settings)
 
 def test_the_baseline_is_the_same_network_without_pools():
     """Not what was trained first without pools: an autoencoder, or the network at another rate."""
-    others = [*arms("plain", (1000, 1001, 1002), label="AE400-10"), *arms("fast", (800, 801, 802), learning_rate=2.0)]
+    others = [*arms("plain", (1000, 1001, 1002), label="AE400-10"), *arms("fast", (800, 801, 802), lr=2.0)]
     plain, fed = arms("plain", (200, 210, 220)), arms("fed", (200, 220, 240), callbacks=POOLS)
     (table,) = made([*others, *fed, *plain]).tables
-    assert table.rows == ("weight decay, learning_rate=2", "weight decay, learning_rate=0.25", "all pools")
+    assert table.rows == ("weight decay, optimizer.lr=2", "weight decay, optimizer.lr=0.25", "all pools")
     gain = table.cells["all pools", "less than weight decay, points"]
     assert gain.value == pytest.approx(-0.1)
     assert set(gain.runs) == {n.name for n in (*plain, *fed)}
-    assert "all pools: compared with weight decay, learning_rate=0.25." in table.notes
+    assert "all pools: compared with weight decay, optimizer.lr=0.25." in table.notes
 
     (table,) = made([*others, *fed]).tables
     assert ("all pools", "less than weight decay, points") not in table.cells
@@ -141,11 +141,11 @@ def test_the_baseline_is_the_same_network_without_pools():
 
 
 def test_dropout_has_the_only_plain_arm_beside_it_and_what_else_differs_is_said():
-    dropped = arms("drop", (150, 151, 152), dropout=(0.2, 0.1), learning_rate=0.5)
+    dropped = arms("drop", (150, 151, 152), dropout=(0.2, 0.1), lr=0.5)
     fed = arms("fed", (140, 141, 142), callbacks=POOLS)
     (table,) = made([*arms("plain", (160, 170, 165)), *dropped, *fed]).tables
     assert table.cells["dropout", "less than weight decay, points"].value == pytest.approx(0.14)
-    assert table.notes[1:] == ("dropout also differs from weight decay in other settings: learning_rate=0.5.",)
+    assert table.notes[1:] == ("dropout also differs from weight decay in other settings: optimizer.lr=0.5.",)
 
 
 def test_every_network_has_a_table_of_its_own():
@@ -182,10 +182,10 @@ def test_distances_of_two_attacks_are_not_compared():
 def fed(kind: str, errors, layers=None, *, data="mnist", rate=0.25, decay=(1e-4, 1e-4, 1e-5), pools=True, **feed):
     """Arms of FC100-100-10 as the study has them: the loss of each pool is added to that of the originals."""
     callbacks = {"back_feeding": {"layers": layers, "attack": "gradient", "num_steps": 1, "keep_scale": False} | feed}
-    settings = {"learning_rate": rate, "widths": [100, 100], "optimizer": "sgd"}
+    settings = {"lr": rate, "widths": [100, 100]}
     found = arms(kind, errors, callbacks=callbacks if pools else {}, **settings)
     more = {"data": {"name": data, "batch_size": 100}, "weight_decay": {"value": [*decay]}}
-    return [replace(one, config={**one.config, **more}) for one in found]
+    return [rerecorded(one, config={**one.config, **more}) for one in found]
 
 
 def study(*, whole=(111, 109, 113), inputs=(121, 122, 120), steps=(114, 111, 112), data="mnist"):
@@ -277,7 +277,7 @@ def test_the_studys_baselines_make_up_for_the_larger_loss_of_its_pools(composed)
         overrides = [*study["all"], *own]
         last = {one.split("=")[0]: one for one in overrides}  # a later override wins, as it does for a run
         config = {**composed("train", *last.values()), "seed": 0}
-        made_of[name] = Network(
+        made_of[name] = Network.in_memory(
             label="F",
             name=name,
             module=torch.nn.Identity(),

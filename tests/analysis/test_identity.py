@@ -25,8 +25,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "trainer__max_epochs": (60, 1, 12),
     "trainer__gradient_clip_val": (None, 0.5),
     "model__settings__widths": ([100, 100], [30, 20]),
-    "model__settings__learning_rate": (0.4, 0.1),
-    "model__settings__optimizer": ("sgd", "adam"),
+    "optimizer__lr": (0.4, 0.1),
+    "optimizer___target_": ("torch.optim.SGD", "torch.optim.Adam"),
+    "scheduler": ({"_target_": None}, {"_target_": "mine.steps"}),
     "model__settings__anything": (None, "1", 1, True),
     "data__batch_size": (20, 100),
     "data__name": ("mnist", "digits"),
@@ -129,12 +130,12 @@ PAPERS = [
 
 @pytest.mark.parametrize(("label", "split", "name"), PAPERS)
 def test_the_papers_networks_are_known_by_their_settings(label: str, split: str, name: str, composed: Callable) -> None:
-    from intriguing.training.job import TrainingJob
+    from intriguing.cli.config import training_job
 
     assert paper.network_name(planted_config(label, split=split)) == name
     network = label.lower().replace("-", "_") if "(" not in label else f"fc10_{label[5:-1]}"
     suffix = "" if split == "full" else f"_{split}"
-    job = TrainingJob.from_config(composed("train", f"network={network}{suffix}", "data=mnist"))
+    job = training_job(composed("train", f"network={network}{suffix}", "data=mnist"))
     assert (job.label, paper.network_name(job.identity), paper.is_paper_data(job.identity)) == (name, name, True)
 
 
@@ -168,17 +169,16 @@ def test_the_papers_numbers_of_other_images_are_shown_and_not_judged(given: dict
 
 
 def test_other_widths_have_another_name(composed: Callable) -> None:
-    from intriguing.training.job import TrainingJob
+    from intriguing.cli.config import training_job
 
     def named(*overrides: str) -> tuple[str, str]:
-        job = TrainingJob.from_config(composed("train", *overrides))
+        job = training_job(composed("train", *overrides))
         return job.label, job.name
 
     assert named("data=digits", "network=fc100_100_10", "model.settings.widths=[30,20]") == (
         *("FC30-20-10", "digits_fc30_20_10_full_seed0"),
     )
     assert named("data=mnist", "network=ae400_10", "model.settings.units=50")[0] == "AE50-10"
-    assert named("data=image_folder", "data.folder=pets", "model=fc10")[0] == "FC{classes}(1e-4)"
     assert named("data=mnist", "model=fc10", "model.label=mine")[0] == "mine(1e-4)"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,9 @@ from matplotlib.axes import Axes
 from intriguing.analysis import paper
 from intriguing.analysis.measure import measure
 from intriguing.analysis.paper_tables.charts import agreement_figure, distortion_figure, lambda_figure
-from intriguing.analysis.paper_tables.pictures import figure_7, grid_figure, mosaic
+from intriguing.analysis.paper_tables.pictures import Figure7Settings, figure_7, grid_figure, mosaic, observe_noise
 from intriguing.analysis.paper_tables.weight_decay import lambda_curves, lambda_table
+from intriguing.analysis.sections import SectionInputs
 from intriguing.results import ERROR, Cell, Table
 from intriguing.statistics.intervals import Interval, wilson_interval
 
@@ -165,7 +168,11 @@ def test_figure_7_pairs_originals_with_adversarial_examples_and_counts_answers_u
     nets = [network("FC10(1e-4)", 0), network("FC200-200-10", 1)]
     crafts = [crafted(net, {i: 40}) for i, net in enumerate(nets)]
     sets = [measure(one, nets, seed=0, batch_size=64) for one in crafts]
-    figure = figure_7(nets, sets, crafts, seed=0, batch_size=7)
+    settings = Figure7Settings()
+    before = SectionInputs(networks=nets, settings=settings, seed=0, batch_size=7)
+    observed = {one.name: observe_noise(c.load(), one, before) for c, one in zip(crafts, sets, strict=True)}
+    assert observed[sets[0].name] is None  # of the linear network's set
+    figure = figure_7(replace(before, sets=sets, observed=observed))
     assert figure is not None and figure.number == "Figure 7"
     linear, deep, noise = (axes.images[0].get_array() for axes in canvases[0].axes)
     # odd columns are originals: digits 0, 2, 4, 6 and 8 in the first column; even ones show the next digit in one pixel
@@ -179,7 +186,7 @@ def test_figure_7_pairs_originals_with_adversarial_examples_and_counts_answers_u
     right = int((nets[0].module(noisy).argmax(1) == crafts[1].load().labels).sum())
     assert f"FC10(1e-4) {100 * right / 40:.1f} % (" in figure.caption
     assert f"{paper.NOISE_ACCURACY} %" in figure.caption
-    assert figure_7(nets[:1], sets[:1], crafts[:1], seed=0, batch_size=7) is None
+    assert figure_7(SectionInputs(networks=nets[:1], sets=sets[:1], settings=settings)) is None
 
 
 def test_a_mosaic_puts_tiles_at_its_pitch_on_white() -> None:

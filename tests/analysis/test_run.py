@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,15 +13,14 @@ from hydra import compose, initialize_config_dir
 
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis import run
-from intriguing.analysis.job import ReportJob
-from intriguing.analysis.run import report_on
+from intriguing.analysis.job import AnalysisJob
+from intriguing.analysis.run import run_analysis
 from intriguing.attacking import AttackJob, craft
-from intriguing.checkpoints import load_model
-from intriguing.cli.config import plain
+from intriguing.cli.config import plain, training_job
 from intriguing.errors import UserError
 from intriguing.runs.records import seal
 from intriguing.storage.files import file_sha256
-from intriguing.training import TrainingJob, fit
+from intriguing.training import fit
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for runs, epochs in (("a", 1), ("b", 3)):
             common = [f"runs={base}/{runs}", "logger=csv"]
             given = ["data=digits", "model=fc10", "name=net", f"trainer.max_epochs={epochs}"]
-            fit(TrainingJob.from_config(plain(compose("train", [*common, *given]))))
+            fit(training_job(plain(compose("train", [*common, *given]))))
         common = [f"runs={base}/a", "logger=csv", f"checkpoints={base}/a/train/net"]
         (job,) = AttackJob.from_config(plain(compose("attack", [*common, "attack=nearest", "limit=16", "name=set"])))
     craft(job)
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _report(composed: Callable[..., dict], networks: Path | list[Path], made: Path, *more: str) -> Path:
     given = f"networks={networks}" if isinstance(networks, Path) else f"networks=[{','.join(map(str, networks))}]"
-    return report_on(ReportJob.from_config(composed("analyze", given, f"sets={made}/a/attack/set", *more)))
+    return run_analysis(AnalysisJob.from_config(composed("analyze", given, f"sets={made}/a/attack/set", *more)))
 
 
 def _table(folder: Path) -> str:
@@ -74,8 +74,8 @@ def test_a_set_that_was_made_after_its_network_was_renamed_is_its_own(
     (job,) = AttackJob.from_config(config)
     later = craft(job)
     assert job.identity["source"]["name"] == "renamed"
-    found = report_on(
-        ReportJob.from_config(composed("analyze", f"networks={renamed}", f"sets={later}", "sections=[table1]"))
+    found = run_analysis(
+        AnalysisJob.from_config(composed("analyze", f"networks={renamed}", f"sets={later}", "sections=[table1]"))
     )
     assert "av. distortion" in _table(found)
 
@@ -84,7 +84,7 @@ def test_a_set_of_a_network_that_is_not_there_is_nobodys_own(
     composed: Callable[..., dict], made: Path, tmp_path: Path
 ) -> None:
     config = composed("train", "data=digits", "model=fc10", "name=other", "trainer.max_epochs=2")
-    other = fit(TrainingJob.from_config(config))
+    other = fit(training_job(config))
     found = _report(composed, other, made, "sections=[table1,table2]")
     assert "av. distortion" not in _table(found)
     rows = (found / "tables" / "table2.csv").read_text()
@@ -103,7 +103,7 @@ def test_a_set_that_its_run_does_not_vouch_for_is_refused(
     (copy / "run.json").write_text(json.dumps(seal(info)))
     given = (f"networks={made}/a/train/net", f"sets={copy}")
     with pytest.raises(UserError, match=r"set\.safetensors names another source than config\.yaml"):
-        report_on(ReportJob.from_config(composed("analyze", *given)))
+        run_analysis(AnalysisJob.from_config(composed("analyze", *given)))
 
 
 def test_two_networks_of_one_name_are_refused_in_one_line(composed: Callable[..., dict], made: Path) -> None:
@@ -111,13 +111,28 @@ def test_two_networks_of_one_name_are_refused_in_one_line(composed: Callable[...
         _report(composed, [made / "a/train/net", made / "b/train/net"], made)
 
 
-def test_each_checkpoint_is_read_once(
-    composed: Callable[..., dict], made: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_checkpoint_and_each_set_is_opened_once(
+    composed: Callable[..., dict], made: Path, count_opens: Callable[[], Counter[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[Path] = []
-    monkeypatch.setattr(run, "load_model", lambda path: read.append(path) or load_model(path))
-    opened: list[str] = []
+    loaded: list[str] = []
     original = run.ImageData
-    monkeypatch.setattr(run, "ImageData", lambda **data: opened.append(data["name"]) or original(**data))
-    _report(composed, made / "a/train/net", made, "sections=[stability]", "settings.stability.alexnet=none")
-    assert len(read) == 1 and opened == ["digits"]
+    monkeypatch.setattr(run, "ImageData", lambda **data: loaded.append(data["name"]) or original(**data))
+    config = ("sections=[table1,figure7,examples,stability]", "settings.figure7.deep='FC10(1e-4)'")
+    with count_opens() as opened:
+        _report(composed, made / "a/train/net", made, *config)
+    assert opened[str(made / "a/train/net/model.ckpt")] == 1
+    assert opened[str(made / "a/attack/set/set.safetensors")] == 1
+    assert loaded == ["digits"]
+
+
+def test_a_set_that_is_damaged_ends_the_analysis_before_anything_is_written(
+    composed: Callable[..., dict], made: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(made / "a/attack/set", tmp_path / "attack" / "set"))
+    content = bytearray((copy / "set.safetensors").read_bytes())
+    content[-1] ^= 1
+    (copy / "set.safetensors").write_bytes(content)
+    given = (f"networks={made}/a/train/net", f"sets={copy}")
+    with pytest.raises(UserError, match=r"set\.safetensors was changed or damaged since its run wrote it"):
+        run_analysis(AnalysisJob.from_config(composed("analyze", *given)))
+    assert not (tmp_path / "runs").exists()

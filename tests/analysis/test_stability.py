@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchvision
 from torch import nn
 
-from intriguing.analysis import CraftedSet, Network, analyze
-from intriguing.analysis.sections import Material
+from intriguing.analysis import CraftedSet, Network, SectionInputs, analyze
 from intriguing.analysis.stability import measure, tables
 from intriguing.analysis.stability.section import section
+from intriguing.analysis.stability.settings import StabilitySettings
 from intriguing.analysis.stability.summary import certified_pairs
-from intriguing.analysis.stability.table_5 import CORRECTED, FORMULA, PRINTED, alexnet, table_5
+from intriguing.analysis.stability.table_5 import CORRECTED, FORMULA, PRINTED, table_5
 from intriguing.attacks import nearest
-from intriguing.errors import UserError
+from intriguing.data import Subset
 from intriguing.metrics import distortion
 from intriguing.models import AlexNet, TorchvisionModel
 from intriguing.statistics.tests import sign_p
@@ -32,7 +31,7 @@ def network(label: str, *, seed: int = 0, strength: float = 0.0, scale: float = 
         module[3].weight.mul_(scale)
         module[3].bias.sub_(module(IMAGES).mean(0))
     penalty = {"spectral_penalty": {"kind": "log_product", "value": strength}} if strength else {}
-    return Network(
+    return Network.in_memory(
         label=label,
         name=f"{label}_seed{seed}_{epochs}".replace(" ", "_"),
         module=module,
@@ -59,7 +58,7 @@ def crafted(source: Network, attack: str = "nearest", *, size: float | None = No
         "attack": {"name": attack, "targets": "closest"},
         "amplify": None,
     }
-    value = SimpleNamespace(
+    value: Any = SimpleNamespace(
         inputs=IMAGES,
         adv_inputs=adv_inputs,
         labels=labels,
@@ -68,20 +67,20 @@ def crafted(source: Network, attack: str = "nearest", *, size: float | None = No
         distortion=distortion(IMAGES, adv_inputs),
         metadata=metadata,
     )
-    return CraftedSet(name=f"{attack}_{source.name}", load=lambda: value)
+    return CraftedSet.in_memory(f"{attack}_{source.name}", value)
 
 
-def images(network: Network, subset: str) -> tuple[torch.Tensor, torch.Tensor]:
-    return IMAGES, torch.zeros(len(IMAGES), dtype=torch.long)
+def subsets(network: Network, subset: str) -> Subset:
+    return Subset(IMAGES, torch.zeros(len(IMAGES), dtype=torch.long), torch.arange(len(IMAGES)))
 
 
 @pytest.fixture(scope="module")
 def result():
     networks = [network("A", seed=s, scale=4.0) for s in (0, 1)]
     networks += [network("A penalty 0.1", seed=s, strength=0.1) for s in (0, 1)]
-    settings = {"stability": {"alexnet": "none", "radius": 0.2}}
+    settings = {"stability": StabilitySettings(radius=0.2)}
     sets = [crafted(one) for one in networks]
-    return analyze(networks, sets, title="t", sections=("stability",), settings=settings, images=images)
+    return analyze(networks, sets, title="t", sections=("stability",), settings=settings, subsets=subsets)
 
 
 def test_bounds_enclose_and_seeds_are_pooled(result) -> None:
@@ -104,8 +103,8 @@ def test_other_epochs_are_other_networks_and_distances_are_of_one_attack(monkeyp
     networks = [network("A", scale=4.0), network("A", scale=2.0, epochs=12), network("A penalty 0.1", strength=0.1)]
     sets = [crafted(one, "lbfgs", size=0.2) for one in networks]
     sets += [crafted(one, "nearest", size=0.1) for one in networks[:2]]
-    settings = {"stability": {"alexnet": "none", "pairs": False, "limit": 10}}
-    result = analyze(networks, sets, title="t", sections=("stability",), settings=settings, images=images)
+    settings = {"stability": StabilitySettings(pairs=False, limit=10)}
+    result = analyze(networks, sets, title="t", sections=("stability",), settings=settings, subsets=subsets)
     table = result.table("stability")
     assert table.rows == ("A, max_epochs=12", "A, max_epochs=60", "A penalty 0.1")
     for one, row in zip((networks[1], networks[0], networks[2]), table.rows, strict=True):
@@ -168,16 +167,32 @@ def test_layers_are_listed_with_their_bounds(result) -> None:
 def test_a_network_that_is_not_fully_connected_has_the_product_alone() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 4)).eval()
-    one = Network(label="conv", name="conv", module=module, errors={}, config={"data": {"name": "digits"}})
-    made = section(Material(networks=[one], images=images, settings={"alexnet": "none"}))
+    one = Network.in_memory(label="conv", name="conv", module=module, errors={}, config={"data": {"name": "digits"}})
+    made = section(SectionInputs(networks=[one], subsets=subsets, settings=StabilitySettings()))
     (table,) = [t for t in made.tables if t.key == "stability"]
     assert ("conv", tables.CERTIFIED) not in table.cells and ("conv", tables.PRODUCT) in table.cells
 
 
+def _alexnet(size: int, *, architecture: str = "", seed: int = 0, **config: Any) -> Network:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        common = {"label": "AlexNet", "input_shape": [3, size, size], "num_classes": 5}
+        if architecture:
+            module = TorchvisionModel(architecture=architecture, weight_decay=[0.0], **common)
+        else:
+            module = AlexNet(weight_decay=[0.0] * 8, **common)
+    config = {"data": {"name": "blank"}, "trainer": {"max_epochs": 0}, "seed": seed, **config}
+    return Network.in_memory("AlexNet", module.eval(), name=f"alexnet_seed{seed}", errors={}, config=config)
+
+
 def test_table_5_shows_the_misprint_and_the_pools() -> None:
-    torch.manual_seed(0)
-    small = AlexNet(label="AlexNet", input_shape=[3, 96, 96], num_classes=5, weight_decay=[0.0] * 8).eval()
-    table = table_5(small, "a small one")
+    """From the lowest seed of an untrained AlexNet without images, of which nothing else is made."""
+    networks = [_alexnet(96, seed=seed, model={"name": "alexnet"}) for seed in (1, 0)]
+    result = analyze(networks, [], title="t", sections=("table1", "stability"), subsets=subsets)
+    (table,) = result.tables
+    assert table.key == "table5" and table.runs == ("alexnet_seed0",) and not result.figures
+    assert "Krizhevsky's AlexNet with the random weights it starts from" in table.caption
+    assert [run.name for run in result.runs] == ["alexnet_seed1", "alexnet_seed0"]
     cell = {place: c.value for place, c in table.cells.items()}
     first, product, whole = table.rows[0], *table.rows[-2:]
     assert cell[first, CORRECTED] / cell[first, FORMULA] == pytest.approx(4, rel=0.05)
@@ -187,22 +202,8 @@ def test_table_5_shows_the_misprint_and_the_pools() -> None:
     assert cell[whole, PRINTED] / cell[product, PRINTED] == pytest.approx(8)
 
 
-def test_weights_of_alexnet_that_cannot_be_had_are_one_clear_line(tmp_path, monkeypatch) -> None:
-    with pytest.raises(UserError, match=r"settings.stability.alexnet=.*there is no file"):
-        alexnet(str(tmp_path / "none.pth"), seed=0)
-
-    def offline(*args, **kwargs):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(torchvision.models.AlexNet_Weights, "get_state_dict", offline)
-    with pytest.raises(UserError, match=r"published.*cannot be downloaded here \(no route to host\)"):
-        alexnet("published", seed=0)
-
-
 @pytest.mark.slow
 def test_table_5_of_torchvisions_network_has_its_layers_too() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        common = {"label": "AlexNet", "input_shape": [3, 64, 64], "num_classes": 5, "weight_decay": [0.0]}
-        model = TorchvisionModel(architecture="alexnet", **common).eval()
-    assert len(table_5(model, "torchvision's").rows) == 10
+    model = {"name": "torchvision", "settings": {"architecture": "alexnet", "weights": "default"}}
+    table = table_5(_alexnet(64, architecture="alexnet", model=model))
+    assert len(table.rows) == 10 and "torchvision's AlexNet with its published weights" in table.caption

@@ -191,8 +191,7 @@ def test_the_same_thing_twice_is_refused(network, crafted):
 
 
 def test_networks_of_one_label_and_seed_are_not_pooled(network, crafted):
-    one, two = network("FC10(1)", 0), network("FC10(1)", 1)
-    object.__setattr__(two, "name", "other")
+    one, two = network("FC10(1)", 0), network("FC10(1)", 1, name="other")
     table = analyze([one, two], [crafted(one, {0: 40})], title="labels", sections=["table2"]).table("table2")
     assert values(table) == {
         ("FC10(1) [fc10(1)_full_seed0]", "FC10(1) [fc10(1)_full_seed0]"): (40, 40),

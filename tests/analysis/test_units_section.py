@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from planted import rerecorded
 from scipy import stats
 from torch import nn
 
-from intriguing.analysis import Made, Material, Network
+from intriguing.analysis import Network, SectionInputs, SectionOutput
+from intriguing.analysis.settings import settings_of
 from intriguing.analysis.units import evidence, figures, tables
 from intriguing.analysis.units.evidence import Comparison, corrected
 from intriguing.analysis.units.measure import LayerScores, ScoredImages, measure_layers, null_sets
@@ -57,7 +59,7 @@ def _network(label: str, seed: int = 0, *, turned: bool = False) -> Network:
         first.bias.fill_(3.0)  # the nonlinearity then changes nothing
         last.weight.copy_(rotation.T)
         last.bias.zero_()
-    return Network(
+    return Network.in_memory(
         label=label,
         name=f"{label}_seed{seed}",
         module=nn.Sequential(nn.Flatten(), first, nn.ReLU(), last),
@@ -66,14 +68,27 @@ def _network(label: str, seed: int = 0, *, turned: bool = False) -> Network:
     )
 
 
-def _made(networks: list[Network], /, batch_size: int = 1024, **settings: Any) -> Made:
-    material = Material(
-        networks=networks, images=lambda network, subset: _images(), settings=QUICK | settings, batch_size=batch_size
+def _made(networks: list[Network], /, batch_size: int = 1024, **settings: Any) -> SectionOutput:
+    return section(
+        SectionInputs(
+            networks=networks,
+            subsets=lambda network, subset: _subset(),
+            settings=_settings(**settings),
+            batch_size=batch_size,
+        )
     )
-    return section(material)
 
 
-def _cell(made: Made, table: str, row: str, column: str) -> float:
+def _settings(**given: Any) -> UnitSettings:
+    return settings_of(UnitSettings, "settings.units", QUICK | given)
+
+
+def _subset() -> Subset:
+    images, labels = _images()
+    return Subset(images, labels, torch.arange(len(labels)))
+
+
+def _cell(made: SectionOutput, table: str, row: str, column: str) -> float:
     return next(t for t in made.tables if t.key == table).cells[row, column].value
 
 
@@ -120,11 +135,10 @@ def test_nothing_depends_on_the_batches_and_images_in_folders_are_read_as_they_a
     plain = _made([_network("labels")], batch_size=1000)
     lazy: Any = Lazy()
     again = section(
-        Material(
+        SectionInputs(
             networks=[_network("labels")],
-            images=lambda network, subset: pytest.fail("read whole"),
             subsets=lambda network, subset: lazy,
-            settings=QUICK,
+            settings=_settings(),
             batch_size=7,
         )
     )
@@ -143,20 +157,20 @@ def test_what_is_asked_for_is_made() -> None:
     columns = next(t for t in made.tables if t.key == "units_labels").columns
     assert "similarity in features" in columns  # by the other network
     assert "similarity in features" not in _made(networks[:1]).tables[1].columns
-    assert _made([]) == Made()
+    assert _made([]) == SectionOutput()
 
 
 def test_only_seeds_are_pooled() -> None:
     """A half's network has the label of the whole's, but is not another seed of it."""
     whole = _network("labels")
-    half = replace(_network("labels"), name="half", config={**whole.config, "split": {"name": "p1"}})
+    half = rerecorded(_network("labels"), name="half", config={**whole.config, "split": {"name": "p1"}})
     keys = {table.key for table in _made([whole, half], untrained=False, sweeps=0, ablated=0).tables}
     assert keys == {"units_tests", "units_labels", "units_labels_on_p1", "units_chance"}
 
 
 def test_networks_of_other_settings_are_not_pooled_as_seeds() -> None:
     first, second = _network("labels"), _network("labels", 1)
-    second = replace(second, config={**second.config, "trainer": {"max_epochs": 1}})
+    second = rerecorded(second, config={**second.config, "trainer": {"max_epochs": 1}})
     made = _made([first, second], untrained=False, sweeps=0, ablated=0)
     rows = {row.split(" · ")[0] for table in made.tables if table.key == "units_tests" for row in table.rows}
     assert rows == {"labels, max_epochs=null", "labels, max_epochs=1"}
@@ -165,7 +179,7 @@ def test_networks_of_other_settings_are_not_pooled_as_seeds() -> None:
 def test_a_network_without_units_is_passed_over() -> None:
     bare = _network("bare")
     bare.module[2] = nn.Identity()  # type: ignore[index]
-    assert _made([bare]) == Made()
+    assert _made([bare]) == SectionOutput()
 
 
 def test_fitted_bases_are_scored_on_images_that_they_were_not_fitted_to() -> None:
@@ -177,7 +191,7 @@ def test_fitted_bases_are_scored_on_images_that_they_were_not_fitted_to() -> Non
     def read(name: str) -> Any:
         return lambda: [(data[name], labels)]
 
-    settings = UnitSettings.of({"bases": ["ica"], "rotations": 19, "sweeps": 0, "whitened": False, "ablated": 0})
+    settings = UnitSettings(bases=("ica",), rotations=19, sweeps=0, whitened=False, ablated=0)
     module = nn.Sequential(nn.Flatten(), nn.Identity())
     for fit in (read("train"), None):  # None: a half of the images is set apart
         looked = ScoredImages(read=read("test"), few=read("test"), labels=labels, num_classes=K, rows={}, fit=fit)
@@ -192,14 +206,15 @@ def test_fitted_bases_are_scored_on_images_that_they_were_not_fitted_to() -> Non
 def test_no_image_is_both_fitted_to_and_scored() -> None:
     asked: list[str] = []
 
-    def images(network: Network, subset: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def subsets(network: Network, subset: str) -> Subset:
         asked.append(subset)
-        return _images()
+        return _subset()
 
-    quick = QUICK | {"ablated": 0, "sweeps": 0, "untrained": False, "rotations": 19}
+    quick: dict[str, Any] = {"ablated": 0, "sweeps": 0, "untrained": False, "rotations": 19}
     for scored, fitted in (("test", "train"), ("train", "test"), ("full", "test")):
         asked.clear()
-        made = section(Material(networks=[_network("labels")], images=images, settings=quick | {"subset": scored}))
+        settings = _settings(subset=scored, **quick)
+        made = section(SectionInputs(networks=[_network("labels")], subsets=subsets, settings=settings))
         assert set(asked) == {scored, fitted}
         assert f"are fitted to up to 5,000 {fitted} images and scored on the {scored} images" in made.tables[0].notes[0]
 
@@ -207,18 +222,17 @@ def test_no_image_is_both_fitted_to_and_scored() -> None:
 def test_without_training_images_a_half_of_the_images_is_set_apart() -> None:
     """As with weights that were trained elsewhere: their folder holds images to look at alone."""
 
-    def images(network: Network, subset: str) -> tuple[torch.Tensor, torch.Tensor]:
-        return _images() if subset == "test" else (torch.empty(0, 1, 1, K), torch.empty(0, dtype=torch.int64))
+    def empty(network: Network, subset: str) -> Subset:
+        return _subset() if subset == "test" else _subset().take(torch.arange(0))
 
     def changed(network: Network, subset: str) -> Subset:
         if subset != "test":
             raise UserError("the train files are not those that the network was trained on")
-        return Subset(*_images(), torch.arange(400))
+        return _subset()
 
-    quick = QUICK | {"sweeps": 0, "untrained": False, "rotations": 19}
-    both: list[dict[str, Any]] = [{}, {"subsets": changed}]
-    for given in both:
-        made = section(Material(networks=[_network("labels")], images=images, settings=quick, **given))
+    quick = _settings(sweeps=0, untrained=False, rotations=19)
+    for subsets in (empty, changed):
+        made = section(SectionInputs(networks=[_network("labels")], subsets=subsets, settings=quick))
         assert "N = 200 test images" in made.tables[0].sample
         assert "the other half of the test images and scored on the test images" in made.tables[0].notes[0]
         assert _cell(made, "units_labels", "layer 2 · units", "purity") == 1
@@ -266,8 +280,8 @@ def test_the_default_number_of_bases_can_show_a_single_difference(rows: int) -> 
 def test_the_reference_network_is_of_another_architecture_and_is_named() -> None:
     """A half, a suffixed label, another seed or rate is no other architecture; wider layers are."""
     own = _network("FC")
-    half = replace(_network("FC on P1", 1), config={**own.config, "split": {"name": "p1"}})
-    rate = replace(_network("a slow FC", 2), config={**own.config, "model": {"settings": {"learning_rate": 1}}})
+    half = rerecorded(_network("FC on P1", 1), config={**own.config, "split": {"name": "p1"}})
+    rate = rerecorded(_network("a slow FC", 2), config={**own.config, "optimizer": {"lr": 1}})
     wide = _network("Z", 3)
     wide.module[1], wide.module[3] = nn.Linear(K, 2 * K), nn.Linear(2 * K, K)  # type: ignore[operator]
     settings: dict[str, Any] = {
@@ -353,7 +367,7 @@ def test_intervals_of_effects_and_shares_cover_as_often_as_they_say() -> None:
         ({"bases": ["fourier"]}, "settings.units.bases"),
         ({"aggregate": "median"}, "settings.units.aggregate"),
         ({"rows": 0}, "settings.units.rows"),
-        ({"colums": 3}, r"unknown settings\.units\.colums"),
+        ({"colums": 3}, r"settings\.units\.colums is no setting of settings\.units; it has networks, layers"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], words: str) -> None:
@@ -361,6 +375,9 @@ def test_wrong_settings_are_named(settings: dict[str, Any], words: str) -> None:
         _made([_network("labels")], **settings)
 
 
-def test_the_configs_settings_are_those_the_section_reads(composed: Any) -> None:
-    given = composed("analyze", "study=units")["settings"]["units"]
-    assert set(given) == set(UnitSettings.__dataclass_fields__) and not any(given.values())
+def test_the_configs_settings_are_the_defaults_of_the_section(composed: Any) -> None:
+    given = composed("analyze", "study=quickstart", "settings.units.rows=5")["settings"]["units"]
+    chosen = settings_of(UnitSettings, "settings.units", given)
+    study = {"networks": ("*fc100_100_10_full*",), "bases": ("pca",), "sweeps": 3, "whitened": False}
+    assert chosen == replace(UnitSettings(), rows=5, **study)  # the command line before the study before the defaults
+    assert set(given) == set(UnitSettings.__dataclass_fields__)

@@ -34,7 +34,7 @@ def test_on_one_pixel_it_ends_where_the_penalty_is_least():
     image = torch.full((1, 1, 1, 1), 0.1, dtype=torch.float64)
     attack(model, image, torch.tensor([1]), num_steps=1500, learning_rate=5e-3)
     best = (torch.tensor(7.0).log() + 4) / 8
-    assert float(seen[-2]) == pytest.approx(float(best), abs=2e-3)  # the last pass is the check of the result
+    assert float(seen[-2]) == pytest.approx(float(best), abs=2e-3)  # the last pass checks the result
 
 
 def test_seeds_repeat_and_chunks_do_not_matter():

@@ -1,4 +1,4 @@
-"""Attacks on networks, types, labels and contexts as users have them: it works, or one line says what would."""
+"""Attacks on networks, dtypes, labels and contexts of every kind: they work, or one line names a remedy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def problem(dtype: torch.dtype = torch.float32, num: int = 4) -> tuple[nn.Sequen
 
 
 class Returns(nn.Module):
-    """The network's logits, changed."""
+    """A network that returns changed logits of another one."""
 
     def __init__(self, network: nn.Module, change: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Returns(nn.Module):
 
 
 @every_attack
-def test_nothing_that_is_handed_over_is_written_to(attack):
+def test_attacks_do_not_modify_their_arguments(attack):
     model, inputs, targets = problem()
     shared = torch.from_numpy(inputs.numpy())
     many = torch.rand(8, 2, 4, 4)
@@ -73,13 +73,13 @@ def test_nothing_that_is_handed_over_is_written_to(attack):
         versions, values = (images_._version, classes._version), (images_.clone(), classes.clone())
         loss = nn.functional.cross_entropy(model(images_), classes)
         attack(model, images_, classes)
-        loss.backward()  # the graph that was built before is whole
+        loss.backward()  # the graph from before the attack is intact
         assert (images_._version, classes._version) == versions
         assert torch.equal(images_, values[0])
         assert torch.equal(classes, values[1])
 
 
-def test_images_in_read_only_memory_are_only_read(tmp_path):
+def test_attacks_work_on_images_in_read_only_memory(tmp_path):
     np.save(tmp_path / "x.npy", problem()[1].numpy())
     model, _, targets = problem()
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
@@ -101,7 +101,7 @@ class Power(nn.Module):
 
 
 @every_attack
-def test_an_infinite_slope_at_one_pixel_does_not_end_an_image(attack):
+def test_an_infinite_slope_at_one_pixel_does_not_stop_the_attack(attack):
     network, inputs, _ = problem(num=8)
     model = nn.Sequential(Power(0.5), network)
     inputs[:, 0, 0, 0] = 0
@@ -112,7 +112,7 @@ def test_an_infinite_slope_at_one_pixel_does_not_end_an_image(attack):
     assert result.success.sum() >= 7
 
 
-def test_an_image_without_any_slope_is_moved_off_it():
+def test_an_image_with_zero_gradient_is_attacked():
     """The distance to a prototype has no gradient at the prototype; the nearest other class begins half way."""
     prototypes = torch.rand(4, 16, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
@@ -145,7 +145,7 @@ def test_no_call_keeps_memory():
 
 
 class Counting(nn.Module):
-    """Counts the rows that it is given, forwards and backwards, and the most at once."""
+    """A network that counts its rows, forwards and backwards, and the largest batch."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -166,9 +166,9 @@ class Counting(nn.Module):
 
 @every_attack
 @pytest.mark.parametrize("chunk_size", [None, 1, 3])
-def test_counts_are_of_rows_that_were_computed_and_no_more_at_once_than_the_chunk(attack, chunk_size):
+def test_counts_are_exact_and_batches_no_larger_than_the_chunk(attack, chunk_size):
     network, inputs, targets = problem(num=7)
-    targets[2] = network(inputs)[2].argmax()  # one is there already
+    targets[2] = network(inputs)[2].argmax()  # this image is in its target class
     model = Counting(network)
     result = attack(model, inputs, targets, chunk_size=chunk_size)
     assert int(result.num_forwards.sum()) == model.forwards
@@ -177,7 +177,7 @@ def test_counts_are_of_rows_that_were_computed_and_no_more_at_once_than_the_chun
 
 
 class Inside(nn.Module):
-    """A network of another type inside: its logits are of that type unless `back` is given."""
+    """A network that computes in another dtype and returns logits of it, unless `back` is given."""
 
     def __init__(self, network: nn.Module, dtype: torch.dtype, back: torch.dtype | None = None) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 @every_attack
 @pytest.mark.parametrize("inner", TYPES, ids=str)
 @pytest.mark.parametrize("outer", TYPES, ids=str)
-def test_images_and_logits_of_any_type(attack, inner, outer):
+def test_images_and_logits_of_any_dtype(attack, inner, outer):
     model = Inside(curved_network(), inner)
     inputs = images(4, dtype=outer)
     targets = (model(inputs).argmax(dim=1) + 1) % 4
@@ -221,7 +221,7 @@ def test_the_default_dtype_does_not_matter(dtype):
     torch.testing.assert_close(again.distortion, before.distortion, rtol=1e-2, atol=0)
 
 
-def test_a_network_of_another_type_than_the_images_is_told_in_one_line():
+def test_a_network_with_another_dtype_than_the_images_is_refused_in_one_line():
     model, inputs, targets = problem(torch.float64)
     with pytest.raises(ValueError, match=r"cannot take images of shape \(1, 1, 4, 4\), torch.float32") as caught:
         nearest(model, inputs.float(), targets)
@@ -229,7 +229,7 @@ def test_a_network_of_another_type_than_the_images_is_told_in_one_line():
 
 
 @every_attack
-def test_autocast_around_the_attack_reaches_the_network_alone(attack):
+def test_autocast_around_the_attack_applies_to_the_network_only(attack):
     network, inputs, targets = problem()
     seen: list[torch.dtype] = []
     model = Returns(network, lambda logits: seen.append(logits.dtype) or logits)
@@ -243,7 +243,7 @@ def test_autocast_around_the_attack_reaches_the_network_alone(attack):
 
 
 @pytest.mark.parametrize("offset", [-1e4, 300.0, 1e4])
-def test_a_number_added_to_all_logits_moves_no_result(offset):
+def test_a_number_added_to_all_logits_changes_no_result(offset):
     network, inputs, targets = problem(num=12)
     shifted = Returns(network, lambda logits: logits + offset)
     labels = (targets - 1) % 4
@@ -253,7 +253,7 @@ def test_a_number_added_to_all_logits_moves_no_result(offset):
         torch.testing.assert_close(moved.distortion.mean(), plain.distortion.mean(), rtol=tolerance, atol=0)
 
 
-def test_an_image_that_is_already_wrong_by_a_hair_has_distortion_zero():
+def test_an_image_that_is_misclassified_by_a_tiny_margin_has_distortion_zero():
     model = linear_network(2, (1, 1, 1))
     with torch.no_grad():
         model[1].weight.copy_(torch.tensor([[0.0], [1.0]]))
@@ -310,7 +310,7 @@ def test_labels_out_of_range_are_refused_alike(labels):
             call()
 
 
-def test_classes_that_are_never_answered_are_no_targets():
+def test_classes_with_logits_of_minus_infinity_are_no_targets():
     network, inputs, _ = problem(num=30)
     masked = torch.tensor([False, True, False, True])
     model = Returns(network, lambda logits: logits.masked_fill(masked, -torch.inf))
@@ -318,14 +318,14 @@ def test_classes_that_are_never_answered_are_no_targets():
     logits = model(inputs)
     for rule in ("random", "runner_up", "least_likely"):
         targets = choose_targets(rule, labels, logits, generator=torch.Generator().manual_seed(0))
-        assert torch.equal(targets, 2 - labels)  # the other of the two
+        assert torch.equal(targets, 2 - labels)  # the other of the two classes
     untargeted = nearest(model, inputs, labels)
     assert untargeted.success.all()
     pair = Returns(network, lambda logits: logits[:, ::2])
     alone = nearest(pair, inputs, labels // 2)
     torch.testing.assert_close(untargeted.distortion, alone.distortion, rtol=1e-2, atol=1e-6)
     assert not lbfgs(model, inputs[:2], torch.tensor([1, 3])).success.any()
-    with pytest.raises(ValueError, match="another class than the label"):
+    with pytest.raises(ValueError, match="a class other than the label"):
         choose_targets(
             "runner_up",
             labels[:1],
@@ -336,7 +336,7 @@ def test_classes_that_are_never_answered_are_no_targets():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_an_image_of_two_pixels_is_never_given_up_where_a_grid_has_an_answer(seed):
+def test_an_image_of_two_pixels_succeeds_where_a_grid_search_does(seed):
     generator = torch.Generator().manual_seed(seed)
     model = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 5))
     with torch.no_grad():
@@ -393,7 +393,7 @@ def test_the_model_can_be_a_function_in_many_forms():
         def logits(self, x: Tensor) -> Tensor:
             return self.network(x)
 
-    dropped = nn.Sequential(model, nn.Dropout(0.9))  # harmless in evaluation mode alone
+    dropped = nn.Sequential(model, nn.Dropout(0.9))  # has no effect in evaluation mode only
     forms: list[Any] = [
         lambda x: dropped(x),
         functools.partial(lambda network, x: network(x), dropped),
@@ -412,7 +412,7 @@ def test_frozen_scripts_and_exported_programs():
     model, inputs, targets = problem()
     plain = nearest(model, inputs, targets, targets=targets)
     script = torch.jit.freeze(torch.jit.script(model.eval()))
-    exported = torch.export.export(model, (inputs,)).module()  # for batches of four alone
+    exported = torch.export.export(model, (inputs,)).module()  # for batches of four only
     for form in (script, exported):
         result = nearest(form, inputs, targets, targets=targets)
         torch.testing.assert_close(result.distortion, plain.distortion, rtol=1e-3, atol=0)
@@ -461,7 +461,7 @@ def test_outputs_that_cannot_be_attacked_get_one_line(change, error, message):
         assert "\n" not in str(caught.value)
 
 
-def test_logits_by_name_are_taken():
+def test_an_output_with_named_logits_is_accepted():
     network, inputs, targets = problem()
 
     class Output:
@@ -473,7 +473,7 @@ def test_logits_by_name_are_taken():
         torch.testing.assert_close(lbfgs(Returns(network, change), inputs, targets).distortion, plain.distortion)
 
 
-def test_threads_that_attack_one_network_leave_it_as_it_was():
+def test_threads_that_attack_one_network_restore_its_state():
     model, inputs, targets = problem()
     model.train()
     plain = nearest(model, inputs, targets).distortion
@@ -514,14 +514,14 @@ def test_settings_of_a_wrong_type_or_range_get_one_line(call, message):
     assert "\n" not in str(caught.value)
 
 
-def test_settings_that_are_exact_are_taken():
+def test_whole_numbers_of_other_types_are_accepted():
     model, inputs, targets = problem()
     settings = {"max_iter": 1e2, "search_steps": np.int64(40), "c_start": np.float32(0.125), "chunk_size": 4.0}
     expected = lbfgs(model, inputs, targets, max_iter=100, search_steps=40, c_start=0.125)
     torch.testing.assert_close(lbfgs(model, inputs, targets, **settings).distortion, expected.distortion)
 
 
-def test_pixels_a_rounding_error_outside_are_clamped_and_others_told_apart():
+def test_pixels_outside_by_rounding_are_clamped_and_others_refused():
     model, inputs, targets = problem()
     inputs[0, 0, 0, 0], inputs[0, 0, 0, 1] = 1 + 1.2e-7, -1e-7
     result = lbfgs(model, inputs, targets)
@@ -538,13 +538,13 @@ def test_probabilities_and_permuted_labels_are_warned_of():
     labels = model(inputs).argmax(dim=1)
     with pytest.warns(AttackWarning, match="seems to return probabilities"):
         nearest(nn.Sequential(model, nn.Softmax(dim=1)), inputs[:4], labels[:4])
-    with pytest.warns(AttackWarning, match="number the classes otherwise"):
+    with pytest.warns(AttackWarning, match="number the classes differently"):
         nearest(model, inputs, (labels + 1) % 4)
 
 
-def test_logits_that_are_not_finite_name_where_it_began():
+def test_non_finite_logits_name_their_first_layer():
     network, inputs, targets = problem()
-    with pytest.raises(ValueError, match="what is computed from them is not"):
+    with pytest.raises(ValueError, match="the logits computed from them are not"):
         nearest(lambda x: network(x) * math.nan, inputs, targets)
     broken = curved_network()
     with torch.no_grad():

@@ -9,7 +9,7 @@ from intriguing.attacks import evaluating, frozen, lbfgs
 from intriguing.attacks.network import under_attack
 
 
-def test_frozen_and_evaluating_give_each_part_its_own_state_back():
+def test_frozen_and_evaluating_restore_the_state_of_each_module():
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.Linear(2, 2))
     model.train()
     model[1].eval()
@@ -27,7 +27,7 @@ def test_frozen_and_evaluating_give_each_part_its_own_state_back():
     assert [module.training for module in model.modules()] == [True, True, False, True]
 
 
-def test_an_attack_leaves_the_model_as_it_was():
+def test_an_attack_restores_the_state_of_the_model():
     model = curved_network().train()
     before = [parameter.clone() for parameter in model.parameters()]
     lbfgs(model, images(2, dtype=torch.float32), torch.tensor([0, 1]), c_tolerance=1.0)
@@ -43,7 +43,7 @@ def test_an_attack_works_where_gradients_are_off():
     assert result.success.all()
 
 
-def test_the_chunk_shrinks_with_what_the_model_keeps():
+def test_the_chunk_shrinks_with_the_memory_that_autograd_keeps():
     class Wide(nn.Module):
         def __init__(self, width: int) -> None:
             super().__init__()

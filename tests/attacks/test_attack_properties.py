@@ -1,4 +1,4 @@
-"""Every attack on random small networks, over types, shapes, labels and contexts: what must hold whatever is found."""
+"""Every attack on random small networks, over dtypes, shapes, labels and contexts: properties of all results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ UNTARGETED = {"nearest_any", "closest"}
 
 
 class Network(nn.Module):
-    """A random network of two layers, computed in a type of its choice."""
+    """A random network of two layers in a given dtype."""
 
     def __init__(self, shape: tuple[int, ...], num_classes: int, activation: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ def test_every_attack(
         versions = inputs._version, classes._version
         state = torch.random.get_rng_state()
         with CONTEXTS[context](), warnings.catch_warnings():
-            warnings.simplefilter("ignore", AttackWarning)  # random networks have flat places
+            warnings.simplefilter("ignore", AttackWarning)  # random networks have zero gradients
             if attack == "adam_l1":
                 generator = torch.Generator().manual_seed(0)
                 result = ATTACKS[attack](model, inputs, classes, chunk_size=chunk_size, generator=generator)
@@ -105,7 +105,7 @@ def test_every_attack(
                 result = ATTACKS[attack](model, inputs, classes, chunk_size=chunk_size)
         assert torch.equal(torch.random.get_rng_state(), state)
 
-    # nothing that was handed over has changed
+    # no argument has changed
     assert (inputs._version, classes._version) == versions
     assert torch.equal(inputs, images)
     assert torch.equal(classes, labels)
@@ -115,20 +115,20 @@ def test_every_attack(
     )
     assert all(module.training for module in model.modules())
 
-    # the examples lie in the box, and are of the images' shape and type
+    # the examples lie in the box, and have the images' shape and dtype
     assert result.adv_inputs.shape == inputs.shape
     assert result.adv_inputs.dtype == image_dtype
     assert result.adv_inputs.min() >= 0
     assert result.adv_inputs.max() <= 1
 
-    # success is what the network says of these very images
+    # success agrees with the network's predictions on the returned images
     with CONTEXTS[context](), torch.no_grad():
         logits = model.eval()(result.adv_inputs)
     answers = logits.argmax(dim=1)
     reached = answers != labels.long() if attack in UNTARGETED else answers == labels.long()
     top = logits.double().topk(2, dim=1).values
     eps = max(torch.finfo(logits.dtype).eps, torch.finfo(torch.bfloat16).eps if context == "autocast" else 0.0)
-    sure = top[:, 0] - top[:, 1] > 32 * eps * (1 + top.abs().amax(dim=1))  # batches of another size round otherwise
+    sure = top[:, 0] - top[:, 1] > 32 * eps * (1 + top.abs().amax(dim=1))  # rounding changes with the batch size
     assert torch.equal(result.success[sure], reached[sure])
 
     # distortion is the perturbation's root mean square, 0 for an untouched image, inf for a failure
@@ -160,6 +160,6 @@ def test_noise_and_amplification(seed, shape, dtype, stddev):
     assert noisy.dtype == longer.dtype == dtype
     assert 0 <= noisy.min() <= noisy.max() <= 1
     size = distortion(inputs, longer)
-    # the numbers of a type lie so far apart that the sum is rounded by half of that
+    # the sum is rounded by up to half the spacing of the dtype's numbers
     spacing = torch.finfo(dtype).eps * (1 + 8 * stddev)
     torch.testing.assert_close(size.double(), torch.full((3,), stddev).double(), rtol=2e-2, atol=spacing)

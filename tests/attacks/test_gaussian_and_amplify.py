@@ -40,10 +40,10 @@ def test_one_factor_amplifies_a_set(seed, stddev):
     assert float(distortion(inputs, amplified).mean()) == pytest.approx(stddev)
 
 
-def test_amplifying_shrinks_no_image_of_a_set_that_is_amplified():
+def test_amplifying_a_set_shrinks_no_image():
     inputs = torch.full((2, 1, 2, 2), 0.5)
     adv_inputs = inputs + torch.tensor([0.05, 0.15]).view(2, 1, 1, 1)
-    # the mean distortion is .1 already
+    # the mean distortion is .1
     torch.testing.assert_close(amplify(inputs, adv_inputs, 0.1), adv_inputs)
     torch.testing.assert_close(amplify(inputs, adv_inputs, 0.1, by="image"), inputs + 0.1)
     with pytest.raises(ValueError, match="by to be one of set, image, got 'images'"):
@@ -51,7 +51,7 @@ def test_amplifying_shrinks_no_image_of_a_set_that_is_amplified():
 
 
 @pytest.mark.parametrize("by", ["set", "image"])
-def test_nothing_is_amplified_to_nothing(by):
+def test_a_zero_perturbation_stays_zero(by):
     inputs = images(3)
     assert torch.equal(amplify(inputs, inputs, 0.1, by=by), inputs)
     assert amplify(inputs[:0], inputs[:0], 0.1, by=by).shape == (0, *inputs.shape[1:])
@@ -59,7 +59,7 @@ def test_nothing_is_amplified_to_nothing(by):
 
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 1000), stddev=st.floats(0.001, 2.0))
-def test_amplified_perturbations_have_the_size_asked_for(seed, stddev):
+def test_amplified_perturbations_have_the_given_size(seed, stddev):
     inputs, adv_inputs = images(4, seed=seed), images(4, seed=seed + 1)
     adv_inputs[3] = inputs[3]
     amplified = amplify(inputs, adv_inputs, stddev, by="image")

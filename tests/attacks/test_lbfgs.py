@@ -56,7 +56,7 @@ def test_with_the_box_two_linear_classes_give_the_quadratic_programme():
 
 
 def scipy_search(model: nn.Module, image: torch.Tensor, target: torch.Tensor) -> float:
-    """The same problem by SciPy's L-BFGS-B and plain bisection of log c; the distortion found."""
+    """Solve the problem by SciPy's L-BFGS-B and bisection of log c; return the distortion."""
     origin = image.flatten()
     low, high, best = math.log(1e-3), math.log(10), math.inf
 
@@ -116,7 +116,7 @@ def test_a_fine_search_over_c_beats_a_coarse_one():
     assert fine.num_forwards.sum() > coarse.num_forwards.sum()
 
 
-def test_images_already_in_their_target_class_are_returned_as_they_are():
+def test_images_already_in_their_target_class_are_returned_unchanged():
     model, inputs = curved_network(), images(5, dtype=torch.float32)
     targets = model(inputs).argmax(dim=1)
     targets[4] = (targets[4] + 1) % 4
@@ -166,7 +166,7 @@ def test_an_image_does_not_depend_on_its_chunk(seed, chunk_size):
     torch.testing.assert_close(apart.distortion, together.distortion, rtol=1e-4, atol=1e-9)
 
 
-def test_never_worse_than_any_success_it_saw():
+def test_never_worse_than_any_evaluated_success():
     model, inputs = curved_network(seed=7), images(6, dtype=torch.float32)
     targets = other_class(model, inputs)
     nearest = torch.full((6,), torch.inf)
@@ -174,7 +174,7 @@ def test_never_worse_than_any_success_it_saw():
     def watch(_, arguments, logits):
         x = arguments[0].detach()
         if len(x) != 6:
-            return  # rows have left; which they are is not told
+            return  # some rows have finished, and the network does not know which
         reached = logits.detach().argmax(dim=1) == targets
         distance = (x - inputs).flatten(1).square().mean(dim=1).sqrt()
         nearest.copy_(torch.where(reached, torch.minimum(nearest, distance), nearest))
@@ -220,7 +220,7 @@ def test_non_finite_logits_are_refused():
 
 @pytest.mark.parametrize("chunk_size", [1, 40])
 def test_in_single_precision_a_chunk_changes_no_more_than_the_search_resolves(chunk_size):
-    """BLAS rounds other batch sizes otherwise; the search turns that into a part of its own tolerance."""
+    """BLAS rounding depends on the batch size; the search amplifies it up to its tolerance at most."""
     model, inputs = curved_network(), images(90, dtype=torch.float32)
     targets = torch.arange(90) % 4
     together, apart = (lbfgs(model, inputs, targets, chunk_size=size) for size in (None, chunk_size))

@@ -115,7 +115,7 @@ def test_it_never_ends_farther_than_it_started():
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_a_descent_needs_no_scale(scale):
-    """The way to the boundary is found from the logits' slope, however steep they are and however near it is."""
+    """The descent takes its scale from the slope of the logits, for steep and flat logits."""
     model, inputs = curved_network(), images(30, dtype=torch.float64).float()
     targets = (model(inputs).argmax(dim=1) + 1) % 4
     scaled = torch.nn.Sequential(model, Scale(scale))
@@ -127,7 +127,7 @@ def test_a_descent_needs_no_scale(scale):
     torch.testing.assert_close(once.distortion[both].mean(), again.distortion[both].mean(), rtol=0.05, atol=0)
 
 
-def test_an_image_that_no_descent_brings_there_is_left_to_the_penalty_method():
+def test_the_penalty_method_takes_over_where_all_descents_fail():
     model, inputs = curved_network(), images(20, dtype=torch.float32)
     targets = (model(inputs).argmax(dim=1) + 1) % 4
     shortest = nearest(model, inputs, targets, targets=targets, num_steps=1, num_projections=0)
@@ -136,7 +136,7 @@ def test_an_image_that_no_descent_brings_there_is_left_to_the_penalty_method():
     assert (shortest.num_forwards > 20).any()
 
 
-def test_images_already_there_and_unreachable_targets():
+def test_images_that_meet_their_goal_and_unreachable_targets():
     model, inputs = curved_network(), images(3, dtype=torch.float32)
     answers = model(inputs).argmax(dim=1)
     there = nearest(model, inputs, answers, targets=answers)

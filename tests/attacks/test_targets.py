@@ -49,7 +49,7 @@ def test_closest_is_the_least_over_all_wrong_classes():
     assert torch.equal(result.num_forwards, sum(one.num_forwards for one in each) + 1)
 
 
-def test_closest_leaves_images_that_are_already_wrong():
+def test_closest_returns_misclassified_images_unchanged():
     model, inputs = curved_network(), images(3, dtype=torch.float32)
     labels = (model(inputs).argmax(dim=1) + 1) % 4
     assert closest(lbfgs, model, inputs, labels).distortion.tolist() == [0.0] * 3

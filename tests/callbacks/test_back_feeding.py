@@ -1,4 +1,4 @@
-"""Back-feeding as a user turns it on: by one flag, for every network, resumable, saved, refused where it cannot be."""
+"""Back-feeding: one flag for every network, exact resumption, and errors for impossible settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def job(composed: Callable[..., dict], *overrides: str):
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    """The metrics of the epochs; the row of the final test has none of the pools'."""
+    """Read the metrics of the epochs; the row of the final test has no metrics of pools."""
     found = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
     return [row for row in found if row.get("train/loss")]
 
@@ -56,7 +56,7 @@ def test_one_flag_turns_it_on_for_every_network(composed, network, layers):
     assert pools["input"]["pool"]["filled"] > 0
 
 
-def test_the_network_is_another_than_without_it(composed):
+def test_back_feeding_changes_the_network(composed):
     with_it = fit(job(composed, "name=with"))
     without = fit(training_job(composed("train", "data=digits", "trainer.max_epochs=3", "name=without"), (), ""))
     assert not same(with_it, without)
@@ -81,7 +81,7 @@ def test_pools_may_stay_out_of_the_checkpoint(composed):
     assert not any(state for key, state in saved.items() if "BackFeeding" in key)
 
 
-def test_layers_and_distortions_are_those_asked_for(composed):
+def test_layers_and_distortions_follow_the_settings(composed):
     folder = fit(
         job(
             composed,
@@ -99,7 +99,7 @@ def test_layers_and_distortions_are_those_asked_for(composed):
     [
         ("callbacks.back_feeding.layers=[hidden7]", "FC100-100-10 does not have; it has input, hidden1, hidden2"),
         ("+callbacks.back_feeding.distortion.hidden9=.1", "names 'hidden9'"),
-        ("~callbacks.back_feeding.distortion.hidden", "says nothing about the layer hidden1"),
+        ("~callbacks.back_feeding.distortion.hidden", "has no value for the layer hidden1"),
         ("callbacks.back_feeding.size=0", "size must be a whole number of at least 1"),
         ("callbacks.back_feeding.refresh=1.5", "refresh"),
         ("callbacks.back_feeding.start=1", "start"),
@@ -107,7 +107,7 @@ def test_layers_and_distortions_are_those_asked_for(composed):
         ("callbacks.back_feeding.turns=never", "known: alternate, together"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line_before_anything_is_written(composed, tmp_path, override, said):
+def test_impossible_settings_are_refused_in_one_line_before_anything_is_written(composed, tmp_path, override, said):
     with pytest.raises(UserError) as error:
         fit(job(composed, override))
     assert said in str(error.value)
@@ -116,7 +116,7 @@ def test_what_cannot_be_is_said_in_one_line_before_anything_is_written(composed,
     assert not (tmp_path / "runs" / "train").exists()
 
 
-def test_lbfgs_wants_values_between_nought_and_one(composed):
+def test_lbfgs_needs_values_in_0_1(composed):
     with pytest.raises(UserError, match="lie in \\[0, inf\\]"):
         fit(job(composed, "experiment=wide_relu", "callbacks.back_feeding.attack=lbfgs"))
 
@@ -132,7 +132,7 @@ def test_dropout_leaves_out_while_training_and_resumes_exactly(composed, fit_up_
     assert not torch.equal(model.train()(images), model(images))
 
 
-def test_the_test_curve_has_a_point_an_epoch(composed):
+def test_the_error_curve_has_one_point_per_epoch(composed):
     config = composed("train", "data=digits", "trainer.max_epochs=3", "test_curve=true")
     folder = fit(training_job(config, (), ""))
     curve = [float(row["curve/test_error"]) for row in rows(folder) if row.get("curve/test_error")]

@@ -1,4 +1,4 @@
-"""The pool: what is kept, replaced and drawn, against a plain list that does the same."""
+"""The pool against a reference implementation with a list."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_drawing_takes_different_examples_and_all_where_there_are_no_more():
     assert pool.draw(9)[0].shape == (6, 3)
 
 
-def test_a_saved_pool_goes_on_as_it_would_have():
+def test_a_restored_pool_continues_identically():
     one, other = Pool(5, seed=1), Pool(5, seed=2)
     one.renew(*batch(0, 5))
     state = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in one.state_dict().items()}

@@ -9,23 +9,32 @@ from pathlib import Path
 import pytest
 
 from intriguing.attacking.job import ATTACKS
-from intriguing.training import TrainingJob
+from intriguing.cli.config import training_job
 
 CONF = Path(__file__).parents[2] / "conf"
-KINDS = ("network", "model", "data", "split", "weight_decay", "trainer", "callbacks", "logger", "debug", "experiment")
+KINDS = ("network", "model", "data", "split", "optimizer", "scheduler", "weight_decay", "spectral_penalty", "trainer")
+KINDS += ("callbacks", "logger", "debug", "experiment")
+NEEDED = {
+    "data=image_folder": ["data.folder=photographs"],
+    "model=alexnet": ["data=image_folder", "data.folder=photographs"],  # for images of three channels
+    "model=torchvision": ["data=image_folder", "data.folder=photographs"],
+    "optimizer=other": ["optimizer._target_=torch.optim.RMSprop"],
+    "scheduler=other": ["scheduler._target_=torch.optim.lr_scheduler.ExponentialLR", "+scheduler.gamma=0.9"],
+}
+
+OF_OTHER_STAGES = ("from_checkpoint", "from_study")
 
 
 def _options(group: str) -> list[str]:
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml") if file.stem != "from_checkpoint")
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml") if file.stem not in OF_OTHER_STAGES)
 
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in KINDS for option in _options(group)])
 def test_every_option_makes_a_job(composed: Callable[..., dict], group: str, option: str) -> None:
     if option.startswith("optuna"):
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra optuna")
-    needed = ["data.folder=photographs"] if option == "image_folder" else []
-    config = composed("train", f"{group}={option}", *needed)
-    job = TrainingJob.from_config(config)
+    config = composed("train", f"{group}={option}", *NEEDED.get(f"{group}={option}", []))
+    job = training_job(config)
     assert job.name and job.label
 
 
@@ -50,9 +59,12 @@ def test_the_papers_networks_have_the_papers_settings(composed: Callable[..., di
     """Tables 1 and 3: names, widths, lambdas and splits."""
     found = {}
     for network in _options("network"):
-        job = TrainingJob.from_config(composed("train", f"network={network}"))
+        job = training_job(composed("train", f"network={network}"))
         key = (job.label, job.identity["split"]["name"])
-        found[key] = (job.settings.get("widths", job.settings.get("units")), job.settings["weight_decay"])
+        found[key] = (
+            job.network.settings.get("widths", job.network.settings.get("units")),
+            job.identity["weight_decay"]["value"],
+        )
     deep = [1e-5, 1e-5, 1e-6]
     assert found == {
         ("FC10(1e-4)", "full"): ([], [1e-4]),

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from intriguing.analysis.job import ReportJob
+from intriguing.analysis.job import AnalysisJob
 from intriguing.attacking import AttackJob
 from intriguing.cli import overrides
 from intriguing.cli.config import plain, training_job
@@ -57,7 +57,7 @@ def _jobs(stage: str, config: dict[str, Any]) -> list[Any]:
         from intriguing.cli.study import check_study
 
         check_study(config["study"])
-    return [ReportJob.from_config(config)]
+    return [AnalysisJob.from_config(config)]
 
 
 def _changed(config: DictConfig, key: str, change: str) -> DictConfig:

@@ -13,7 +13,7 @@ from intriguing.models import ConvNet, TorchvisionModel
 from intriguing.units import hidden_layers
 
 LENET: dict[str, Any] = {"channels": [3, 4], "kernels": [5, 3], "widths": [6], "weight_decay": [0.0] * 4}
-SMALL: dict[str, Any] = {"architecture": "squeezenet1_1", "weight_decay": [1e-5]}
+SMALL: dict[str, Any] = {"architecture": "squeezenet1_1", "weight_decay": 1e-5}
 
 
 def _common(*shape: int, num_classes: int = 10) -> dict[str, Any]:
@@ -33,9 +33,9 @@ def test_the_convnet_takes_any_image_that_can_be_pooled_twice(shape: tuple[int, 
     [
         ({"kernels": [5]}, (1, 8, 8), "as long"),
         ({"kernels": [5, 4]}, (1, 8, 8), "odd"),
-        ({"channels": [0, 4]}, (1, 8, 8), "model.channels"),
+        ({"channels": [0, 4]}, (1, 8, 8), "model.settings.channels"),
         ({}, (1, 3, 8), "images of 3x8 are too small"),
-        ({"weight_decay": [0.0]}, (1, 8, 8), "4 layers with weights"),
+        ({"weight_decay": [0.0]}, (1, 8, 8), "4 layers with weight decay"),
     ],
 )
 def test_wrong_sizes_are_named(change: dict[str, Any], shape: tuple[int, ...], words: str) -> None:

@@ -1,4 +1,4 @@
-"""A number that is not finite ends the run: one line with the step and the layer, and the last good checkpoint."""
+"""A non-finite number stops the run, with one line that names step and layer, and keeps the last good checkpoint."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import torch
 from torch import nn
 
 from intriguing.attacks import adam_l1, closest, lbfgs, nearest
-from intriguing.callbacks import Feed, FeedSettings, LayerPool, Pool
+from intriguing.callbacks import LayerPool, Pool, PoolMixing, PoolSettings
+from intriguing.callbacks.split_network import injectable_layers
 from intriguing.checkpoints import read_checkpoint
 from intriguing.cli.config import training_job
 from intriguing.errors import UserError
 from intriguing.models import AlexNet, Classifier, ConvNet, FullyConnected, SparseAutoencoder, TorchvisionModel
-from intriguing.models.layers import layers_of
 from intriguing.nn.nonfinite import NotFiniteError, check_logits
 from intriguing.training import fit
 
 COMMON: dict[str, Any] = {"label": "net", "input_shape": [1, 8, 8], "num_classes": 10}
 CODE: dict[str, Any] = {"units": 7, "pretrain_share": 0.5, "sparsity": 0.1, "sparsity_weight": 0.3}
-CODE |= {"noise": 0.2, "softmax_rate": 0.01}
+CODE |= {"noise": 0.2}
 IMAGES, LABELS = torch.rand(4, 1, 8, 8), torch.arange(4)
 
 
@@ -49,7 +49,7 @@ NETWORKS: dict[str, tuple[Callable[[], Classifier], str]] = {
     ),
     "torchvision": (
         lambda: TorchvisionModel(
-            architecture="squeezenet1_1", weight_decay=[0.0], **COMMON | {"input_shape": [3, 32, 32]}
+            architecture="squeezenet1_1", weight_decay=0.0, **COMMON | {"input_shape": [3, 32, 32]}
         ),
         "network.model.features.3.squeeze",
     ),
@@ -71,26 +71,26 @@ def test_a_weight_that_is_not_finite_is_named_in_every_network_and_stage(kind: s
     batch = [torch.rand(4, *model.input_shape), LABELS]
     with pytest.raises(NotFiniteError, match=r"loss is nan at epoch 0, batch 7 \(step 0\)") as caught:
         getattr(model, f"{stage}_step")(batch, 7)
-    assert f"is {layer} (" in str(caught.value) and "its weight is not finite already" in str(caught.value)
+    assert f"is {layer} (" in str(caught.value) and "its weight is not finite" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_numbers_that_grow_too_large_are_blamed_on_the_layer_where_they_do() -> None:
+def test_an_overflow_names_the_layer_where_it_happens() -> None:
     model = fully_connected()
     for layer in (1, 3, 5):
         model.get_submodule(f"network.{layer}").weight.data.abs_().mul_(1e25)
-    with pytest.raises(NotFiniteError, match=r"is network.3 \(Linear\): its weights and what goes into it are finite"):
+    with pytest.raises(NotFiniteError, match=r"is network.3 \(Linear\): its weights and its input are finite"):
         model.training_step([IMAGES, LABELS], 0)
 
 
-def test_images_that_are_not_finite_are_blamed() -> None:
+def test_non_finite_images_are_named() -> None:
     images = IMAGES.clone()
     images[2, 0, 3, 3] = torch.inf
-    with pytest.raises(NotFiniteError, match="the images are not finite themselves"):
+    with pytest.raises(NotFiniteError, match="the images themselves are not finite"):
         fully_connected().training_step([images, LABELS], 0)
 
 
-def test_the_spectral_penalty_is_blamed_where_the_layers_are_sound() -> None:
+def test_the_spectral_penalty_is_named_if_all_outputs_are_finite() -> None:
     model = fully_connected(spectral_penalty=0.1)
     model.get_submodule("network.5").weight.data.fill_(1e25)
     with pytest.raises(NotFiniteError, match=r"the norm of network.5 in the spectral penalty is not finite"):
@@ -98,16 +98,17 @@ def test_the_spectral_penalty_is_blamed_where_the_layers_are_sound() -> None:
 
 
 @pytest.mark.parametrize("turns", ["together", "alternate"])
-def test_an_example_of_a_pool_is_found_too(turns: str) -> None:
+def test_a_non_finite_example_of_a_pool_is_found(turns: str) -> None:
     model = fully_connected()
     numbers: dict[str, Any] = dict.fromkeys(("refresh", "every", "mix", "weight", "num_steps", "max_iter"), 1)
-    settings = FeedSettings(**numbers, size=4, c_tolerance=1.0, keep_scale=True, turns=turns, attack="noise")
-    pools = [LayerPool(layer, 0.03, Pool(4)) for layer in layers_of(model.network)]
-    model.feed = Feed(model.network, pools, settings, seed=0)
+    settings = PoolSettings(**numbers, size=4, c_tolerance=1.0, keep_scale=True, turns=turns, attack="noise")
+    pools = [LayerPool(layer, 0.03, Pool(4)) for layer in injectable_layers(model.network)]
+    model.mixing = PoolMixing(model.network, pools, settings, seed=0)
     pools[1].pool.renew(torch.full((4, 6), torch.nan), LABELS, torch.zeros(4))
     step, batch = model.training_step, [IMAGES, LABELS]
-    with pytest.raises(NotFiniteError, match=r"is network.3 \(Linear\): what goes into it is not finite either"):
-        deque((step(batch, number) for number in range(3)), maxlen=0)  # taking turns, the pools come one by one
+    with pytest.raises(NotFiniteError, match=r"is network.3 \(Linear\): its input is not finite either"):
+        # with turns=alternate the pool is not used in every step
+        deque((step(batch, number) for number in range(3)), maxlen=0)
 
 
 def job(composed: Callable[..., dict], *overrides: str) -> Any:
@@ -117,7 +118,7 @@ def job(composed: Callable[..., dict], *overrides: str) -> Any:
 @pytest.mark.parametrize(
     ("network", "place"), [("fc100_100_10", "before the last batch"), ("ae400_10", "after the last batch")]
 )
-def test_a_run_stops_with_its_last_good_checkpoint_and_goes_on_from_it(
+def test_a_run_stops_with_its_last_good_checkpoint_and_resumes_from_it(
     composed: Callable[..., dict], monkeypatch: pytest.MonkeyPatch, network: str, place: str
 ) -> None:
     whole = fit(job(composed, f"network={network}", "name=whole"))
@@ -129,12 +130,12 @@ def test_a_run_stops_with_its_last_good_checkpoint_and_goes_on_from_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(Classifier, "on_train_batch_end", break_weights)
-        words = r"loss is nan at epoch 2, batch 3 .* is network.1 \(Linear\): its weight is not finite already"
+        words = r"loss is nan at epoch 2, batch 3 .* is network.1 \(Linear\): its weight is not finite"
         if last:
             words = "network.1.weight is not finite at the end of epoch 2"
         with pytest.raises(UserError, match=words) as caught:
             fit(job(composed, f"network={network}"))
-    assert "lower model.settings.learning_rate (now" in str(caught.value) and "\n" not in str(caught.value)
+    assert "lower optimizer.lr (now" in str(caught.value) and "\n" not in str(caught.value)
     folder = whole.parent / "one"
     assert json.loads((folder / "run.json").read_text())["state"] == "failed"
     assert not (folder / "model.ckpt").exists()
@@ -144,8 +145,8 @@ def test_a_run_stops_with_its_last_good_checkpoint_and_goes_on_from_it(
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_the_door_says_it_in_one_line(door: Callable[..., tuple], tmp_path: Path) -> None:
-    rate = ("model.settings.learning_rate=1e30", "model.settings.activation=relu", "trainer.max_epochs=2")
+def test_the_command_reports_it_in_one_line(door: Callable[..., tuple], tmp_path: Path) -> None:
+    rate = ("optimizer.lr=1e30", "model.settings.activation=relu", "trainer.max_epochs=2")
     status, _, err = door("train.py", "network=fc100_100_10", "data=digits", "logger=csv", *rate)
     assert status == 1
     assert err.startswith("error: train/loss is ") and err.count("\n") == 1, err
@@ -154,7 +155,7 @@ def test_the_door_says_it_in_one_line(door: Callable[..., tuple], tmp_path: Path
 
 
 class Broken(nn.Module):
-    """Gives logits that are not finite where the first pixel is bright."""
+    """A network with non-finite logits for images with bright pixels."""
 
     def __init__(self) -> None:
         super().__init__()

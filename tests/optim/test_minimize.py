@@ -62,7 +62,7 @@ def test_box_quadratics_match_scipy(dtype, gap):
         gradient_tolerance=1e-7,
     )
     assert result.x.dtype == dtype
-    assert ((result.x == 0) | (result.x == 1)).any(dim=1).all()  # the bounds matter in this test
+    assert ((result.x == 0) | (result.x == 1)).any(dim=1).all()  # some bounds are active
     for row in range(8):
         q, b = matrix[row].numpy(), linear[row].numpy()
         reference = minimize(
@@ -101,7 +101,7 @@ def test_rosenbrock_matches_scipy(upper):
         assert int(result.num_evaluations[row]) < 3 * reference.nfev
 
 
-def test_rows_that_have_converged_leave_the_work():
+def test_converged_rows_are_no_longer_evaluated():
     scale = torch.tensor([1.0, 1.0, 1.0, 1000.0], dtype=torch.float64)
     spread = torch.logspace(0, 1, 20, dtype=torch.float64)
     batches = []
@@ -118,7 +118,7 @@ def test_rows_that_have_converged_leave_the_work():
     assert int(result.num_evaluations[3]) > 2 * int(result.num_evaluations[0])
 
 
-def test_the_plain_form_always_gets_every_row():
+def test_a_function_without_rows_always_receives_all_rows():
     matrix, linear = quadratics(4, 10)
     shapes = set()
 
@@ -158,10 +158,12 @@ def test_statuses():
     assert status(lambda x: (x**2).sum(dim=1) * 0) == [Status.GRADIENT] * 2
     assert status(lambda x: (x - 0.2).abs().pow(1.5).sum(dim=1), max_iter=1) == [Status.MAX_ITER] * 2
     assert status(lambda x: x.sum(dim=1) * torch.tensor([1.0, torch.nan])) == [Status.GRADIENT, Status.NON_FINITE]
-    assert status(lambda x: ((x**2).sum(dim=1), -x)) == [Status.STALLED] * 2  # not its gradient: nothing goes down
+    assert (
+        status(lambda x: ((x**2).sum(dim=1), -x)) == [Status.STALLED] * 2
+    )  # not the gradient of f: no step decreases f
 
 
-def test_a_region_where_fun_is_not_finite_is_stepped_back_from():
+def test_a_step_into_a_region_where_fun_is_not_finite_is_shortened():
     result = minimize_box(
         lambda x: (x - torch.log(x)).sum(dim=1), torch.full((1, 4), 3.0, dtype=torch.float64), lower=-5.0, upper=5.0
     )

@@ -1,4 +1,4 @@
-"""minimize_box where functions, numbers and callers are not well behaved."""
+"""minimize_box on badly scaled, singular and invalid functions and arguments."""
 
 import math
 from typing import Any
@@ -48,7 +48,7 @@ def test_a_small_scale_meets_the_tolerances_at_once_and_without_them_the_minimum
     assert (result.value < at_once.value).all()
 
 
-def test_rows_of_all_scales_together_are_solved_as_each_alone():
+def test_rows_of_different_scales_are_solved_together_as_alone():
     scale = torch.logspace(-4, 36, 11)
     result = minimize_box(lambda x: scale * bowl(x), start(11), **BOX)
     torch.testing.assert_close(result.x, torch.full_like(result.x, 0.3), rtol=0, atol=2e-3)
@@ -104,7 +104,7 @@ def test_an_infinite_slope_that_points_into_the_box_is_followed():
 
 
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
-def test_an_entry_that_is_never_finite_is_masked_and_told(bad):
+def test_an_entry_that_is_never_finite_is_masked_and_reported(bad):
     def fun(x):
         gradient = 2 * (x - 0.3)
         gradient[:, 0] = bad
@@ -122,7 +122,7 @@ def test_a_norm_at_its_zero_does_not_stop_the_other_variables():
 
     result = minimize_box(fun, torch.zeros(1, 4, dtype=torch.float64), **BOX)
     torch.testing.assert_close(result.x, torch.tensor([[0, 0, 0.7, 0.7]], dtype=torch.float64), rtol=0, atol=1e-5)
-    assert result.status.tolist() == [Status.NON_FINITE]  # nobody knows whether a step away from 0 would help
+    assert result.status.tolist() == [Status.NON_FINITE]  # it is unknown whether a step away from 0 would help
 
 
 def test_rows_with_bad_slopes_do_not_change_their_neighbours():
@@ -141,7 +141,7 @@ def test_rows_with_bad_slopes_do_not_change_their_neighbours():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_value_that_is_not_finite_refuses_a_trial_and_ends_a_start(value):
+def test_a_non_finite_value_rejects_a_trial_and_stops_a_start(value):
     def fun(x):
         return torch.where(x[:, 0] < 0.25, value, bowl(x))
 
@@ -160,7 +160,7 @@ def test_a_start_that_is_not_finite_is_a_failed_row(x0):
 
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 6), power=st.sampled_from([0.3, 0.5, 0.8]))
-def test_functions_with_infinite_slopes_end_where_no_slope_leads_down(seed, n, power):
+def test_functions_with_infinite_slopes_end_at_local_minima(seed, n, power):
     """The slope of w x^p + (x - c)^2 at 0 is inf for w > 0, a local minimum, and -inf for w < 0, which is none."""
     generator = torch.Generator().manual_seed(seed)
     weights = torch.rand(n, generator=generator, dtype=torch.float64) - 0.5
@@ -337,7 +337,7 @@ def own_backward(x):
 
 
 def expanded(x, rows):
-    """Its gradient, as autograd gives it, has one number in memory for a whole row."""
+    """A function with a gradient that autograd stores as one number per row (an expanded tensor)."""
     return (x.sum(dim=1) - 1.2).square()
 
 
@@ -377,12 +377,12 @@ CONTEXTS = {
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_every_context_gives_the_same_result(context):
+def test_results_do_not_depend_on_the_context(context):
     torch.manual_seed(0)
     layer = torch.nn.Linear(4, 3)
 
     def fun(x):
-        with torch.autocast("cpu", enabled=False):  # of the forward pass; the rest is not fun's to decide
+        with torch.autocast("cpu", enabled=False):  # for the forward pass only
             return layer(x).square().sum(dim=1)
 
     plain = minimize_box(fun, start(), **BOX)
@@ -426,7 +426,7 @@ def test_a_start_that_is_the_solution_is_returned_as_a_copy():
     assert (x0 == 0.5).all()
 
 
-def test_a_state_does_not_write_to_what_it_was_started_with():
+def test_a_state_does_not_modify_its_arguments():
     x, centre = start(2, 3), torch.full((2, 3), 0.5)
     value, gradient, ridge = bowl(x), 2 * (x - 0.3), torch.tensor([1.0, 2.0])
     arguments = (x, centre, value, gradient, ridge)
@@ -435,7 +435,7 @@ def test_a_state_does_not_write_to_what_it_was_started_with():
     state.change_ridge(torch.tensor([0]), torch.tensor([5.0]), centre[:1])
     for _ in range(3):
         trial = state.trial()
-        state.tell(trial, bowl(trial), 2 * (trial - 0.3))
+        state.update(trial, bowl(trial), 2 * (trial - 0.3))
     assert [one._version for one in arguments] == versions
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from intriguing.checkpoints import AtomicCheckpointIO
+from intriguing.cli.config import training_job
 from intriguing.errors import UserError
 from intriguing.models import Classifier
 from intriguing.runs.folder import keep_others_out
 from intriguing.runs.records import read_run
-from intriguing.training import TrainingJob, fit
+from intriguing.training import fit
 from intriguing.training import fit as fit_function
 
 TRAIN = ("data=digits", "logger=csv", "model=fc10", "trainer.max_epochs=2")
@@ -110,7 +111,7 @@ def test_metrics_of_an_epoch_are_there_when_its_checkpoint_is(
 ) -> None:
     """Lightning logs an epoch's numbers after its checkpoint; stopped between the two, the row would be lost."""
     overrides = ("data=digits", "model=fc10", "trainer.max_epochs=3", "data.validation=100", "test_curve=true")
-    whole, job = (TrainingJob.from_config(composed("train", *overrides, f"name={name}")) for name in ("whole", "cut"))
+    whole, job = (training_job(composed("train", *overrides, f"name={name}")) for name in ("whole", "cut"))
     original = AtomicCheckpointIO.save_checkpoint
     saved = []
 
@@ -131,9 +132,8 @@ def test_metrics_of_an_epoch_are_there_when_its_checkpoint_is(
 def test_a_fit_that_had_stopped_early_does_not_go_on(
     composed: Callable[..., dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    early = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1", "model.settings.learning_rate=2")
+    early = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=2")
     overrides = ("data=digits", "model=fc10", "trainer.max_epochs=20", "data.validation=100", *early)
-    from intriguing.cli.config import training_job
 
     whole, job = (training_job(composed("train", *overrides, f"name={name}"), (), "") for name in ("whole", "cut"))
     module = __import__("sys").modules[fit_function.__module__]

@@ -15,7 +15,7 @@ import pytest
 STUDY = """
 import os, sys, time
 from pathlib import Path
-from intriguing import study
+from intriguing.cli import scheduler as study
 from intriguing.cli.main import run
 
 study.PRELOAD = []

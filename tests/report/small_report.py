@@ -10,8 +10,12 @@ import torch
 from torch import nn
 
 from intriguing import report
-from intriguing.analysis import EXTRA, SECTIONS, CraftedSet, Network, analyze
+from intriguing.analysis import SECTIONS, CraftedSet, Network, analyze
+from intriguing.analysis.stability.settings import StabilitySettings
+from intriguing.analysis.units.settings import UnitSettings
+from intriguing.data import Subset
 from intriguing.metrics import distortion
+from intriguing.runs.records import RunRecord
 
 NUM, SIDE, CLASSES = 60, 4, 10
 GENERATOR = torch.Generator().manual_seed(0)
@@ -29,11 +33,16 @@ def network(
     torch.manual_seed(seed + len(label))
     module = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 12), nn.Sigmoid(), nn.Linear(12, CLASSES)).eval()
     name = f"{label}_{split}_seed{seed}{'_pools' if 'callbacks' in config else ''}".lower()
-    return Network(
-        label=label,
+    errors = {"train": (7, 100), "full": (7, 100), "p1": (1, 50), "p2": (2, 50), "test": (2 + seed, 60)}
+    record = RunRecord(
+        stage="train",
         name=name,
-        module=module,
-        errors={"train": (7, 100), "full": (7, 100), "p1": (1, 50), "p2": (2, 50), "test": (2 + seed, 60)},
+        folder=Path(f"runs/train/{name}"),
+        info={
+            "command": f"python train.py network={label} seed={seed}",
+            "commit": "0123abc",
+            "result": {"errors": errors, "seconds": 1.5},
+        },
         config={
             "data": {"name": "mnist"},
             "split": {"name": split, "seed": 0},
@@ -46,11 +55,8 @@ def network(
             "weight_decay": {"value": list(decay)},
             **config,
         },
-        folder=f"runs/train/{name}",
-        command=f"python train.py network={label} seed={seed}",
-        facts={"commit": "0123abc", "seconds": 1.5},
-        curves={"curve/test_error": [0.3, 0.2, 0.1]},
     )
+    return Network(label=label, module=module, record=record, curves={"curve/test_error": [0.3, 0.2, 0.1]})
 
 
 def crafted(source: Network | None, subset: str, *, amplify: float | None = None) -> CraftedSet:
@@ -74,7 +80,11 @@ def crafted(source: Network | None, subset: str, *, amplify: float | None = None
         metadata=metadata,
     )
     name = f"{source.name if source else 'gaussian'}_lbfgs_{subset}{amplify or ''}"
-    return CraftedSet(name=name, load=lambda: value, command=f"python attack.py subset={subset}")
+    info = {"command": f"python attack.py subset={subset}"}
+    return CraftedSet(
+        record=RunRecord(stage="attack", name=name, folder=Path(f"runs/attack/{name}"), config={}, info=info),
+        load=lambda: value,
+    )
 
 
 def small_report(folder: Path) -> Path:
@@ -88,15 +98,24 @@ def small_report(folder: Path) -> Path:
     ]
     sets = [crafted(networks[0], "train"), crafted(networks[2], "train"), crafted(networks[3], "test")]
     sets += [crafted(networks[3], "test", amplify=0.8), crafted(None, "train"), crafted(None, "test")]
-    quick = {"columns": 4, "rows": 3, "bases": ["pca"], "sweeps": 2, "sets": 99, "ablated": 2, "rotations": 19}
-    quick |= {"networks": ["FC200-200-10"], "whitened": False}
+    quick = UnitSettings(
+        networks=("FC200-200-10",),
+        whitened=False,
+        columns=4,
+        rows=3,
+        bases=("pca",),
+        sweeps=2,
+        sets=99,
+        ablated=2,
+        rotations=19,
+    )
     result = analyze(
         networks,
         sets,
         title="A small report",
         provenance={"commit": "0123abc", "command": "python analyze.py networks='runs/train/*'"},
-        sections=(*SECTIONS, *EXTRA),
-        settings={"units": quick, "stability": {"alexnet": "none", "limit": 20, "pairs": False}},
-        images=lambda network, subset: (IMAGES, LABELS),
+        sections=tuple(SECTIONS),
+        settings={"units": quick, "stability": StabilitySettings(limit=20, pairs=False)},
+        subsets=lambda network, subset: Subset(IMAGES, LABELS, torch.arange(NUM)),
     )
     return report.write(result, folder)[-1]

@@ -1,7 +1,9 @@
 """The guard, the lock and the states of a run folder, with real processes."""
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -13,7 +15,7 @@ import pytest
 
 from intriguing.errors import UserError
 from intriguing.runs.folder import RunFolder, open_run
-from intriguing.runs.guard import standing
+from intriguing.runs.guard import run_status
 from intriguing.runs.identity import dump_config, identity_sha256
 from intriguing.runs.records import read_run
 
@@ -74,10 +76,10 @@ def test_a_finished_run_is_reported_and_untouched(tmp_path):
         assert run.result == {"errors": {"test": [3, 100]}, "epochs": 2}
         with pytest.raises(RuntimeError, match="not open for writing"):
             run.finish({})
-    assert standing(tmp_path, "train", "fc", reordered) == "finished"
-    assert standing(tmp_path, "train", "new", reordered) == "new"
+    assert run_status(tmp_path, "train", "fc", reordered) == "finished"
+    assert run_status(tmp_path, "train", "new", reordered) == "new"
     with pytest.raises(UserError, match="seed is 0 there and 1 here"):
-        standing(tmp_path, "train", "fc", {**CONFIG, "seed": 1})
+        run_status(tmp_path, "train", "fc", {**CONFIG, "seed": 1})
     assert snapshot(folder) == before
 
 
@@ -366,3 +368,71 @@ def test_importing_tracking_imports_nothing_heavy():
     )
     with python(code) as process:
         assert process.communicate(timeout=60)[0] == "[]\n"
+
+
+def test_hydras_files_and_a_log_lie_beside_the_config(tmp_path):
+    log = logging.getLogger("intriguing.some_stage")
+    given = {".hydra/overrides.yaml": "- seed=0\n"}
+    with start(tmp_path, files=given) as run:
+        log.warning("the first attempt")
+    log.warning("between the two")
+    with start(tmp_path, files=given) as run:  # the guard lets these files pass
+        assert run.resumed
+        log.warning("the second")
+        run.finish({})
+    lines = (run.folder / "train.log").read_text().splitlines()
+    assert [line.split("] ")[-1] for line in lines] == ["the first attempt", "the second"]
+    assert (run.folder / ".hydra" / "overrides.yaml").read_text() == "- seed=0\n"
+    before = snapshot(run.folder)
+    assert start(tmp_path, files={".hydra/overrides.yaml": "other"}).finished
+    assert snapshot(run.folder) == before
+
+
+def test_a_folder_with_logs_and_hydras_files_alone_is_new(tmp_path):
+    folder = tmp_path / "train" / "fc"
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / "train.log").write_text("")
+    assert run_status(tmp_path, "train", "fc", CONFIG) == "new"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(errno.ENOLCK, "use a file system with locks"), (errno.EROFS, "give a folder that can be written")],
+)
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, error, words):
+    def refuse(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(UserError, match=words):
+        start(tmp_path)
+
+
+WITHOUT = """
+import sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "readline"):
+    sys.modules[name] = None  # as on Windows: importing it is an ImportError
+import intriguing
+from intriguing.adversarial_set import AdversarialSet
+from intriguing.checkpoints import load_model
+from intriguing.runs.folder import open_run
+from intriguing.runs.interrupts import die_with_parent, listening
+model = load_model(sys.argv[1])
+print(type(model).__name__, len(AdversarialSet.load(sys.argv[2]).labels))
+with listening():
+    die_with_parent()
+"""
+
+
+def test_networks_and_sets_load_where_there_is_no_posix(tmp_path, composed):
+    """Windows has no ``fcntl``, ``resource``, ``pwd``, ...: nothing that a reader of results needs imports them."""
+    from intriguing import attacking
+    from intriguing.checkpoints import load_model
+    from intriguing.cli.config import training_job
+    from intriguing.training import fit
+
+    config = composed("train", "data=digits", "model=fc10", "trainer.max_epochs=1")
+    model = fit(training_job(config, (), "")) / "model.ckpt"
+    (job,) = attacking.AttackJob.from_config(composed("attack", f"checkpoints={model}", "limit=4", "subset=test"))
+    with python(WITHOUT, model, attacking.craft(job) / "set.safetensors") as process:
+        assert process.communicate(timeout=120) == (f"{type(load_model(model)).__name__} 4\n", "")

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from intriguing.training import TrainingJob
+from intriguing.cli.config import training_job
 
 SWEEP: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "sweeps" / "lambda.yaml").read_text())
 
@@ -34,10 +34,10 @@ def test_the_agents_command_is_a_job_of_its_own(composed: Callable[..., dict]) -
     for seed, decay in [(0, span["min"]), (0, 0.0031622776601683794), (2, span["max"])]:
         env, python, script, *overrides = _command(_values(seed, decay))
         assert (env, python, script) == ("/usr/bin/env", "python", "train.py")
-        job = TrainingJob.from_config(composed("train", *overrides))
+        job = training_job(composed("train", *overrides))
         assert (job.seed, job.identity["weight_decay"]["value"]) == (seed, [decay])
         # the agent names the sweep's project in WANDB_PROJECT, which counts where no setting says otherwise
-        assert (job.logger["mode"], job.logger["project"]) == ("online", None)
+        assert (job.logger.mode, job.logger.project) == ("online", None)
         jobs.append(job)
     assert len({job.name for job in jobs}) == 3
 

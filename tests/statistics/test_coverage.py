@@ -1,6 +1,6 @@
 """Every interval of a page holds the truth, and every p-value is small, as often as it says, at the studies' sizes."""
 
-import intervals  # benchmarks/intervals.py, whose table docs/statistics.md shows
+import interval_draws
 import pytest
 import torch
 
@@ -10,20 +10,20 @@ from intriguing.statistics.counts import Count, PairedCounts
 from intriguing.statistics.intervals import mean_interval, wilson_interval
 
 TOO_WIDE = ("counts only", "0 decimals", "meet")  # and said to be
-SCENARIOS = [*intervals.scenarios(), *intervals.more_scenarios()]
-TESTS = list(intervals.tests())
+SCENARIOS = [*interval_draws.scenarios(), *interval_draws.more_scenarios()]
+TESTS = list(interval_draws.tests())
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[f"{s.interval}: {s.sample}" for s in SCENARIOS])
 def test_an_interval_covers_as_often_as_it_says(scenario):
-    share = intervals.coverage(scenario, 300)
+    share = interval_draws.coverage(scenario, 300)
     assert share >= 0.91  # .95 less three standard errors of 300 draws
     assert share <= 0.99 or any(words in f"{scenario.interval} {scenario.sample}" for words in TOO_WIDE)
 
 
 @pytest.mark.parametrize("scenario", TESTS, ids=[f"{s.interval}: {s.sample}" for s in TESTS])
 def test_a_p_value_is_small_as_often_as_it_says(scenario):
-    share = intervals.coverage(scenario, 400)
+    share = interval_draws.coverage(scenario, 400)
     assert share <= 0.085  # .05 and three standard errors of 400 draws
     assert share >= 0.015
 

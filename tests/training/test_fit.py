@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from intriguing.checkpoints import load_model, read_checkpoint
+from intriguing.cli.config import training_job
 from intriguing.data import ImageData
 from intriguing.errors import UserError
 from intriguing.models import Classifier
 from intriguing.training import TrainingJob, fit
 
 SMALL = ("data=digits", "model.settings.widths=[8,6]", "trainer.max_epochs=4")
-NETWORKS = ("network=fc100_100_10_p2", "network=ae400_10", "spectral_penalty.value=0.05", "spectral_penalty=margin")
+NETWORKS = ("network=fc100_100_10_p2", "network=ae400_10", "spectral_penalty=log_product", "spectral_penalty=margin")
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -30,7 +31,7 @@ def _same(one: Path, two: Path) -> bool:
 
 
 def _job(composed: Callable[..., dict], *overrides: str) -> TrainingJob:
-    return TrainingJob.from_config(composed("train", "data=digits", "trainer.max_epochs=4", *overrides))
+    return training_job(composed("train", "data=digits", "trainer.max_epochs=4", *overrides))
 
 
 @pytest.mark.parametrize("network", NETWORKS)

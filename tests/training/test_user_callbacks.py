@@ -18,7 +18,7 @@ from intriguing.callbacks import ErrorCurve
 from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.cli.config import training_job
 from intriguing.errors import UserError
-from intriguing.models.classifier import _Tally
+from intriguing.models._tally import Tally
 from intriguing.tracking.wandb_run import WandbRun
 from intriguing.training import TrainingJob, fit
 
@@ -124,7 +124,7 @@ def test_the_numbers_of_the_best_network_are_its_own(
     """With a rate that destroys what was learned, the first validated network is the best."""
     summary: dict[str, Any] = {}
     monkeypatch.setattr(WandbRun, "summarise", lambda self, values: summary.update(values))
-    wild = ("keep=best", "model.settings.learning_rate=0.5", "model.settings.schedule=constant")
+    wild = ("keep=best", "optimizer.lr=0.5", "scheduler=constant")
     folder = fit(job(*VALIDATED, *wild, *([with_callback(averages)] if averages else [])))
     best = read_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert same(weights(folder), dict(best["state_dict"]))
@@ -196,7 +196,7 @@ def test_the_epochs_are_those_that_were_trained(
 
 
 def test_so_many_steps_are_trained_where_no_epochs_are_given(job: Callable[..., TrainingJob]) -> None:
-    folder = fit(job("trainer.max_epochs=null", "model.epochs=3", "+trainer.max_steps=20", AT_THE_END))
+    folder = fit(job("trainer.max_epochs=null", "+trainer.max_steps=20", AT_THE_END))
     assert result(folder)["steps"] == 20
     assert AtTheEnd.rate == pytest.approx(0, abs=1e-12)
 
@@ -229,7 +229,7 @@ def test_checkpoints_of_the_user_are_written_and_replaced_where_they_say(
         ((with_callback("ModelCheckpoint, monitor: train/acc"),), "train/acc, which this run does not log"),
         ((with_callback("ModelCheckpoint", "a"), with_callback("ModelCheckpoint", "b")), "more than one stateful"),
         ((with_callback("BatchSizeFinder"),), "would change data.batch_size"),
-        ((with_callback("LearningRateFinder"),), "would change model.settings.learning_rate"),
+        ((with_callback("LearningRateFinder"),), "would change optimizer.lr"),
         ((with_callback("BackboneFinetuning"),), "no attribute 'backbone'"),
         ((with_callback("OnExceptionCheckpoint, dirpath: x"),), "OnExceptionCheckpoint"),
         ((with_callback("Nothing"),), "callbacks.theirs: Error loading"),
@@ -319,7 +319,7 @@ def test_a_spectral_penalty_works_in_mixed_precision(job: Callable[..., Training
 
 
 def test_images_are_counted_in_any_precision() -> None:
-    tally = _Tally()
+    tally = Tally()
     labels = torch.zeros(300, dtype=torch.int64)
     tally.add(torch.tensor(2.0, dtype=torch.bfloat16), torch.zeros(300, 2, dtype=torch.bfloat16), labels)
     tally.add(torch.tensor(1.0, dtype=torch.bfloat16), torch.eye(2, dtype=torch.bfloat16)[[1]], labels[:1])

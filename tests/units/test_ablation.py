@@ -1,4 +1,4 @@
-"""Removing a direction against brute force; random directions that vary as much as they were told to."""
+"""Removing a direction against brute force; random directions of given variance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5))
 
 
-def test_removing_is_projecting_and_all_directions_at_once_are_as_one_by_one() -> None:
+def test_removing_is_projecting_for_all_directions_at_once_or_one_by_one() -> None:
     model, images, labels = _network(), torch.rand(50, 1, 8, 8), torch.randint(0, 5, (50,))
     directions = torch.cat([torch.eye(4)[:2], torch.tensor([[0.6, 0.0, 0.8, 0.0]])])
     mean = torch.tensor([0.1, 0.2, 0.0, 0.3])
@@ -31,7 +31,7 @@ def test_removing_is_projecting_and_all_directions_at_once_are_as_one_by_one() -
     assert not model[1]._forward_hooks
 
 
-def test_a_unit_that_carries_the_class_costs_it_and_a_silent_one_costs_nothing() -> None:
+def test_removing_the_unit_of_a_class_costs_the_class_and_a_silent_unit_nothing() -> None:
     model = nn.Sequential(nn.Identity(), nn.Identity())
     labels = torch.arange(3).repeat(20)
     images = nn.functional.one_hot(labels, 3).float()
@@ -40,7 +40,7 @@ def test_a_unit_that_carries_the_class_costs_it_and_a_silent_one_costs_nothing()
     assert found.whole.k == 0 and found.removed.tolist() == [0, 20, 20, 0]  # of equal logits the first class wins
 
 
-def test_random_directions_have_the_variance_they_were_asked_for_and_are_random() -> None:
+def test_random_directions_have_the_given_variance_and_are_random() -> None:
     torch.manual_seed(0)
     mixing = torch.randn(10, 10)
     covariance = mixing @ mixing.T

@@ -1,4 +1,4 @@
-"""Responses of a layer: closed forms for each aggregate, and the same numbers whatever the batches."""
+"""Responses of a layer: closed forms for each aggregate, and independence of the batches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_layers_are_found_by_name_glob_or_end() -> None:
     assert find_layers(model, ["nothing"]) == []
 
 
-def test_each_aggregate_is_what_it_says() -> None:
+def test_each_aggregate_has_its_closed_form() -> None:
     torch.manual_seed(0)
     output, directions = torch.randn(4, 3, 5, 6), torch.randn(7, 3)
     everywhere = torch.einsum("nchw,mc->nmhw", output, directions)
@@ -50,7 +50,7 @@ def test_each_aggregate_is_what_it_says() -> None:
     torch.testing.assert_close(respond(to_vectors(tokens, "max"), directions), (tokens @ directions.T).amax(1))
 
 
-def test_many_directions_at_once_are_as_few() -> None:
+def test_many_directions_give_the_responses_of_few() -> None:
     torch.manual_seed(0)
     vectors, directions = torch.randn(128, 784, 4), torch.randn(300, 4)
     found = respond(vectors, directions)
@@ -70,7 +70,7 @@ def test_no_response_depends_on_the_batches_and_an_in_place_layer_further_on_cha
         torch.testing.assert_close(found[0][0]["0"], NET[0](images).amax((2, 3)))
 
 
-def test_the_model_gets_its_mode_back_and_keeps_no_hook() -> None:
+def test_the_model_is_restored_and_keeps_no_hook() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.ReLU()).train()
     first = [v["2"] for v, _, _ in stream(model, ["2"], [(torch.ones(3, 4), torch.zeros(3).long())])]
     again = [v["2"] for v, _, _ in stream(model, ["2"], [(torch.ones(3, 4), torch.zeros(3).long())])]
@@ -94,7 +94,7 @@ def test_samples_are_even_over_all_images_and_do_not_depend_on_the_batches() -> 
     [
         (lambda: list(stream(NET, ["9"], [_images(2)])), "no layer 9; known: 0, 1"),
         (lambda: to_vectors(torch.zeros(2, 2), "median"), "unknown aggregate 'median'"),
-        (lambda: to_vectors(torch.zeros(2)), "a layer must give"),
+        (lambda: to_vectors(torch.zeros(2)), "a layer must return"),
         (lambda: respond(torch.zeros(1, 1, 3), torch.zeros(1, 4)), "directions"),
         (lambda: collect(NET, ["0"], []), "at least one image"),
         (lambda: sample_vectors(NET, ["0"], [], limit=0), "whole number >= 1"),

@@ -42,7 +42,7 @@ def test_many_bases_at_once_are_orthonormal_isotropic_and_independent() -> None:
     assert float((bases[:-1] * bases[1:]).sum((1, 2)).mean().abs()) < 0.05
 
 
-def test_orthonormal_rows_are_and_repeat_with_the_seed() -> None:
+def test_orthonormal_rows_are_orthonormal_and_repeat_with_the_seed() -> None:
     rows = random_orthonormal(4, 9, generator=_generator(1))
     torch.testing.assert_close(rows @ rows.T, torch.eye(4))
     assert torch.equal(rows, random_orthonormal(4, 9, generator=_generator(1)))
@@ -63,7 +63,7 @@ def test_a_fraction_of_a_rotation_is_a_power_of_it(dim: int) -> None:
     torch.testing.assert_close(parts[0.25], torch.from_numpy(np.real(expm(0.25 * logarithm))), atol=1e-8, rtol=0)
 
 
-def test_turns_by_pi_and_near_it_are_halved_like_any_other() -> None:
+def test_rotations_by_pi_and_near_it_are_halved_exactly() -> None:
     """Where the matrix logarithm has no real value or loses its branch."""
     axes = random_rotation(6, generator=_generator())
     near = np.pi - 1e-9

@@ -1,4 +1,4 @@
-"""A network whose units are the labels: everything the package measures, on an answer that is known."""
+"""All scores on a network with units that are the labels, where the answers are known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 from intriguing.units import TopImages, fractional_rotation, linear_cka, random_rotation, stream
 from intriguing.units.activations import respond
-from intriguing.units.scores import MomentSums, label_entropy, label_purity
+from intriguing.units.scores import RunningMoments, label_entropy, label_purity
 
 K = 10
 
@@ -23,7 +23,7 @@ def _labels_as_units() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
 
 def _purity(directions: torch.Tensor) -> tuple[float, float, float]:
     model, images, labels = _labels_as_units()
-    top, moments = TopImages(9), MomentSums(K)
+    top, moments = TopImages(9), RunningMoments(K)
     for vectors, theirs, first in stream(model, ["0"], [(images, labels)]):
         responses = respond(vectors["0"], directions.float())
         top.update(responses, torch.arange(first, first + len(theirs)))
@@ -42,7 +42,7 @@ def test_planted_units_score_one_and_fall_along_the_rotation() -> None:
         curve.append(torch.tensor(found).mean(0))
     purity, entropy, selectivity = torch.stack(curve).T
     assert float(purity[0]) == 1 and float(entropy[0]) == 0
-    # From three quarters of the way on there is nothing left of the units, and what differs is chance.
+    # From three quarters of the rotation on, nothing remains of the units, and differences are chance.
     assert bool((purity[:4].diff() <= 0).all()) and float(purity[3:].max()) < 0.9
     assert bool((entropy[:4].diff() >= 0).all()) and float(entropy[3:].min()) > 0.2
     assert bool((selectivity[:4].diff() < 0).all()) and float(selectivity[3:].max()) < 0.7 * float(selectivity[0])

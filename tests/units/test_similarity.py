@@ -1,4 +1,4 @@
-"""CKA and Procrustes do not see a rotation; the matching of units does."""
+"""CKA and Procrustes are invariant to rotation; the matching of units is not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_cka_and_procrustes_are_exactly_invariant_to_rotation_and_scale_and_the_
     assert match_units(layer, turned).mean < 0.8
 
 
-def test_a_shuffled_layer_is_matched_exactly_and_silent_units_are_left_out() -> None:
+def test_a_shuffled_layer_is_matched_exactly_and_constant_units_are_left_out() -> None:
     layer = torch.cat([_layer(), torch.full((300, 1), 0.3)], 1)
     order = torch.tensor([3, 8, 1, 0, 7, 2, 6, 5, 4])
     found = match_units(layer, layer[:, order])
@@ -40,7 +40,7 @@ def test_cka_is_the_centred_kernels_cosine() -> None:
     assert linear_cka(x, y) == pytest.approx(float((one * two).sum() / (one.norm() * two.norm())), rel=1e-10)
 
 
-def test_procrustes_is_what_scipys_best_rotation_reaches() -> None:
+def test_procrustes_equals_the_value_of_scipys_best_rotation() -> None:
     x, y = (rows - rows.mean(0) for rows in (_layer(5), _layer(6)))
     x, y = x / x.norm(), y / y.norm()
     rotation, _ = orthogonal_procrustes(x.numpy(), y.numpy())
@@ -48,14 +48,14 @@ def test_procrustes_is_what_scipys_best_rotation_reaches() -> None:
     assert procrustes(_layer(5), _layer(6)) == pytest.approx(1 - distance / 2, rel=1e-9)
 
 
-def test_what_is_fitted_to_other_images_finds_no_agreement_in_noise() -> None:
+def test_a_fit_to_other_images_finds_no_agreement_in_noise() -> None:
     """Fitted to the images that it is scored on, a rotation or a matching of 40 units agrees with noise."""
     generator = torch.Generator().manual_seed(0)
     fit, scored = ([torch.randn(120, 40, generator=generator).double() for _ in range(2)] for _ in range(2))
     assert procrustes(*scored) > 0.4 and match_units(*scored).mean > 0.15
     assert abs(procrustes(*scored, fit=(fit[0], fit[1]))) < 0.06
     assert abs(match_units(*scored, fit=(fit[0], fit[1])).mean) < 0.06
-    # Where the layers do agree, what is fitted to other images finds it.
+    # Where the layers agree, the fit to other images finds it.
     rotation = random_rotation(40, generator=generator)
     turned = [rows @ rotation for rows in (fit[0], scored[0])]
     assert procrustes(scored[0], turned[1], fit=(fit[0], turned[0])) == pytest.approx(1, abs=1e-9)

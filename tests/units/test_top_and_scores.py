@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from intriguing.units.scores import MomentSums, label_entropy, label_purity, similarity, unit_rows
+from intriguing.units.scores import RunningMoments, label_entropy, label_purity, similarity, unit_rows
 from intriguing.units.top import TopImages
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 6))
-def test_top_images_are_those_of_a_stable_sort_whatever_the_batches_and_their_order(seed: int, n: int, k: int) -> None:
+def test_top_images_are_those_of_a_stable_sort_for_all_batches_and_orders(seed: int, n: int, k: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     responses = torch.randint(-3, 4, (n, 3), generator=generator).float() / 7  # many ties, both signs, both zeros
     responses[responses == 0] *= -1
@@ -27,10 +27,10 @@ def test_top_images_are_those_of_a_stable_sort_whatever_the_batches_and_their_or
     assert top.indices.tolist() == expected
 
 
-def test_a_response_that_is_no_number_is_refused() -> None:
+def test_a_nan_response_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
         TopImages(2).update(torch.tensor([[torch.nan]]), torch.tensor([0]))
-    with pytest.raises(ValueError, match="no image"):
+    with pytest.raises(ValueError, match="at least one image"):
         _ = TopImages(2).indices
 
 
@@ -55,7 +55,7 @@ def test_moments_are_scipys_even_far_from_zero() -> None:
     responses = torch.empty(3000, 4).exponential_() * torch.tensor([1.0, 2, 3, 0]) + torch.tensor([0.0, 300, -50, 7])
     labels = torch.randint(0, 3, (3000,))
     responses[labels == 1, 0] += 2
-    sums = MomentSums(4)  # a class that no image has
+    sums = RunningMoments(4)  # a class that no image has
     for rows, theirs in zip(responses.split(700), labels.split(700), strict=True):
         sums.update(rows, theirs)
     found = sums.finish()
@@ -66,13 +66,13 @@ def test_moments_are_scipys_even_far_from_zero() -> None:
     assert int(found.best_class[0]) == 1
     expected = (means[1] - means[[0, 2]].mean()) / responses[:, 0].double().std(correction=0)
     torch.testing.assert_close(found.selectivity[0], expected)
-    assert bool(found.kurtosis[3].isnan()) and bool(found.selectivity[3].isnan())  # it never varies
+    assert bool(found.kurtosis[3].isnan()) and bool(found.selectivity[3].isnan())  # constant responses
 
 
 def test_selectivity_and_kurtosis_do_not_change_with_offset_or_scale() -> None:
     torch.manual_seed(0)
     responses, labels = torch.randn(500, 3), torch.randint(0, 5, (500,))
-    plain, moved = MomentSums(5), MomentSums(5)
+    plain, moved = RunningMoments(5), RunningMoments(5)
     plain.update(responses, labels)
     moved.update(responses * 4 - 9, labels)
     torch.testing.assert_close(plain.finish().selectivity, moved.finish().selectivity, atol=1e-5, rtol=1e-5)

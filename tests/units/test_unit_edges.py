@@ -1,4 +1,4 @@
-"""Units for networks, labels and callers of every kind."""
+"""Units on unusual networks, labels, dtypes and contexts."""
 
 import contextlib
 
@@ -21,7 +21,7 @@ from intriguing.units import (
     whitening,
 )
 from intriguing.units.activations import respond, stream
-from intriguing.units.scores import MomentSums, label_entropy, label_purity, similarity, unit_rows
+from intriguing.units.scores import RunningMoments, label_entropy, label_purity, similarity, unit_rows
 
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
 CONTEXTS = [contextlib.nullcontext, torch.no_grad, torch.inference_mode]
@@ -40,7 +40,7 @@ def batches(dtype=torch.float32, labels=torch.int64):
 
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("labels", INTEGERS)
-def test_layers_are_recorded_and_removed_in_every_context_without_a_trace(context, labels):
+def test_layers_are_recorded_and_removed_in_every_context_and_leave_no_hook(context, labels):
     given = batches(labels=labels)
     images, theirs = given[0]
     before, versions = images.clone(), (images._version, theirs._version)
@@ -53,7 +53,7 @@ def test_layers_are_recorded_and_removed_in_every_context_without_a_trace(contex
     with context():
         found, _ = collect(net, ["1"], given)
         lost = ablate(net, "1", given, torch.zeros(2, 4), torch.zeros(4))
-    torch.testing.assert_close(found["1"], convolved.flatten(2).amax(2))  # not what the layers above made of it
+    torch.testing.assert_close(found["1"], convolved.flatten(2).amax(2))  # not modified in place by the layers above
     assert lost.whole.k == int(expected)
     assert lost.removed.tolist() == [int(expected)] * 2
     assert (images._version, theirs._version) == versions
@@ -72,7 +72,7 @@ def test_activations_of_other_dtypes_have_responses_and_can_be_removed(dtype):
     exact = ablate(network(torch.float64), "3", batches(torch.float64), torch.eye(4), torch.zeros(4))
     lost = ablate(net, "3", given, torch.eye(4), torch.zeros(4))
     assert lost.whole.n == exact.whole.n == 10
-    assert (lost.removed - exact.removed).abs().max() <= 2  # rounding may turn an answer
+    assert (lost.removed - exact.removed).abs().max() <= 2  # rounding may change a prediction
 
 
 class Pair(nn.Module):
@@ -86,7 +86,7 @@ class First(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("layer", "message"), [("0", "got tuple"), ("3", "once in a pass, it calls it 0 times"), ("x", "no layer x")]
+    ("layer", "message"), [("0", "got tuple"), ("3", "once per forward pass, got 0 calls"), ("x", "no layer x")]
 )
 def test_layers_that_cannot_be_removed_are_refused_and_leave_no_hook(layer, message):
     class Part(nn.Sequential):
@@ -122,8 +122,8 @@ def test_scores_take_labels_and_indices_of_every_integer_type(dtype):
     torch.testing.assert_close(label_entropy(labels.to(dtype), top.to(dtype)), label_entropy(labels, top))
     rows = unit_rows(torch.rand(6, 5, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(similarity(rows, top.to(dtype)), similarity(rows, top))
-    sums = MomentSums(121)
-    sums.update(torch.empty(0, 2), labels[:0].to(dtype))  # an empty batch says nothing
+    sums = RunningMoments(121)
+    sums.update(torch.empty(0, 2), labels[:0].to(dtype))  # an empty batch has no effect
     sums.update(torch.eye(6)[:, :2], labels.to(dtype))
     assert sums.finish().mean.tolist() == pytest.approx([1 / 6, 1 / 6])
     best = TopImages(2)
@@ -138,13 +138,13 @@ def test_labels_and_indices_out_of_range_are_refused():
         with pytest.raises(error, match="labels must be"):
             label_purity(labels, top)
     with pytest.raises(ValueError, match="below 2, got 0 to 2"):
-        MomentSums(2).update(torch.zeros(2, 1), torch.tensor([0, 2]))
+        RunningMoments(2).update(torch.zeros(2, 1), torch.tensor([0, 2]))
     with pytest.raises(ValueError, match="indices must be"):
         TopImages(1).update(torch.zeros(1, 1), torch.tensor([-1]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_bases_and_similarities_take_tensors_that_ask_for_a_gradient_and_write_to_none(dtype):
+def test_bases_and_similarities_accept_tensors_with_gradients_and_modify_none(dtype):
     vectors = torch.rand(40, 4, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
     other = vectors.detach().roll(1, dims=1)
     versions = vectors._version, other._version

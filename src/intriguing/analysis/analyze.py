@@ -1,12 +1,16 @@
-"""The third stage: from trained networks and adversarial sets to the paper's tables and figures.
+"""Analyse trained networks and adversarial sets: tables, figures and sentences.
 
-It computes and draws; it writes nothing (see `intriguing.report`). The same inputs give the same result, byte for byte.
+Nothing is written (see `intriguing.report`). Equal inputs give equal results, byte for byte.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from __future__ import annotations
 
-from intriguing.analysis.back_feeding.section import families
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from intriguing.adversarial_set import AdversarialSet
+from intriguing.analysis.back_feeding.arms import families
 from intriguing.analysis.back_feeding.section import section as back_feeding
 from intriguing.analysis.cells import display_labels, set_label
 from intriguing.analysis.inputs import CraftedSet, Network
@@ -15,26 +19,200 @@ from intriguing.analysis.paper_tables import charts, pictures
 from intriguing.analysis.paper_tables.error_tables import error_table
 from intriguing.analysis.paper_tables.transfer import transfer_tables
 from intriguing.analysis.paper_tables.weight_decay import lambda_curves, lambda_table
-from intriguing.analysis.sections import EXTRA, Images, Made, Material, Subsets
+from intriguing.analysis.sections import Section, SectionInputs, SectionOutput, Subsets
+from intriguing.analysis.stability.measure import observe as stability_examples
 from intriguing.analysis.stability.section import section as stability
+from intriguing.analysis.stability.settings import StabilitySettings
 from intriguing.analysis.summary import comparable, summarize
 from intriguing.analysis.units.section import section as units
-from intriguing.results import AnalysisResult, Figure, Table
+from intriguing.analysis.units.settings import UnitSettings
+from intriguing.results import AnalysisResult, Figure
 
-T = TypeVar("T")
 
-EXTRA["back_feeding"] = back_feeding
-EXTRA["units"] = units
-EXTRA["stability"] = stability
+def _error_table(key: str) -> Section:
+    return Section(make=lambda inputs: SectionOutput.of(error_table(key, inputs.networks, inputs.sets)))
 
-SECTIONS: tuple[str, ...] = (
-    *("table1", "table2", "table3", "table4", "transfer", "lambda"),
-    *("agreement", "figure7", "distortions", "examples"),
-)
-"""What an analysis makes unless it is told; "transfer" is every transfer matrix that the paper does not have.
 
-The sections in `EXTRA` come on top where they are asked for.
-"""
+def _transfer(key: str) -> Section:
+    return Section(make=lambda inputs: SectionOutput.of(*transfer_tables(inputs.networks, inputs.sets, keys=[key])))
+
+
+def _agreement(inputs: SectionInputs) -> SectionOutput:
+    return SectionOutput.of(charts.agreement_figure(inputs.tables) if comparable(inputs.networks) else None)
+
+
+def _weight_decay(inputs: SectionInputs) -> SectionOutput:
+    curves = lambda_curves(inputs.networks, inputs.sets)
+    table = lambda_table(curves)
+    runs = () if table is None else table.runs
+    return SectionOutput.of(table, charts.lambda_figure(curves, comparable=comparable(inputs.networks), runs=runs))
+
+
+def _distortions(inputs: SectionInputs) -> SectionOutput:
+    same_data = comparable(inputs.networks)
+    return SectionOutput.of(charts.distortion_figure(inputs.sets, inputs.networks, comparable=same_data))
+
+
+SECTIONS: dict[str, Section] = {
+    "table1": _error_table("table1"),
+    "table2": _transfer("table2"),
+    "table3": _error_table("table3"),
+    "table4": _transfer("table4"),
+    "transfer": _transfer("transfer"),  # every transfer matrix that the paper does not have
+    "agreement": Section(make=_agreement),
+    "lambda": Section(make=_weight_decay),
+    "figure7": Section(
+        make=lambda inputs: SectionOutput.of(pictures.figure_7(inputs)),
+        settings=pictures.Figure7Settings,
+        observe=pictures.observe_noise,
+    ),
+    "distortions": Section(make=_distortions),
+    "examples": Section(make=lambda inputs: SectionOutput.of(*_example_grids(inputs.networks, inputs.sets))),
+    "back_feeding": Section(make=back_feeding, check=families),
+    "units": Section(make=units, settings=UnitSettings, reads_images=True),
+    "stability": Section(make=stability, settings=StabilitySettings, observe=stability_examples, reads_images=True),
+}
+"""The sections of an analysis, in the order of the page."""
+PAPER: tuple[str, ...] = tuple(SECTIONS)[:10]
+"""The sections of the paper, which an analysis has by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The inputs of an analysis, checked.
+
+    Attributes:
+        networks: trained networks, in evaluation mode.
+        sections: names in `SECTIONS`.
+        settings: by section, instances of its settings; sections that are missing have their defaults.
+        subsets: finds the images of a network's data.
+        seed: seed of the equal-norm noise and of everything random in sections.
+        batch_size: images per forward pass; it changes speed and memory, not results.
+        progress: called with (name of the work, steps done, steps in all).
+
+    Raises:
+        ValueError: an unknown section, a section without its images, a batch size below 1, or two networks of one name.
+        UserError: networks that a section cannot take.
+    """
+
+    networks: Sequence[Network]
+    sections: Sequence[str] = PAPER
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    subsets: Subsets | None = field(default=None, repr=False)
+    seed: int = 0
+    batch_size: int = 1024
+    progress: Progress | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if unknown := [section for section in self.sections if section not in SECTIONS]:
+            raise ValueError(f"sections must be among {', '.join(SECTIONS)}, got {', '.join(unknown)}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        check_names("networks", [network.name for network in self.networks])
+        for name, section in self.chosen.items():
+            if section.reads_images and self.subsets is None:
+                raise ValueError(f"section {name} reads images: give subsets")
+            if section.check is not None:
+                section.check(self.inputs(name).networks)
+
+    @property
+    def chosen(self) -> dict[str, Section]:
+        """The sections by name, in the order of the page."""
+        return {name: section for name, section in SECTIONS.items() if name in self.sections}
+
+    def inputs(self, section: str) -> SectionInputs:
+        """Return the inputs of a section before any set is measured."""
+        return SectionInputs(
+            networks=[network for network in self.networks if network.has_images],
+            imageless=[network for network in self.networks if not network.has_images],
+            settings=self.settings.get(section) or SECTIONS[section].settings(),
+            subsets=self.subsets,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            progress=self.progress,
+        )
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """The measured sets, and by section and set what the sections observed."""
+
+    sets: tuple[MeasuredSet, ...]
+    observed: Mapping[str, Mapping[str, Any]] = field(repr=False)
+
+
+def check_names(what: str, names: Sequence[str]) -> None:
+    """Raise ValueError where two of the names are equal."""
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"expected {what} of different names, got {', '.join(repeated)} more than once")
+
+
+def measure_sets(request: Request, sets: Sequence[CraftedSet]) -> Measurements:
+    """Read and measure every set once; memory is bounded by one set.
+
+    Raises:
+        ValueError: two sets of one name.
+        UserError: a set that cannot be used, or two sets that would count images twice.
+    """
+    check_names("sets", [one.name for one in sets])
+    observed: dict[str, dict[str, Any]] = {name: {} for name, one in request.chosen.items() if one.observe is not None}
+    networks = [network for network in request.networks if network.has_images]
+    measured = []
+
+    def observe(examples: AdversarialSet, one: MeasuredSet) -> None:
+        for name, found in observed.items():
+            look = SECTIONS[name].observe
+            assert look is not None
+            found[one.name] = look(examples, one, request.inputs(name))
+
+    for crafted in sets:
+        measured.append(
+            measure(
+                crafted,
+                networks,
+                seed=request.seed,
+                batch_size=request.batch_size,
+                progress=request.progress,
+                observe=observe,
+            )
+        )
+    return Measurements(tuple(measured), observed)
+
+
+def make_result(
+    request: Request, measurements: Measurements, *, title: str, provenance: Mapping[str, Any] | None = None
+) -> AnalysisResult:
+    """Make the sections in the order of the page.
+
+    Args:
+        request: the networks and the sections.
+        measurements: of `measure_sets`.
+        title: heading of the page.
+        provenance: facts about this analysis for the report: commit, command, versions, times.
+    """
+    made: dict[str, SectionOutput] = {}
+    for name, section in request.chosen.items():
+        inputs = replace(
+            request.inputs(name),
+            sets=measurements.sets,
+            tables=[table for one in made.values() for table in one.tables],
+            observed=measurements.observed.get(name, {}),
+        )
+        made[name] = section.make(inputs)
+    networks = [network for network in request.networks if network.has_images]
+    paper_tables = [table for name, one in made.items() if name in PAPER for table in one.tables]
+    return AnalysisResult(
+        title=title,
+        summary=(
+            *summarize(networks, measurements.sets, paper_tables),
+            *(line for one in made.values() for line in one.summary),
+        ),
+        tables=tuple(table for one in made.values() for table in one.tables),
+        figures=tuple(figure for one in made.values() for figure in one.figures),
+        runs=(*(network.run for network in request.networks), *(one.run for one in measurements.sets)),
+        comparable=comparable(networks),
+        provenance=dict(provenance or {}),
+    )
 
 
 def analyze(
@@ -42,146 +220,41 @@ def analyze(
     sets: Sequence[CraftedSet],
     *,
     title: str,
-    seed: int = 0,
-    batch_size: int = 1024,
     provenance: Mapping[str, Any] | None = None,
-    sections: Sequence[str] = SECTIONS,
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
-    images: Images | None = None,
-    subsets: Subsets | None = None,
-    figure_7: tuple[str, str] = pictures.FIGURE_7,
-    progress: Progress | None = None,
+    **request: Any,
 ) -> AnalysisResult:
-    """Measures every adversarial set on its victims and makes the tables and figures.
+    """Measure every adversarial set on its victims and make the tables and figures.
 
     Args:
         networks: trained networks, in evaluation mode.
-        sets: adversarial sets; each is loaded, measured and dropped, so memory is bounded by one of them.
+        sets: adversarial sets; each is read, measured and dropped.
         title: heading of the page.
-        seed: of the equal-norm noise and of Figure 7's.
-        batch_size: images per forward pass; it changes speed and memory, not results.
-        provenance: what the report says about this analysis (commit, command, versions, times).
-        sections: which of `SECTIONS` and `EXTRA` to make.
-        settings: of the sections in `EXTRA`, by section.
-        images: the images of a network's data, for the sections in `EXTRA`.
-        subsets: the same, to be read batch by batch; None: from `images`.
-        figure_7: labels of the linear and of the deep network in Figure 7.
-        progress: called with (what, done, total) while sets are measured.
+        provenance: facts about this analysis for the report.
+        request: ``sections``, ``settings``, ``subsets``, ``seed``, ``batch_size``, ``progress``, see `Request`.
 
     Returns:
-        Tables, figures and their words. A section without its inputs is simply missing.
+        Tables, figures and their words. A section without its inputs is missing.
 
     Raises:
-        ValueError: an unknown section, a batch size below 1, or two runs of one name.
-        UserError: two sets that would count the same images twice.
+        ValueError: see `Request`; two sets of one name.
+        UserError: a set that cannot be used, networks that a section cannot take.
     """
-    _check(networks, sets, sections, batch_size)
-    check_networks(networks, sections)
-    measured = [measure(s, networks, seed=seed, batch_size=batch_size, progress=progress) for s in sets]
-    tables, curves = _tables(networks, measured, sections), ()
-    if "lambda" in sections:
-        curves = lambda_curves(networks, measured)
-        tables += _present(lambda_table(curves))
-    same_data = comparable(networks)
-    figures: list[Figure] = []
-    if "agreement" in sections and same_data:
-        figures += _present(charts.agreement_figure(tables))
-    if curves:
-        runs = next(t.runs for t in tables if t.key == "lambda")
-        figures += _present(charts.lambda_figure(curves, comparable=same_data, runs=runs))
-    if "figure7" in sections:
-        figures += _present(
-            pictures.figure_7(networks, measured, sets, labels=figure_7, seed=seed, batch_size=batch_size)
-        )
-    if "distortions" in sections:
-        figures += _present(charts.distortion_figure(measured, networks, comparable=same_data))
-    if "examples" in sections:
-        figures += _example_grids(networks, measured)
-    extra = Made()
-    for name in [name for name in sections if name in EXTRA]:
-        if images is None:
-            raise ValueError(f"section {name} needs images")
-        material = Material(
-            networks=networks,
-            sets=sets,
-            measured=measured,
-            images=images,
-            subsets=subsets,
-            settings=(settings or {}).get(name, {}),
-            seed=seed,
-            batch_size=batch_size,
-            progress=progress,
-        )
-        extra = _joined(extra, EXTRA[name](material))
-    tables, figures = [*tables, *extra.tables], [*figures, *extra.figures]
-    return AnalysisResult(
-        title=title,
-        summary=(*summarize(networks, measured, tables), *extra.summary),
-        tables=tuple(tables),
-        figures=tuple(figures),
-        runs=(*(n.run for n in networks), *(s.run for s in measured)),
-        comparable=same_data,
-        provenance=dict(provenance or {}),
-    )
+    asked = Request(networks=networks, **request)
+    return make_result(asked, measure_sets(asked, sets), title=title, provenance=provenance)
 
 
-def _joined(first: Made, second: Made) -> Made:
-    return Made(
-        tables=(*first.tables, *second.tables),
-        figures=(*first.figures, *second.figures),
-        summary=(*first.summary, *second.summary),
-    )
-
-
-def _tables(networks: Sequence[Network], sets: Sequence[MeasuredSet], sections: Sequence[str]) -> list[Table]:
-    """Tables 1 to 4 and their excess tables in the paper's order, then the matrices the paper does not have."""
-    transfers = transfer_tables(networks, sets, keys=sections)
-    tables: list[Table] = []
-    for key in ("table1", "table2", "table3", "table4"):
-        if key in ("table1", "table3") and key in sections:
-            tables += _present(error_table(key, networks, sets))
-        tables += [table for table in transfers if table.key.startswith(key)]
-    return tables + [table for table in transfers if table.key.startswith("transfer")]
-
-
-def _example_grids(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> list[Figure]:
-    """One grid for each network and attack, of its lowest seed."""
+def _example_grids(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> list[Figure | None]:
+    """Make one grid for each network and attack, of its lowest seed."""
     labels = display_labels(networks)
     first: dict[tuple[str, str, str], MeasuredSet] = {}
     for one in sorted(sets, key=lambda s: s.seed):
         if not one.is_noise and one.amplify is None:
             first.setdefault((_title(labels, one), one.subset, one.attack_name), one)
     chosen = {one.name: title for (title, _, _), one in first.items()}
-    grids = [pictures.grid_figure(one, chosen[one.name]) for one in sets if one.name in chosen]
-    return [grid for grid in grids if grid is not None]
+    return [pictures.grid_figure(one, chosen[one.name]) for one in sets if one.name in chosen]
 
 
 def _title(labels: Mapping[str, str], one: MeasuredSet) -> str:
-    """The source as a heading: the same label may stand for a network of all images and for one of a half."""
+    """Write the source as a heading, with its split: a network of a half may have the label of one of all images."""
     label = set_label(labels, one)
     return label if one.split == "full" else f"{label}, trained on {one.split.upper()}"
-
-
-def _present(value: T | None) -> list[T]:
-    return [] if value is None else [value]
-
-
-def check_networks(networks: Sequence[Network], sections: Sequence[str]) -> None:
-    """See that the sections can take these networks.
-
-    Raises:
-        UserError: two runs of which a section can take but one.
-    """
-    if "back_feeding" in sections:
-        families(networks)
-
-
-def _check(networks: Sequence[Network], sets: Sequence[CraftedSet], sections: Sequence[str], batch_size: int) -> None:
-    known = (*SECTIONS, *EXTRA)
-    if unknown := [section for section in sections if section not in known]:
-        raise ValueError(f"sections must be among {', '.join(known)}, got {', '.join(unknown)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    for what, names in (("networks", [n.name for n in networks]), ("sets", [s.name for s in sets])):
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{what} must have names of their own, got {', '.join(repeated)} more than once")

@@ -1,40 +1,21 @@
 """What the analysis reads: trained networks and adversarial sets, each with the run it came from."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.identity import NetworkId, data_set
 from intriguing.results import RunSummary
+from intriguing.runs.records import RunRecord
 from intriguing.statistics.counts import Count
 
 Config = Mapping[str, Any]
-
-
-class ExampleSet(Protocol):
-    """The part of an `AdversarialSet` that an analysis reads (shapes as documented there).
-
-    It also reads `indices`, where there are any: without them it cannot see whether two sets share images, and takes
-    it that they do.
-    """
-
-    @property
-    def inputs(self) -> Tensor: ...
-    @property
-    def adv_inputs(self) -> Tensor: ...
-    @property
-    def labels(self) -> Tensor: ...
-    @property
-    def targets(self) -> Tensor: ...
-    @property
-    def success(self) -> Tensor: ...
-    @property
-    def distortion(self) -> Tensor: ...
-    @property
-    def metadata(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,27 +24,59 @@ class Network:
 
     Attributes:
         label: the paper's name for it, e.g. "FC10(1e-4)".
-        name: the name of its training run, unique.
         module: images in [0, 1], (N, C, H, W), to logits (N, K); in evaluation mode.
-        errors: (wrong, out of) by image set: "train", "test", "full", "p1", "p2".
-        config: the resolved configuration of its training.
-        checkpoint_sha256: of the file that holds its weights; adversarial sets name their network by it. Empty where
-            there is no file: then sets name it by `name`.
-        folder, command: where its run lies, and the command that made it.
-        facts: commit, seconds and the like, shown as they are.
-        curves: what its metrics.csv says after every epoch, by column.
+        record: the record of its training run.
+        curves: columns of its metrics.csv with a value after every epoch.
     """
 
     label: str
-    name: str
     module: nn.Module = field(repr=False)
-    errors: Mapping[str, Sequence[int]]
-    config: Config = field(default_factory=dict, repr=False)
-    checkpoint_sha256: str = ""
-    folder: str = ""
-    command: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    record: RunRecord = field(repr=False)
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def in_memory(
+        cls,
+        label: str,
+        module: nn.Module,
+        *,
+        name: str = "",
+        errors: Mapping[str, Sequence[int]],
+        config: Config | None = None,
+        curves: Mapping[str, Sequence[float]] | None = None,
+    ) -> Network:
+        """Make the network of no run folder.
+
+        Args:
+            label: name in tables.
+            module: the network, in evaluation mode.
+            name: unique name; empty: the label.
+            errors: (wrong, out of) by image set.
+            config: configuration of its training, as far as it is known.
+            curves: see `Network`.
+        """
+        record = RunRecord.in_memory("train", name or label, config=config, result={"errors": errors})
+        return cls(label=label, module=module, record=record, curves=curves or {})
+
+    @property
+    def name(self) -> str:
+        """Name of its training run, unique."""
+        return self.record.name
+
+    @property
+    def config(self) -> Config:
+        """The resolved configuration of its training."""
+        return self.record.config
+
+    @property
+    def errors(self) -> Mapping[str, Sequence[int]]:
+        """(wrong, out of) by image set: "train", "test", "full", "p1", "p2"."""
+        return self.record.result.get("errors", {})
+
+    @property
+    def checkpoint_sha256(self) -> str:
+        """Digest of its file, which adversarial sets name it by; empty where there is none: then they use its name."""
+        return self.record.artifacts.get("model.ckpt", "")
 
     @cached_property
     def id(self) -> NetworkId:
@@ -90,6 +103,11 @@ class Network:
         return str(self.config.get("data", {}).get("name", "unknown"))
 
     @property
+    def has_images(self) -> bool:
+        """Whether its data have images; False for a network that was built for a shape alone (``data=blank``)."""
+        return self.data != "blank"
+
+    @property
     def data_set(self) -> str:
         """The data set in full: of images in folders also which; equal where the same images may be shown."""
         return data_set(self.config.get("data", {}))
@@ -97,45 +115,54 @@ class Network:
     @property
     def run(self) -> RunSummary:
         """The training run, for the report."""
-        facts = {"split": self.split, "seed": self.seed, **self.facts}
-        return RunSummary(
-            name=self.name,
-            stage="train",
-            label=self.label,
-            folder=self.folder,
-            command=self.command,
-            config=self.config,
-            facts=facts,
-        )
+        return _summary(self.record, self.label, split=self.split, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CraftedSet:
-    """An adversarial set that is loaded only while it is being measured: 60,000 images are 380 MB.
+    """An adversarial set that is in memory only while it is measured: 60,000 images are 380 MB.
 
     Attributes:
-        name: the name of its attack run, unique.
-        load: returns the set; called once for the counts and, for Figure 7, once more.
-        config: the resolved configuration of the attack.
-        folder, command: where its run lies, and the command that made it.
-        facts: commit, seconds and the like, shown as they are.
+        record: the record of its attack run.
+        load: reads the set from its file; called once.
     """
 
-    name: str
-    load: Callable[[], ExampleSet] = field(repr=False)
-    config: Config = field(default_factory=dict, repr=False)
-    folder: str = ""
-    command: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    record: RunRecord = field(repr=False)
+    load: Callable[[], AdversarialSet] = field(repr=False)
+
+    @classmethod
+    def in_memory(cls, name: str, examples: AdversarialSet) -> CraftedSet:
+        """Make a set of no run folder, under a unique name."""
+        return cls(record=RunRecord.in_memory("attack", name), load=lambda: examples)
+
+    @property
+    def name(self) -> str:
+        """Name of its attack run, unique."""
+        return self.record.name
+
+    @property
+    def config(self) -> Config:
+        """The resolved configuration of the attack."""
+        return self.record.config
+
+    @property
+    def folder(self) -> str:
+        """Folder of its run."""
+        return str(self.record.folder)
 
     def run(self, label: str) -> RunSummary:
-        """The attack run, for the report; what it attacked is known only once the set was read."""
-        return RunSummary(
-            name=self.name,
-            stage="attack",
-            label=label,
-            folder=self.folder,
-            command=self.command,
-            config=self.config,
-            facts=self.facts,
-        )
+        """Summarise the attack run for the report; the label is known only once the set was read."""
+        return _summary(self.record, label)
+
+
+def _summary(record: RunRecord, label: str, **facts: Any) -> RunSummary:
+    facts |= {"commit": record.info.get("commit"), "seconds": record.result.get("seconds")}
+    return RunSummary(
+        name=record.name,
+        stage=record.stage,
+        label=label,
+        folder=str(record.folder),
+        command=str(record.info.get("command", "")),
+        config=record.config,
+        facts={key: value for key, value in facts.items() if value is not None},
+    )

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from intriguing import __version__
-from intriguing.analysis import (
-    EXTRA,
-    SECTIONS,
-)
+from intriguing.analysis.analyze import SECTIONS
+from intriguing.analysis.sections import NoSettings
+from intriguing.analysis.settings import settings_of
 from intriguing.errors import UserError
+from intriguing.runs.identity import identity_of
+from intriguing.runs.jobs import LoggerSettings
 from intriguing.runs.records import RunRecord, find_runs, read_run
 from intriguing.validation import choice, flag, whole
 
 
-@dataclass(frozen=True)
-class ReportJob:
-    """What to analyse, checked.
+@dataclass(frozen=True, kw_only=True)
+class AnalysisJob:
+    """One analysis, checked.
 
     Attributes:
-        runs, name: the run folder is ``<runs>/analyze/<name>``.
+        runs: folder of all runs.
+        name: the run folder is ``<runs>/analyze/<name>``.
         title: heading of the page.
-        networks, sets: finished train and attack runs.
-        sections: which of ``analysis.SECTIONS`` and ``analysis.EXTRA``.
-        settings: of the latter, by section; what is None is the section's own default.
+        networks: finished train runs.
+        sets: finished attack runs.
+        sections: names in ``analysis.SECTIONS``.
+        settings: by section, instances of its settings.
+        asked: the part of the config that decides the result, without the runs.
         data: where the networks' images are, see ``data.images_of_network``.
+        batch_size: images per forward pass.
+        seed: seed of everything random.
+        threads: threads of the process.
         results: folder that gets a copy of the small files; None for none.
+        logger: whether and as what W&B records the run.
+        study: name of the study, or None.
+        tags: free words.
+        command: the command line that makes this job.
     """
 
     runs: str
@@ -37,34 +48,36 @@ class ReportJob:
     networks: tuple[RunRecord, ...]
     sets: tuple[RunRecord, ...]
     sections: tuple[str, ...]
-    settings: dict[str, dict[str, Any]]
-    data: dict[str, Any]
+    settings: Mapping[str, object]
+    asked: Mapping[str, Any] = field(repr=False)
+    data: Mapping[str, Any]
     batch_size: int
     seed: int
     threads: int
     results: str | None
-    logger: dict[str, Any]
+    logger: LoggerSettings
     study: str | None
     tags: tuple[str, ...]
     command: str
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], *, command: str = "") -> ReportJob:
-        """Check a resolved ``analyze`` config; a study's runs are added by ``of`` when they are there.
+    def from_config(cls, config: Mapping[str, Any], *, command: str = "") -> AnalysisJob:
+        """Check a resolved ``analyze`` config; a study's runs are added by ``of`` when they are finished.
 
         Raises:
             UserError: a value that cannot be right, or a pattern that matches nothing.
         """
         study = config["study"]
-        asked = config["sections"] if config["sections"] is not None else (study or {}).get("sections")
-        sections = SECTIONS
-        if asked is not None:
-            sections = tuple(choice("section", one, (*SECTIONS, *EXTRA)) for one in asked)
+        if not isinstance(config["sections"], list):
+            raise UserError(f"sections must be a list of names, got {config['sections']!r}")
+        sections = tuple(choice("section", one, SECTIONS) for one in config["sections"])
         if study is None and not config["networks"]:
             raise UserError("nothing to analyse: give study=quickstart, study=paper, or networks='runs/train/*'")
         if config["processes"] is not None:
             whole("processes", config["processes"], 1)
         name = config["name"] or (study["name"] if study else "analysis")
+        asked = identity_of(config, "analyze")
+        given = {name: value for name, value in asked["settings"].items() if name in sections}
         return cls(
             runs=str(config["runs"]),
             name=str(name),
@@ -72,20 +85,21 @@ class ReportJob:
             networks=() if study else tuple(_find(config["networks"], "train")),
             sets=() if study or not config["sets"] else tuple(_find(config["sets"], "attack")),
             sections=sections,
-            settings=_settings(config["settings"], (study or {}).get("settings") or {}),
+            settings=_settings(config["settings"]),
+            asked=asked | {"settings": given},
             data={**config["data"], "download": flag("data.download", config["data"]["download"])},
             batch_size=whole("batch_size", config["batch_size"], 1),
             seed=whole("seed", config["seed"], 0),
             threads=whole("threads", config["threads"], 1),
             results=study["results"] if study else None,
-            logger=dict(config["logger"]),
+            logger=LoggerSettings.of(config["logger"]),
             study=study["name"] if study else None,
             tags=tuple(config["tags"]),
             command=command,
         )
 
-    def of(self, folders: Sequence[Path]) -> ReportJob:
-        """The same, of these run folders."""
+    def of(self, folders: Sequence[Path]) -> AnalysisJob:
+        """Return a copy that analyses these run folders."""
         records = [read_run(folder) for folder in dict.fromkeys(folders)]
         return replace(
             self,
@@ -94,29 +108,28 @@ class ReportJob:
         )
 
     @property
+    def label(self) -> str:
+        """The heading of the page."""
+        return self.title
+
+    @property
     def identity(self) -> dict[str, Any]:
-        """The runs by name and content, and what is asked of them."""
+        """The runs by name and content, and the part of the config that decides the result."""
         return {
             "networks": {one.name: one.artifacts.get("model.ckpt", "") for one in self.networks},
             "sets": {one.name: one.artifacts.get("set.safetensors", "") for one in self.sets},
-            "sections": list(self.sections),
-            "settings": {key: value for key, value in self.settings.items() if key in self.sections},
-            "seed": self.seed,
+            **self.asked,
             "title": self.title,
             "version": __version__,
         }
 
 
-def _settings(given: dict[str, dict[str, Any]], study: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The settings of each section: what the user gave, else the study's."""
-    for section, settings in study.items():
-        if unknown := sorted(set(settings) - set(given.get(section, {}))):
-            known = ", ".join(f"{key}.{name}" for key, names in given.items() for name in names)
-            raise UserError(f"study.settings has {section}.{unknown[0]}, which no section reads; there are {known}")
-    return {
-        section: {k: study.get(section, {}).get(k) if v is None else v for k, v in settings.items()}
-        for section, settings in given.items()
-    }
+def _settings(given: Mapping[str, Any]) -> dict[str, object]:
+    """Check the settings of every section that has some."""
+    kinds = {name: section.settings for name, section in SECTIONS.items() if section.settings is not NoSettings}
+    if unknown := [name for name in given if name not in kinds]:
+        raise UserError(f"settings.{unknown[0]} is read by no section; there are settings of {', '.join(kinds)}")
+    return {name: settings_of(kinds[name], f"settings.{name}", values) for name, values in given.items()}
 
 
 def _find(patterns: str | list[str], stage: str) -> list[RunRecord]:

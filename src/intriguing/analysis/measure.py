@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.identity import data_set
-from intriguing.analysis.inputs import CraftedSet, ExampleSet, Network
+from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.errors import UserError
 from intriguing.metrics import equal_norm_gaussian
 from intriguing.nn.evaluation import wrong_answers
@@ -151,7 +152,13 @@ class MeasuredSet:
 
 
 def measure(
-    crafted: CraftedSet, networks: Sequence[Network], *, seed: int, batch_size: int, progress: Progress | None = None
+    crafted: CraftedSet,
+    networks: Sequence[Network],
+    *,
+    seed: int,
+    batch_size: int,
+    progress: Progress | None = None,
+    observe: Callable[[AdversarialSet, MeasuredSet], None] | None = None,
 ) -> MeasuredSet:
     """Load one set and count its victims' errors.
 
@@ -166,15 +173,21 @@ def measure(
         seed: of the equal-norm Gaussian noise, mixed with the set's name.
         batch_size: images per forward pass.
         progress: called after every block of images.
+        observe: called with the set and its measurement before the set is dropped.
 
     Returns:
         Counts over the images whose attack succeeded.
+
+    Raises:
+        UserError: the set cannot be used, or its images or labels do not fit a victim.
     """
     examples = crafted.load()
     metadata = examples.metadata
     source, maker = metadata.get("source"), _maker(metadata.get("source"), networks)
     images = _data_set(crafted, examples, maker)
     victims, set_seed = _victims(examples, images, networks)
+    for victim in victims:
+        _check_fit(crafted, examples, victim)
     keep = examples.success.bool().nonzero().flatten()
     outcomes = _outcomes(
         examples,
@@ -191,7 +204,7 @@ def measure(
     label = maker.label if maker else _stranger(source) if source else _gaussian_label(metadata, distortion)
     run_label = label if amplify is None else f"{label}, amplified to {short(amplify)}"
     subset = _subset(metadata)
-    return MeasuredSet(
+    measured = MeasuredSet(
         name=crafted.name,
         source=maker.name if maker else None,
         label=label,
@@ -210,6 +223,9 @@ def measure(
         data_set=images,
         indices=image_indices(examples, keep),
     )
+    if observe is not None:
+        observe(examples, measured)
+    return measured
 
 
 def _maker(source: Mapping[str, Any] | None, networks: Sequence[Network]) -> Network | None:
@@ -230,11 +246,11 @@ def _stranger(source: Mapping[str, Any]) -> str:
     return f"{source['label']} [{source['name']}{sha256}]"
 
 
-def _data_set(crafted: CraftedSet, examples: ExampleSet, maker: Network | None) -> str:
+def _data_set(crafted: CraftedSet, examples: AdversarialSet, maker: Network | None) -> str:
     return maker.data_set if maker else data_set(crafted.config.get("data") or examples.metadata.get("data", {}))
 
 
-def _victims(examples: ExampleSet, images: str, networks: Sequence[Network]) -> tuple[list[Network], int]:
+def _victims(examples: AdversarialSet, images: str, networks: Sequence[Network]) -> tuple[list[Network], int]:
     """Choose the networks that are shown a set, and return its seed."""
     source = examples.metadata.get("source")
     seed = int((source or examples.metadata).get("seed", 0) or 0)
@@ -242,19 +258,7 @@ def _victims(examples: ExampleSet, images: str, networks: Sequence[Network]) -> 
     return [n for n in fitting if n.seed == seed] or (fitting if source is None else []), seed
 
 
-def check_set(crafted: CraftedSet, networks: Sequence[Network]) -> None:
-    """Load a set once and check that its images and labels fit its victims.
-
-    Raises:
-        UserError: the set cannot be used, or its images or labels do not fit a victim.
-    """
-    examples = crafted.load()
-    maker = _maker(examples.metadata.get("source"), networks)
-    for victim in _victims(examples, _data_set(crafted, examples, maker), networks)[0]:
-        _check_fit(crafted, examples, victim)
-
-
-def _check_fit(crafted: CraftedSet, examples: ExampleSet, victim: Network) -> None:
+def _check_fit(crafted: CraftedSet, examples: AdversarialSet, victim: Network) -> None:
     """Raise UserError unless a network of the project fits these images."""
     shape, num_classes = getattr(victim.module, "input_shape", None), getattr(victim.module, "num_classes", None)
     if shape is not None and tuple(examples.inputs.shape[1:]) != tuple(shape):
@@ -291,7 +295,7 @@ def _gaussian_label(metadata: Mapping[str, Any], distortion: Tensor) -> str:
 
 
 def _outcomes(
-    examples: ExampleSet,
+    examples: AdversarialSet,
     keep: Tensor,
     victims: Mapping[str, nn.Module],
     *,
@@ -324,13 +328,13 @@ def _outcomes(
     return outcomes
 
 
-def image_indices(examples: ExampleSet, keep: Tensor) -> Tensor:
+def image_indices(examples: AdversarialSet, keep: Tensor) -> Tensor:
     """Return the indices of the images in their data set; empty where the set has none."""
     known = getattr(examples, "indices", None)
     return torch.zeros(0, dtype=torch.int64) if known is None else known[keep].cpu()
 
 
-def _pick(examples: ExampleSet, keep: Tensor) -> Examples:
+def _pick(examples: AdversarialSet, keep: Tensor) -> Examples:
     """Choose the first image of each class in the order of the labels, and then the first others."""
     labels = examples.labels[keep]
     firsts = [int((labels == label).nonzero()[0]) for label in labels.unique(sorted=True)[:NUM_EXAMPLES]]

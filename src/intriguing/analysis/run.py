@@ -1,4 +1,4 @@
-"""The analyze stage as a run of its own: finished folders in, tables, figures and the page out."""
+"""Run an analysis: finished train and attack runs in, tables, figures and the page out."""
 
 from __future__ import annotations
 
@@ -14,28 +14,20 @@ import torch
 
 from intriguing import report
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis import (
-    EXTRA,
-    CraftedSet,
-    Images,
-    Network,
-    Progress,
-    Subsets,
-    analyze,
-    check_networks,
-    check_set,
-)
-from intriguing.analysis.job import ReportJob
+from intriguing.analysis.analyze import Request, make_result, measure_sets
+from intriguing.analysis.inputs import CraftedSet, Network
+from intriguing.analysis.job import AnalysisJob
+from intriguing.analysis.measure import Progress
+from intriguing.analysis.sections import Subsets
 from intriguing.checkpoints import load_model
 from intriguing.data import ImageData, Subset, check_given, images_of_network
 from intriguing.data.folders import FolderSubset
 from intriguing.errors import UserError, shown
 from intriguing.models import Classifier
 from intriguing.results import AnalysisResult
-from intriguing.runs.guard import standing
-from intriguing.runs.jobs import open_job
+from intriguing.runs.jobs import finished_folder, run_of
 from intriguing.runs.provenance import provenance
-from intriguing.runs.records import RunRecord, read_run
+from intriguing.runs.records import RunRecord
 from intriguing.storage.csv_log import CsvLog
 from intriguing.storage.files import make_folder, write_atomic
 from intriguing.tracking.jobs import start_job
@@ -43,8 +35,70 @@ from intriguing.tracking.jobs import start_job
 SMALL = 200_000  # bytes; what is larger is not for a repository
 
 
-def _subsets(job: ReportJob) -> Subsets:
-    """The images of a network's data, found where this job's data are and read when they are needed."""
+def run_analysis(
+    job: AnalysisJob, *, measuring: Callable[[], AbstractContextManager[Progress | None]] = nullcontext
+) -> Path:
+    """Analyse the runs of a job, show the tables and write the page.
+
+    Every set is read and measured before anything is written.
+
+    Args:
+        job: the analysis.
+        measuring: context of the measurements; yields the callback for their progress, or None.
+
+    Returns:
+        The run folder, with ``report.html``, ``report.md``, ``tables/`` and ``figures/``.
+
+    Raises:
+        UserError: runs that cannot be used, or not together; a folder that holds another analysis.
+    """
+    torch.set_num_threads(job.threads)
+    start = time.perf_counter()
+    for record in job.networks:
+        check_given(record.config.get("data", {}), job.data, str(record.folder))
+    _check_runs(job)
+    folder = finished_folder(job, "analyze")
+    if folder is None:
+        with measuring() as progress:
+            folder = _analyse(job, progress, start)
+    if job.results:
+        _copy_small(folder, Path(job.results), job)
+    print(f"the page: {folder / 'report.html'}", file=sys.stderr)
+    return folder
+
+
+def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
+    networks = [_network(record) for record in job.networks]
+    request = Request(
+        networks=networks,
+        sections=job.sections,
+        settings=job.settings,
+        subsets=_subsets(job),
+        seed=job.seed,
+        batch_size=job.batch_size,
+        progress=progress,
+    )
+    if job.data.get("folder") or any(section.reads_images for section in request.chosen.values()):
+        for network in networks:
+            if (data := _images_of(network, job))["name"] == "image_folder":
+                ImageData(**data)  # a folder that is not the recorded one is refused before any set is read
+    sets = [_crafted(record, _source(record, job.networks)) for record in job.sets]
+    measurements = measure_sets(request, sets)
+    with run_of(job, "analyze") as run:
+        if run.finished:
+            return run.folder
+        result = make_result(request, measurements, title=job.title, provenance=_provenance(job))
+        files = [file.relative_to(run.folder) for file in report.write(result, run.folder)]
+        _record(job, run.folder, result)
+        cells = sum(len(table.cells) for table in result.tables)
+        seconds = round(time.perf_counter() - start, 3)
+        run.finish({"cells": cells, "summary": list(result.summary), "seconds": seconds}, [str(f) for f in files])
+        report.show(result)  # after all is finished: no console can undo it
+    return run.folder
+
+
+def _subsets(job: AnalysisJob) -> Subsets:
+    """Find the images of networks' data where the job's data are; each data set is opened once, when it is needed."""
     loaded: dict[str, ImageData] = {}
 
     def subsets(network: Network, subset: str) -> Subset | FolderSubset:
@@ -57,81 +111,11 @@ def _subsets(job: ReportJob) -> Subsets:
     return subsets
 
 
-def _images_of(network: Network, job: ReportJob) -> dict[str, Any]:
-    return images_of_network(cast(Classifier, network.module).trained_on, job.data, network.folder)
+def _images_of(network: Network, job: AnalysisJob) -> dict[str, Any]:
+    return images_of_network(cast(Classifier, network.module).trained_on, job.data, str(network.record.folder))
 
 
-def _images(subsets: Subsets) -> Images:
-    """The same in memory."""
-
-    def images(network: Network, subset: str) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen = subsets(network, subset)
-        chosen = chosen if isinstance(chosen, Subset) else chosen.take(torch.arange(len(chosen)))
-        return chosen.images, chosen.labels
-
-    return images
-
-
-def report_on(
-    job: ReportJob, *, measuring: Callable[[], AbstractContextManager[Progress | None]] = nullcontext
-) -> Path:
-    """Analyse the runs of a job, show the tables and write the page.
-
-    Args:
-        job: what to analyse.
-        measuring: context in which the sets are measured; yields what is to be told how far that is.
-
-    Returns:
-        The run folder, with ``report.html``, ``report.md``, ``tables/`` and ``figures/``.
-    """
-    torch.set_num_threads(job.threads)
-    start = time.perf_counter()
-    for record in job.networks:
-        check_given(record.config.get("data", {}), job.data, str(record.folder))
-    _check_runs(job)
-    networks, sets = [], [_crafted(record, _source(record, job.networks)) for record in job.sets]
-    if standing(Path(job.runs), "analyze", job.name, job.identity) != "finished":
-        # all of them once, so that what cannot be used is said before anything is measured or written
-        networks = [_network(record) for record in job.networks]
-        if job.data.get("folder") or not set(EXTRA).isdisjoint(job.sections):
-            for network in networks:
-                if (data := _images_of(network, job))["name"] == "image_folder":
-                    ImageData(**data)
-        check_networks(networks, job.sections)
-        for one in sets:
-            check_set(one, networks)
-    subsets = _subsets(job)
-    with open_job(job, "analyze", label=job.title) as run:
-        if run.finished:
-            read_run(run.folder).verify_all()
-        else:
-            with measuring() as progress:
-                result = analyze(
-                    networks,
-                    sets,
-                    title=job.title,
-                    seed=job.seed,
-                    batch_size=job.batch_size,
-                    provenance=_provenance(job),
-                    sections=job.sections,
-                    settings=job.settings,
-                    images=_images(subsets),
-                    subsets=subsets,
-                    progress=progress,
-                )
-            files = [file.relative_to(run.folder) for file in report.write(result, run.folder)]
-            _record(job, run.folder, result)
-            cells = sum(len(table.cells) for table in result.tables)
-            seconds = round(time.perf_counter() - start, 3)
-            run.finish({"cells": cells, "summary": list(result.summary), "seconds": seconds}, [str(f) for f in files])
-            report.show(result)  # after all is finished: no console can undo it
-        if job.results:
-            _copy_small(run.folder, Path(job.results), job)
-    print(f"the page: {run.folder / 'report.html'}", file=sys.stderr)
-    return run.folder
-
-
-def _check_runs(job: ReportJob) -> None:
+def _check_runs(job: AnalysisJob) -> None:
     """Raises UserError, from the runs' records alone, where they cannot be analysed together."""
     names: dict[str, Path] = {}
     for one in job.networks:
@@ -183,18 +167,8 @@ def _network(record: RunRecord) -> Network:
     errors = record.result["errors"]
     if not isinstance(errors, dict) or not all(_is_count(count) for count in errors.values()):
         raise UserError(f"{record.folder / 'run.json'} is no record of a run: its errors are not wrong and all images")
-    return Network(
-        label=record.label,
-        name=record.name,
-        module=load_model(record.verify("model.ckpt")),
-        errors=errors,
-        config=record.config,
-        checkpoint_sha256=record.artifacts["model.ckpt"],
-        folder=str(record.folder),
-        command=str(record.info.get("command", "")),
-        facts=_facts(record),
-        curves=_curves(record),
-    )
+    module = load_model(record.path("model.ckpt"), sha256=record.artifacts["model.ckpt"])
+    return Network(label=record.label, module=module, record=record, curves=_curves(record))
 
 
 def _is_count(value: Any) -> bool:
@@ -219,34 +193,23 @@ def _curves(record: RunRecord) -> dict[str, list[float]]:
 
 def _crafted(record: RunRecord, source: dict[str, str]) -> CraftedSet:
     def load() -> AdversarialSet:
-        made = AdversarialSet.load(record.verify("set.safetensors"))
+        made = AdversarialSet.load(record.path("set.safetensors"), sha256=record.artifacts["set.safetensors"])
         if made.metadata["source"] != record.config.get("source"):
             raise UserError(f"{record.folder}: set.safetensors names another source than config.yaml; attack again")
         if source:
             made.metadata["source"].update(source)
         return made
 
-    return CraftedSet(
-        name=record.name,
-        load=load,
-        config=record.config,
-        folder=str(record.folder),
-        command=str(record.info.get("command", "")),
-        facts=_facts(record),
-    )
+    return CraftedSet(record=record, load=load)
 
 
-def _facts(record: RunRecord) -> dict[str, Any]:
-    return {"commit": record.info.get("commit"), "seconds": record.result.get("seconds")}
-
-
-def _provenance(job: ReportJob) -> dict[str, Any]:
+def _provenance(job: AnalysisJob) -> dict[str, Any]:
     facts = provenance()
     spent = sum(one.result.get("seconds", 0) for one in (*job.networks, *job.sets))
     return {**facts, "command": job.command or facts["command"], "seconds of training and attacks": round(spent, 1)}
 
 
-def _record(job: ReportJob, folder: Path, result: AnalysisResult) -> None:
+def _record(job: AnalysisJob, folder: Path, result: AnalysisResult) -> None:
     """The summary and the tables (transfer matrices among them) to W&B."""
     with start_job(job, "analyze") as run:
         if not run.active:
@@ -263,7 +226,7 @@ def _record(job: ReportJob, folder: Path, result: AnalysisResult) -> None:
             )
 
 
-def _copy_small(folder: Path, target: Path, job: ReportJob) -> None:
+def _copy_small(folder: Path, target: Path, job: AnalysisJob) -> None:
     """Copy the small tables and pictures for the reader of the repository, with what made them."""
     files = [one for kind in ("tables", "figures") for one in sorted((folder / kind).glob("*.*"))]
     small = [one.relative_to(folder) for one in files if one.stat().st_size <= SMALL]

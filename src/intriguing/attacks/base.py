@@ -1,4 +1,4 @@
-"""What every attack shares: its result, its checks, and a run over chunks whose success is recomputed at the end."""
+"""Define the result of an attack, check its arguments, and run it over chunks of images."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from intriguing.metrics import distortion
 from intriguing.nn.nonfinite import check_logits
 
 _STRETCHES = 1.0003, 1.001, 1.003, 1.01, 1.03, 1.1
-"""Multiples of its perturbation that an example is moved to if the network answers otherwise in the last check."""
-_OVERSHOOT = 1e-5  # by so much decoders and resizing leave [0, 1]; half precision cannot express it
+"""Factors that lengthen a perturbation if the network's answer has changed in the final check."""
+_OVERSHOOT = 1e-5  # image decoders and resizing exceed [0, 1] by up to this; half precision cannot represent it
 
 
 class AttackWarning(UserWarning):
-    """What an attack was given looks wrong, or a result must not be read as robustness."""
+    """Warn that the inputs of an attack look wrong, or that its result is no evidence of robustness."""
 
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Adversarial examples for N images, in the order of the images.
+    """Hold the adversarial examples for N images, in the order of the images.
 
     Attributes:
         adv_inputs: (N, ...) in [0, 1], in the images' dtype; the image itself where the attack failed.
-        success: (N,) bool, recomputed on `adv_inputs`.
-        distortion: (N,) per-pixel RMS of the perturbation (section 4.2), at least float32; 0 where the image itself is
-            already answered as wanted, inf where the attack failed.
-        c: (N,) the constant of the penalty at which the example was found; inf where the image was already there, nan
-            where the attack failed. None for attacks that have none.
-        num_forwards: (N,) int64, how often the image or a version of it went through the network.
-        num_backwards: (N,) int64, likewise for gradients.
+        success: (N,) bool, whether the attack reached its goal, recomputed on ``adv_inputs``.
+        distortion: (N,) per-pixel RMS of the perturbation (section 4.2), at least float32; 0 where the unperturbed
+            image already meets the goal, inf where the attack failed.
+        c: (N,) constant of the penalty at which the example was found; inf where the unperturbed image already meets
+            the goal, nan where the attack failed. None for attacks without such a constant.
+        num_forwards: (N,) int64, number of forward passes spent on each image.
+        num_backwards: (N,) int64, number of backward passes spent on each image.
     """
 
     adv_inputs: Tensor
@@ -49,14 +49,14 @@ class AttackResult:
 
 
 @dataclass
-class Found:
-    """What an attack found for a chunk of M images.
+class ChunkResult:
+    """Hold the result of an attack on a chunk of M images.
 
     Attributes:
         x: (M, n) flat images in [0, 1].
-        success: (M,) bool, as the attack saw it.
-        c: (M,) or None, see AttackResult.
-        num_forwards, num_backwards: (M,) int64, or one number for all.
+        success: (M,) bool, as the attack computed it.
+        c: (M,) constants of the penalty, or None; see ``AttackResult``.
+        num_forwards, num_backwards: passes per image, (M,) int64, or one number for all images.
     """
 
     x: Tensor
@@ -68,36 +68,43 @@ class Found:
 
 @dataclass(frozen=True)
 class Goal:
-    """What an attack is after: the target's class, or any class but the label.
+    """State the goal of an attack on M images: their target classes, or any class but their labels.
 
     Attributes:
-        classes: (M,) int64, targets or labels.
-        targeted: whether they are targets.
+        classes: (M,) int64, the targets or the labels.
+        targeted: True for targets, False for labels.
     """
 
     classes: Tensor
     targeted: bool
 
     def reached(self, logits: Tensor) -> Tensor:
-        """(M,) bool, whether logits (M, K) answer what is wanted."""
+        """Return whether logits (M, K) meet the goal: (M,) bool."""
         answer = logits.argmax(dim=1)
         return answer == self.classes if self.targeted else answer != self.classes
 
     def excess(self, logits: Tensor) -> Tensor:
-        """(M,) by how much logits (M, K) exceed what is wanted; positive where it is reached."""
+        """Return the margin (M,) by which logits (M, K) meet the goal; positive where they meet it."""
         ahead = margin(logits, self.classes)
         return ahead if self.targeted else -ahead
 
     def take(self, rows: Tensor) -> Goal:
-        """The goal of some rows alone: int64 indices or a bool mask."""
+        """Select rows of the goal, given as int64 indices or a bool mask."""
         return Goal(self.classes[rows], self.targeted)
 
 
 def check_inputs(inputs: Tensor) -> Tensor:
-    """Check that `inputs` are images (N, ...) in [0, 1], and clamp what rounding leaves outside.
+    """Check that images lie in [0, 1], and clamp rounding errors.
+
+    Args:
+        inputs: (N, ...), images.
+
+    Returns:
+        The images in [0, 1]; a copy if values had to be clamped.
 
     Raises:
-        TypeError, ValueError: in one line, what was expected and what came.
+        TypeError: ``inputs`` is not a floating-point tensor.
+        ValueError: ``inputs`` has no dimension of pixels, or values outside [0, 1] by more than rounding.
     """
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
         raise TypeError(f"expected inputs as a floating-point tensor, got {_kind(inputs)}")
@@ -120,7 +127,17 @@ def check_inputs(inputs: Tensor) -> Tensor:
 
 
 def check_classes(name: str, classes: Tensor, logits: Tensor) -> None:
-    """Raises TypeError or ValueError unless `classes` are integers (N,) in 0..K-1 for `logits` (N, K)."""
+    """Check that targets or labels are class indices that fit the logits.
+
+    Args:
+        name: "targets" or "labels", for the message.
+        classes: (N,) integers in 0..K-1.
+        logits: (N, K).
+
+    Raises:
+        TypeError: ``classes`` is not an integer tensor.
+        ValueError: a shape is wrong, or a class is out of range.
+    """
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise ValueError(f"expected the model to return logits of shape (N, K) with K >= 2, got {tuple(logits.shape)}")
     if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.is_complex():
@@ -136,27 +153,41 @@ def check_classes(name: str, classes: Tensor, logits: Tensor) -> None:
 
 
 def check_setting(condition: bool, expected: str, got: object) -> None:
-    """Raises ValueError unless a setting is in its range."""
+    """Check that a setting is in its range.
+
+    Raises:
+        ValueError: ``condition`` is False; the message gives the expected range and the value.
+    """
     if not condition:
         raise ValueError(f"expected {expected}, got {got}")
 
 
 def margin(logits: Tensor, classes: Tensor) -> Tensor:
-    """(N,) the logit of the class less the largest other one; positive where the model answers that class."""
+    """Compute the logit of each row's class minus the largest other logit.
+
+    Args:
+        logits: (N, K).
+        classes: (N,) int64.
+
+    Returns:
+        (N,), positive where the class is predicted.
+    """
     column = classes[:, None]
     return logits.gather(1, column).squeeze(1) - logits.scatter(1, column, -torch.inf).amax(dim=1)
 
 
 def per_image(values: Tensor, images: Tensor) -> Tensor:
-    """A view of values (N,) that broadcasts against images (N, ...)."""
+    """Reshape values (N,) so that they broadcast against images (N, ...)."""
     return values.view(-1, *[1] * (images.dim() - 1))
 
 
 def clean_logits(net: Network, model: Model, inputs: Tensor) -> Tensor:
-    """Logits (N, K) of the unperturbed images, checked; classes that are never answered may have -inf.
+    """Compute and check the logits (N, K) of the unperturbed images.
+
+    Logits may be -inf for classes that the network never predicts.
 
     Raises:
-        NotFiniteError: a logit is nan or +inf, or all of an image's are -inf.
+        NotFiniteError: a logit is nan or +inf, or all logits of an image are -inf.
     """
     rest = net.logits(inputs[1:].flatten(1).to(net.dtype))
     logits = torch.cat([net.first_logits, rest])
@@ -168,7 +199,7 @@ def clean_logits(net: Network, model: Model, inputs: Tensor) -> Tensor:
 
 
 def attack_in_chunks(
-    attack: Callable[[Network, Tensor, Goal, Tensor], Found],
+    attack: Callable[[Network, Tensor, Goal, Tensor], ChunkResult],
     model: Model,
     inputs: Tensor,
     classes: Tensor,
@@ -178,22 +209,27 @@ def attack_in_chunks(
     floats_per_pixel: int,
     has_c: bool = False,
 ) -> AttackResult:
-    """Check the arguments, attack the images that are not yet answered as wanted, and recompute what was found.
+    """Check the arguments, attack the images that do not meet the goal yet, and recompute the success on the result.
 
-    Nothing that the caller hands over is written to: the attack works on copies.
+    The attack works on copies: no argument is modified.
 
     Args:
         attack: maps the network, flat images (M, n) in its dtype, their goal and their indices (M,) among all images to
-            what it found.
-        model, inputs: see the attacks.
-        classes: (N,) targets or labels; `name` says which.
+            a ``ChunkResult``.
+        model: images in [0, 1] to logits (N, K).
+        inputs: (N, ...) in [0, 1].
+        classes: (N,) targets or labels, as ``name`` says.
         name: "targets" or "labels".
-        chunk_size: images at once; None takes what the device's memory holds.
-        floats_per_pixel: working numbers of the attack per input value.
-        has_c: whether the attack finds a constant.
+        chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
+        floats_per_pixel: floating-point numbers that the attack itself holds per input value.
+        has_c: whether the attack returns a constant of the penalty.
+
+    Returns:
+        The result for all N images.
 
     Raises:
-        TypeError, ValueError: in one line, what was expected and what came.
+        TypeError: an argument has a wrong type.
+        ValueError: a shape or a value is wrong, or the network cannot be attacked.
     """
     inputs = check_inputs(inputs)
     with under_attack(model, inputs, chunk_size=chunk_size, floats_per_pixel=floats_per_pixel) as net:
@@ -211,19 +247,19 @@ def attack_in_chunks(
         num_forwards, num_backwards = torch.ones_like(goal.classes), torch.zeros_like(goal.classes)
         pending = (~already).nonzero().squeeze(1)
         for rows in pending.split(net.max_rows) if len(pending) else ():
-            part = goal.take(rows)
-            found = attack(net, flat[rows], part, rows)
-            x, reached, checks = _recheck(net, flat[rows], found, part)
+            subgoal = goal.take(rows)
+            found = attack(net, flat[rows], subgoal, rows)
+            x, reached, checks = _recheck(net, flat[rows], found, subgoal)
             best[rows], success[rows] = x, reached
             num_forwards[rows] += found.num_forwards + checks
             num_backwards[rows] += found.num_backwards
             if found.c is not None:
                 c[rows] = torch.where(reached, found.c, torch.nan)
-        lost = (~success).nonzero().squeeze(1)
-        if len(lost):
-            num_forwards[lost] += 1
-            num_backwards[lost] += 1
-            _warn_without_slopes(net, flat[lost], goal.take(lost), lost)
+        failed = (~success).nonzero().squeeze(1)
+        if len(failed):
+            num_forwards[failed] += 1
+            num_backwards[failed] += 1
+            _warn_of_zero_gradients(net, flat[failed], goal.take(failed), failed)
         adv_inputs = torch.where(per_image(success, inputs), best.view_as(inputs).to(inputs.dtype), inputs)
         size = distortion(inputs.to(net.dtype), adv_inputs.to(net.dtype))
         return AttackResult(
@@ -236,31 +272,34 @@ def attack_in_chunks(
         )
 
 
-def _recheck(net: Network, origin: Tensor, found: Found, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
-    """The images as they are returned (M, n), whether they are answered as wanted (M,), and the passes it took (M,).
+def _recheck(net: Network, origin: Tensor, found: ChunkResult, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
+    """Recompute the success of a chunk's images after conversion to the images' dtype.
 
-    Where another batch size turned an answer round, the perturbation is made a little longer.
+    Where the network's answer changed with the batch size, the perturbation is lengthened a little.
+
+    Returns:
+        The final images (M, n), their success (M,), and the forward passes that the check took (M,).
     """
     x = found.x.to(net.image_dtype).to(net.dtype)
     reached = found.success & goal.reached(net.logits(x))
     checks = torch.ones_like(goal.classes)
     for stretch in _STRETCHES:
-        lost = (found.success & ~reached).nonzero().squeeze(1)
-        if len(lost) == 0:
+        failed = (found.success & ~reached).nonzero().squeeze(1)
+        if len(failed) == 0:
             break
-        longer = torch.lerp(origin[lost], found.x[lost], stretch).clamp_(0, 1).to(net.image_dtype).to(net.dtype)
-        again = goal.take(lost).reached(net.logits(longer))
-        checks[lost] += 1
-        x[lost[again]], reached[lost[again]] = longer[again], True
+        longer = torch.lerp(origin[failed], found.x[failed], stretch).clamp_(0, 1).to(net.image_dtype).to(net.dtype)
+        again = goal.take(failed).reached(net.logits(longer))
+        checks[failed] += 1
+        x[failed[again]], reached[failed[again]] = longer[again], True
     return torch.where(reached[:, None], x, origin), reached, checks
 
 
 def warn_of_strange_outputs(logits: Tensor, labels: Tensor | None) -> None:
-    """Warn of probabilities in the place of logits, and of labels that seem to number the classes otherwise.
+    """Warn of probabilities in the place of logits, and of labels that number the classes differently from the network.
 
     Args:
         logits: (N, K), of the unperturbed images.
-        labels: (N,) int64; None where the attack has targets only.
+        labels: (N,) int64; None for attacks that only have targets.
     """
     total = logits.sum(dim=1)
     if bool((logits >= 0).all()) and bool(((total - 1).abs() < 1e-3).all()):
@@ -275,6 +314,7 @@ def warn_of_strange_outputs(logits: Tensor, labels: Tensor | None) -> None:
 
 
 def _warn_of_permuted(answers: Tensor, labels: Tensor) -> None:
+    """Warn if the predictions (N,) seem to be a renumbering of the labels (N,)."""
     classes = labels.unique()
     if len(classes) < 2 or len(labels) < 3 * len(classes) or bool((answers == labels).double().mean() > 0.5):
         return
@@ -283,16 +323,18 @@ def _warn_of_permuted(answers: Tensor, labels: Tensor) -> None:
     if len(usual.unique()) == len(classes) and agreement >= 0.9 * len(labels):
         pairs = ", ".join(f"{int(k)} -> {int(a)}" for k, a in list(zip(classes, usual, strict=True))[:4])
         _warn(
-            "the labels seem to number the classes otherwise than the network does: "
-            f"{agreement / len(labels):.0%} of its answers follow from them as other numbers (label -> answer: {pairs})"
+            "the labels seem to number the classes differently from the network: "
+            f"renumbered, they give {agreement / len(labels):.0%} of its answers (label -> answer: {pairs})"
         )
 
 
-def _warn_without_slopes(net: Network, x: Tensor, goal: Goal, rows: Tensor) -> None:
-    def own(logits: Tensor, classes: Tensor) -> Tensor:
+def _warn_of_zero_gradients(net: Network, x: Tensor, goal: Goal, rows: Tensor) -> None:
+    """Warn of images on which the attack failed and whose gradient is zero or not finite."""
+
+    def class_margin(logits: Tensor, classes: Tensor) -> Tensor:
         return margin(logits, classes)[:, None]
 
-    _, _, slopes = net.differentiate(x, own, goal.classes)
+    _, _, slopes = net.differentiate(x, class_margin, goal.classes)
     flat = rows[(slopes.flatten(1) == 0).all(dim=1)].tolist()
     if flat:
         some = ", ".join(map(str, flat[:5])) + (", ..." if len(flat) > 5 else "")
@@ -303,8 +345,10 @@ def _warn_without_slopes(net: Network, x: Tensor, goal: Goal, rows: Tensor) -> N
 
 
 def _warn(message: str) -> None:
+    """Issue an ``AttackWarning``."""
     warnings.warn(message, AttackWarning, stacklevel=3)
 
 
 def _kind(value: object) -> str:
+    """Describe the type of a value."""
     return f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__

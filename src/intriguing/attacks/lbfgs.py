@@ -1,4 +1,4 @@
-"""The paper's attack: box-constrained L-BFGS on a penalty, with a search over its constant c for each image."""
+"""Attack by the paper's method: box-constrained L-BFGS on a penalty, and a search for its constant c for each image."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from intriguing.attacks.base import AttackResult, Found, Goal, attack_in_chunks, check_setting, margin
+from intriguing.attacks.base import AttackResult, ChunkResult, Goal, attack_in_chunks, check_setting, margin
 from intriguing.attacks.box_search import search_box
 from intriguing.attacks.network import Model, Network
 from intriguing.optim import ProjectedLbfgs
 from intriguing.validation import real_number, whole_number
 
-_COMPACT_BELOW = 0.8
-_MOST_CUTS = 10
-_SETTLED = 0.1  # of tolerance^2 times the penalty
+_COMPACT_BELOW = 0.8  # finished rows are dropped when at most this fraction is still active
+_MOST_CUTS = 10  # rejected steps in a row that end a minimisation
+_SETTLED = 0.1  # a smaller decrease ends a minimisation; in units of tolerance^2 times the penalty
 
 
 def lbfgs(
@@ -35,57 +35,70 @@ def lbfgs(
     history_size: int = 5,
     chunk_size: int | None = None,
 ) -> AttackResult:
-    """Adversarial examples by the paper's section 4.1, all images at once.
+    """Find adversarial examples by the paper's section 4.1, for all images at once.
 
-    For each image x and its target l:
+    For each image x and its target l, minimise
 
-        minimise  c |r|_2^2 + cross_entropy(f(x + r), l)   subject to  x + r in [0, 1]^n,
+        c |r|_2^2 + cross_entropy(f(x + r), l)   subject to  x + r in [0, 1]^n,
 
-    with the *largest* c whose minimiser the model still takes for l. (The paper says "minimum c"; c multiplies |r|, so
-    a larger c gives a smaller r. |r| is read as the squared L2 norm, which fits the paper's numbers.) c is bracketed
-    by factors of `c_factor`, then the bracket is narrowed to `c_tolerance`; each minimisation starts from the last
-    one's end and keeps its curvature. The result is the smallest successful perturbation of all that were evaluated.
+    with the *largest* c for which the network assigns the minimiser to l. (The paper says "minimum c"; c multiplies
+    |r|, so a larger c gives a smaller r. |r| is read as the squared L2 norm, which fits the paper's numbers.) The
+    search multiplies or divides c by ``c_factor`` until c is bracketed, then narrows the bracket to ``c_tolerance``;
+    each minimisation starts from the previous minimiser and keeps its curvature. The result is the smallest successful
+    perturbation among all evaluated points.
 
     Args:
         model: images in [0, 1] of any shape to logits (N, K).
         inputs: (N, ...) in [0, 1].
-        targets: (N,) integers in 0..K-1; an image already in its target class is returned as it is, distortion 0.
+        targets: (N,) integers in 0..K-1. An image that is already in its target class is returned unchanged, with
+            distortion 0.
         c_start: first c.
-        c_min: an image with no success at this c has failed.
-        c_max: no larger c is tried.
-        c_factor: ratio of two consecutive c until one succeeds and one fails.
-        c_tolerance: width of the final bracket, relative to c: a fine search. (c_factor=2, c_tolerance=1 is the coarse
-            grid of factors of two, about a tenth worse.)
-        search_steps: most values of c per image.
-        max_iter: most L-BFGS iterations per value of c.
-        tolerance: a minimisation ends when its projected gradient is shorter than this fraction of the penalty's.
-        history_size: pairs that L-BFGS remembers.
-        chunk_size: images at once; None takes what the device's memory holds.
+        c_min: smallest c; an image without success at this c has failed.
+        c_max: largest c.
+        c_factor: ratio of consecutive values of c until one has succeeded and one has failed.
+        c_tolerance: width of the final bracket, relative to c. (c_factor=2, c_tolerance=1 is the coarse grid of factors
+            of two; its distortions are about a tenth larger.)
+        search_steps: largest number of values of c per image.
+        max_iter: largest number of L-BFGS iterations per value of c.
+        tolerance: a minimisation ends when the norm of its projected gradient is below this fraction of the norm of the
+            penalty's gradient.
+        history_size: number of pairs that L-BFGS stores.
+        chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
 
     Returns:
         AttackResult, with the c of each image.
 
     Raises:
-        TypeError, ValueError: in one line, what was expected and what came.
+        TypeError: an argument has a wrong type, or the network does not return logits.
+        ValueError: a shape or a value is wrong, or the network cannot be attacked.
+
+    Example:
+        >>> import torch
+        >>> def network(images):  # class 1 where the first pixel is above 0.5
+        ...     first = images.flatten(1)[:, 0]
+        ...     return torch.stack([0.5 - first, first - 0.5], dim=1)
+        >>> images = torch.tensor([[[[0.3, 0.8], [0.1, 0.6]]]])
+        >>> result = lbfgs(network, images, targets=torch.tensor([1]))
+        >>> result.success.tolist(), round(result.distortion.item(), 2)  # one pixel of four moves by 0.2
+        ([True], 0.1)
     """
     settings = Settings(
-        c_start=real_number("c_start", c_start, 0, open_low=True),
-        c_min=real_number("c_min", c_min, 0, open_low=True),
-        c_max=real_number("c_max", c_max, 0, open_low=True),
-        c_factor=real_number("c_factor", c_factor, 1, open_low=True),
-        c_tolerance=real_number("c_tolerance", c_tolerance, 0, open_low=True),
-        search_steps=whole_number("search_steps", search_steps, 1),
-        max_iter=whole_number("max_iter", max_iter, 1),
-        tolerance=real_number("tolerance", tolerance, 0, open_low=True),
-        history_size=whole_number("history_size", history_size, 1),
+        c_start=c_start,
+        c_min=c_min,
+        c_max=c_max,
+        c_factor=c_factor,
+        c_tolerance=c_tolerance,
+        search_steps=search_steps,
+        max_iter=max_iter,
+        tolerance=tolerance,
+        history_size=history_size,
     )
-    check_setting(c_min <= c_start <= c_max, "0 < c_min <= c_start <= c_max", (c_min, c_start, c_max))
 
-    def attack(net: Network, origin: Tensor, goal: Goal, _: Tensor) -> Found:
+    def attack(net: Network, origin: Tensor, goal: Goal, _: Tensor) -> ChunkResult:
         found = search(net, origin, goal.classes, settings)
-        lost = (~found.success).nonzero().squeeze(1)
-        if len(lost):
-            _put(found, lost, search_from_afar(net, origin[lost], goal.take(lost), settings))
+        rows = (~found.success).nonzero().squeeze(1)
+        if len(rows):
+            _replace_rows(found, rows, search_from_box_points(net, origin[rows], goal.take(rows), settings))
         return found
 
     return attack_in_chunks(
@@ -100,8 +113,8 @@ def lbfgs(
     )
 
 
-def _put(found: Found, rows: Tensor, part: Found) -> None:
-    """Replace what was found for some rows; passes add up."""
+def _replace_rows(found: ChunkResult, rows: Tensor, part: ChunkResult) -> None:
+    """Replace the results of some rows and add up their passes."""
     assert found.c is not None and part.c is not None
     found.x[rows], found.success[rows], found.c[rows] = part.x, part.success, part.c
     found.num_forwards[rows] += part.num_forwards  # pyright: ignore[reportIndexIssue]
@@ -110,7 +123,12 @@ def _put(found: Found, rows: Tensor, part: Found) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of `lbfgs`, see there."""
+    """Hold and check the settings of ``lbfgs``.
+
+    Raises:
+        TypeError: a setting has a wrong type.
+        ValueError: a setting is out of range.
+    """
 
     c_start: float
     c_min: float
@@ -122,52 +140,78 @@ class Settings:
     tolerance: float
     history_size: int = 5
 
+    def __post_init__(self) -> None:
+        for name in ("c_start", "c_min", "c_max", "c_tolerance", "tolerance"):
+            object.__setattr__(self, name, real_number(name, getattr(self, name), 0, open_low=True))
+        object.__setattr__(self, "c_factor", real_number("c_factor", self.c_factor, 1, open_low=True))
+        for name in ("search_steps", "max_iter", "history_size"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
+        ordered = self.c_min <= self.c_start <= self.c_max
+        check_setting(ordered, "0 < c_min <= c_start <= c_max", (self.c_min, self.c_start, self.c_max))
+
 
 @dataclass
 class _Search:
-    """The search over c; one row per image that is still being worked on.
+    """Hold the state of the search for c, one row per image that is still active (B rows, n pixels).
 
-    c_low and c_high are the largest c known to succeed (0: none) and the smallest known to fail (inf: none), with the
-    margins at their minimisers. `best` is the nearest successful image evaluated so far.
+    Attributes:
+        row: (B,) index of the image in the chunk.
+        origin: (B, n), the image.
+        target: (B,) int64, its target class.
+        c: (B,), current constant.
+        c_low: (B,), largest c that succeeded; 0 for none.
+        c_high: (B,), smallest c that failed; inf for none.
+        margin: (B,), margin of the target class at the current iterate.
+        distance: (B,), squared L2 norm of the perturbation at the current iterate.
+        margin_low: (B,), margin at the minimiser for ``c_low``.
+        margin_high: (B,), margin at the minimiser for ``c_high``.
+        num_c: (B,) int64, number of values of c that were tried.
+        iterations_before: (B,) int64, L-BFGS iterations spent on earlier values of c.
+        best: (B, n), nearest successful image among all evaluated points.
+        best_distance: (B,), its squared L2 distance.
+        best_c: (B,), c at which it was found.
     """
 
-    row: Tensor  # (B,) index into the chunk
-    origin: Tensor  # (B, n)
-    target: Tensor  # (B,)
+    row: Tensor
+    origin: Tensor
+    target: Tensor
     c: Tensor
     c_low: Tensor
     c_high: Tensor
-    margin: Tensor  # at the current iterate
-    distance: Tensor  # squared L2, likewise
+    margin: Tensor
+    distance: Tensor
     margin_low: Tensor
     margin_high: Tensor
     num_c: Tensor
-    iterations_before: Tensor  # L-BFGS iterations spent on earlier values of c
-    best: Tensor  # (B, n)
-    best_distance: Tensor  # (B,) squared L2
+    iterations_before: Tensor
+    best: Tensor
+    best_distance: Tensor
     best_c: Tensor
 
     def take(self, rows: Tensor) -> _Search:
+        """Select rows, given as int64 indices."""
         return _Search(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
-def search(net: Network, origin: Tensor, targets: Tensor, settings: Settings, start: Tensor | None = None) -> Found:
-    """Run the whole search over c for a chunk.
+def search(
+    net: Network, origin: Tensor, targets: Tensor, settings: Settings, start: Tensor | None = None
+) -> ChunkResult:
+    """Run the whole search for c on a chunk.
 
-    Each pass evaluates every image that is still in the work once, whatever its c is.
+    Each pass evaluates every active image once, at its current c.
 
     Args:
         net: the network under attack.
         origin: (M, n), flat images in [0, 1].
         targets: (M,) int64.
-        settings: see `lbfgs`.
-        start: (M, n), where the first minimisation starts; None for the images themselves.
+        settings: see ``lbfgs``.
+        start: (M, n), start of the first minimisation; None starts from the images.
 
     Returns:
-        What was found, with c.
+        The result with c.
     """
     work, state = _start(net, origin, targets, settings, origin if start is None else start)
-    found = Found(
+    found = ChunkResult(
         x=origin.clone(),
         success=torch.zeros_like(targets, dtype=torch.bool),
         num_forwards=torch.zeros_like(targets),
@@ -186,22 +230,22 @@ def search(net: Network, origin: Tensor, targets: Tensor, settings: Settings, st
             kept = state.active.nonzero().squeeze(1)
             work, state, done, num_passes = work.take(kept), state.take(kept), done[kept], 0
         trial = state.trial()
-        loss, gradient, gap, floor = _evaluate(net, trial, work.target)
+        loss, gradient, margins, least = _evaluate(net, trial, work.target)
         num_passes += 1
         perturbation = trial - work.origin
         distance = torch.linalg.vecdot(perturbation, perturbation)
-        _keep_best(work, trial, distance, (gap > floor) & state.active)
+        _keep_best(work, trial, distance, (margins > least) & state.active)
         gradient.addcmul_(perturbation, 2 * work.c[:, None])
-        moved = state.tell(trial, loss + work.c * distance, gradient)
-        work.margin = torch.where(moved, gap, work.margin)
+        moved = state.update(trial, loss + work.c * distance, gradient)
+        work.margin = torch.where(moved, margins, work.margin)
         work.distance = torch.where(moved, distance, work.distance)
         done = done | _next_c(work, state, settings)
 
 
-def search_from_afar(net: Network, origin: Tensor, goal: Goal, settings: Settings) -> Found:
-    """Run the search over c from the best points of the whole box, for images on which it fails from themselves.
+def search_from_box_points(net: Network, origin: Tensor, goal: Goal, settings: Settings) -> ChunkResult:
+    """Run the search for c from the best points of the whole box, where the search from the image has failed.
 
-    c starts at its smallest value and rises as long as the minimiser stays where it is wanted.
+    c starts at its smallest value and rises as long as the minimiser meets the goal.
     """
     start, reached, num_forwards, num_backwards = search_box(net, origin, goal)
     targets = goal.classes
@@ -210,16 +254,16 @@ def search_from_afar(net: Network, origin: Tensor, goal: Goal, settings: Setting
         num_forwards += 1
     found = search(net, origin, targets, replace(settings, c_start=settings.c_min), start)
     assert found.c is not None
-    only_there = reached & ~found.success
-    found.x[only_there], found.c[only_there] = start[only_there], settings.c_min
+    only_start = reached & ~found.success
+    found.x[only_start], found.c[only_start] = start[only_start], settings.c_min
     found.success |= reached
     found.num_forwards += num_forwards
     found.num_backwards += num_backwards
     return found
 
 
-def _store(found: Found, work: _Search, num_passes: int) -> None:
-    """Write down what is known of the images in the work, with the passes they took since the last time."""
+def _store(found: ChunkResult, work: _Search, num_passes: int) -> None:
+    """Store the results of the active images, and add the passes since the last call."""
     assert found.c is not None
     found.x[work.row], found.success[work.row] = work.best, work.best_distance.isfinite()
     found.c[work.row] = work.best_c
@@ -230,7 +274,8 @@ def _store(found: Found, work: _Search, num_passes: int) -> None:
 def _start(
     net: Network, origin: Tensor, targets: Tensor, settings: Settings, start: Tensor
 ) -> tuple[_Search, ProjectedLbfgs]:
-    loss, gradient, gap, floor = _evaluate(net, start, targets)
+    """Make the states of the search and of L-BFGS at the start points (M, n)."""
+    loss, gradient, margins, least = _evaluate(net, start, targets)
     perturbation = start - origin
     distance = torch.linalg.vecdot(perturbation, perturbation)
     gradient.addcmul_(perturbation, gradient.new_tensor(2 * settings.c_start))
@@ -245,7 +290,7 @@ def _start(
         ridge=torch.full_like(loss, 2 * settings.c_start),
     )
     zero, count = torch.zeros_like(loss), torch.zeros_like(targets)
-    reached = gap > floor
+    reached = margins > least
     search = _Search(
         row=torch.arange(len(targets), device=targets.device),
         origin=origin,
@@ -253,7 +298,7 @@ def _start(
         c=zero + settings.c_start,
         c_low=zero.clone(),
         c_high=zero + torch.inf,
-        margin=gap,
+        margin=margins,
         distance=distance,
         margin_low=zero.clone(),
         margin_high=zero.clone(),
@@ -267,16 +312,22 @@ def _start(
 
 
 def _evaluate(net: Network, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cross-entropy (B,), its gradient (B, n), the target's margin (B,) and the least margin to trust (B,)."""
+    """Evaluate the cross-entropy at points x (B, n).
+
+    Returns:
+        The cross-entropy (B,), its gradient (B, n), the target's margin (B,) and the least margin to trust (B,).
+    """
     logits, loss, slopes = net.differentiate(x, _cross_entropy, targets)
     return loss[:, 0], slopes[:, 0], margin(logits, targets), net.least_margin(logits)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute the cross-entropy of logits (r, K) as values (r, 1)."""
     return F.cross_entropy(logits, targets, reduction="none")[:, None]
 
 
 def _keep_best(work: _Search, trial: Tensor, distance: Tensor, success: Tensor) -> None:
+    """Store the trial points (B, n) that succeed and are nearer than the best ones so far."""
     better = (success & (distance < work.best_distance)).nonzero().squeeze(1)
     work.best[better] = trial[better]
     work.best_distance[better] = distance[better]
@@ -284,12 +335,17 @@ def _keep_best(work: _Search, trial: Tensor, distance: Tensor, success: Tensor) 
 
 
 def _next_c(work: _Search, state: ProjectedLbfgs, settings: Settings) -> Tensor:
-    """Move the images whose minimisation has ended on to their next c; returns (B,) bool, True where none is left."""
+    """Choose the next c for the images whose minimisation has ended.
+
+    Returns:
+        (B,) bool, True where the search for c has ended.
+    """
     residual = state.free_norm
     iterations = state.num_iterations - work.iterations_before
     width = (work.c_high / work.c_low).log().nan_to_num(nan=1.0, posinf=1.0).clamp(max=1.0)
     tolerance = settings.tolerance * (width * 3).clamp(0.1, 3)
-    # Second-order small decreases say the same; where f has kinks (rectified units) they are all there is to see.
+    # A decrease of second order also means convergence. Where f has kinks (rectified units), the gradient does not
+    # vanish, and this is the only sign of it.
     penalty = work.c * work.distance
     settled = (state.last_decrease <= _SETTLED * tolerance**2 * penalty) & (state.num_cuts == 0) & (iterations > 0)
     ended = (
@@ -323,7 +379,7 @@ def _next_c(work: _Search, state: ProjectedLbfgs, settings: Settings) -> Tensor:
 
 
 def _change_c(work: _Search, state: ProjectedLbfgs, c: Tensor) -> None:
-    """Turn the objective's c into another one: its quadratic part is known, so no evaluation is needed."""
+    """Change the objective's c without an evaluation: its quadratic part is known."""
     change = c - work.c
     rows = change.nonzero().squeeze(1)
     if len(rows) == 0:

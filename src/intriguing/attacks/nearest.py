@@ -1,4 +1,4 @@
-"""The strongest minimal-L2 attack here: a short descent to the boundary, then projections along it."""
+"""Find minimal L2 perturbations: a short descent to the decision boundary, then projections along it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from intriguing.attacks.base import AttackResult, Found, Goal, attack_in_chunks
+from intriguing.attacks.base import AttackResult, ChunkResult, Goal, attack_in_chunks
 from intriguing.attacks.descent import ENTROPY, MARGIN, descend
-from intriguing.attacks.lbfgs import Settings, search, search_from_afar
+from intriguing.attacks.lbfgs import Settings, search, search_from_box_points
 from intriguing.attacks.network import Model, Network
 from intriguing.attacks.projection import project_onto_halfspaces
 from intriguing.validation import whole_number
 
-_STEP_UP, _STEP_DOWN = 1.5, 0.4
+_STEP_UP, _STEP_DOWN = 1.5, 0.4  # factors of the damping after a step that came nearer, and after one that did not
 _NEWTON_STEPS = 5, 2  # of the first projection and of the later ones, which start from its multipliers
-_FIRST_TRIES, _TRIES = 6, 4  # points looked at on a ray
-_TRIAL_SHARE = 3  # one projection in three is made for every start, the others for the best
+_FIRST_TRIES, _TRIES = 6, 4  # points evaluated on a ray: on the first and on each later one
+_TRIAL_SHARE = 3  # one projection in three is made from every start point, the others from the best one
 _COARSE = Settings(
     c_start=0.1, c_min=1e-8, c_max=1e8, c_factor=10.0, c_tolerance=1.0, search_steps=40, max_iter=100, tolerance=0.1
 )
-_MOST_CLASSES = 8  # looked at for an image that the candidates' classes could not be reached from
+_MOST_CLASSES = 8  # tried for an image on which the descents towards its candidates failed
 
 
 def nearest(
@@ -36,58 +36,68 @@ def nearest(
     num_candidates: int = 3,
     chunk_size: int | None = None,
 ) -> AttackResult:
-    """The nearest image (L2) that the model gives the target class, or any class but the label.
+    """Find the nearest image (L2) of the target class, or of any class but the label.
 
-    The minimiser of the paper's penalty is not the nearest image, not even for a linear softmax: cross-entropy also
-    asks for distance from classes that are not in the way. So a short descent with decoupled direction and norm only
-    finds starting points: with targets two, of different ways to go, without targets one for each of a few candidate
-    classes. For an image that none of them brings there, `lbfgs`, other classes and points all over the box are tried.
-    From there the boundary itself is followed: the classes nearest to winning are linearised, the *original* is
-    projected onto what is left of the box under those inequalities, the step there is damped, and the ray from the
-    original through the new point is searched for where it crosses the boundary. A step that does not come nearer is
-    undone and shortened. On a linear network the first full projection is the optimum.
+    The minimiser of the paper's penalty is not the nearest image, not even for a linear softmax classifier:
+    cross-entropy also pushes the image away from classes that do not compete for it. Therefore a short descent with
+    decoupled direction and norm only finds start points: with targets two, one for each objective (margin and
+    cross-entropy); without targets one for each of a few candidate classes. Where all descents fail, ``lbfgs``, other
+    classes and points of the whole box are tried. The attack then follows the decision boundary: it linearises the
+    classes that are nearest to winning, projects the *original* image onto the part of the box that satisfies these
+    inequalities, damps this step, and searches the ray from the original through the new point for its crossing with
+    the boundary. A step that does not reduce the distance is undone and shortened. On a linear network the first full
+    projection is the optimum.
 
     Args:
         model: images in [0, 1] of any shape to logits (N, K).
         inputs: (N, ...) in [0, 1].
-        labels: (N,) integers in 0..K-1, the classes to get away from. They are not read where targets are given.
-        targets: (N,) integers in 0..K-1, or None for any class but the label. An image that is already where it should
-            be is returned as it is, distortion 0.
-        num_steps: of the descents.
+        labels: (N,) integers in 0..K-1, the classes to leave. Not read if targets are given.
+        targets: (N,) integers in 0..K-1, or None for any class but the label. An image that already meets the goal is
+            returned unchanged, with distortion 0.
+        num_steps: steps of each descent.
         num_projections: steps along the boundary.
-        num_rivals: inequalities per step, for the classes nearest to beating the target. More are needed where many
-            classes meet; each costs a backward pass.
-        num_candidates: without targets, how many classes to start towards: those nearest by the logits' gradients.
-        chunk_size: images at once; None takes what the device's memory holds.
+        num_rivals: inequalities per step, for the classes nearest to beating the target. Points where many classes meet
+            need more; each costs a backward pass.
+        num_candidates: without targets, number of classes to descend towards: those whose linearised boundaries are
+            nearest.
+        chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
 
     Returns:
-        AttackResult; its `c` is None. It is never farther than the starting points.
+        AttackResult; its ``c`` is None. Its distance is never larger than that of the start points.
 
     Raises:
-        TypeError, ValueError: in one line, what was expected and what came.
+        TypeError: an argument has a wrong type, or the network does not return logits.
+        ValueError: a shape or a value is wrong, or the network cannot be attacked.
+
+    Example:
+        >>> import torch
+        >>> def network(images):  # class 1 where the first pixel is above 0.5
+        ...     first = images.flatten(1)[:, 0]
+        ...     return torch.stack([0.5 - first, first - 0.5], dim=1)
+        >>> images = torch.tensor([[[[0.3, 0.8], [0.1, 0.6]]]])
+        >>> result = nearest(network, images, labels=torch.tensor([0]))
+        >>> result.success.tolist(), round(result.distortion.item(), 2)  # one pixel of four moves by 0.2
+        ([True], 0.1)
     """
-    settings = _Settings(
-        num_steps=whole_number("num_steps", num_steps, 1),
-        num_projections=whole_number("num_projections", num_projections, 0),
-        num_rivals=whole_number("num_rivals", num_rivals, 1),
-        num_candidates=whole_number("num_candidates", num_candidates, 1),
+    settings = NearestSettings(
+        num_steps=num_steps, num_projections=num_projections, num_rivals=num_rivals, num_candidates=num_candidates
     )
     targeted = targets is not None
 
-    def attack(net: Network, origin: Tensor, goal: Goal, _: Tensor) -> Found:
+    def attack(net: Network, origin: Tensor, goal: Goal, _: Tensor) -> ChunkResult:
         if goal.targeted:
-            candidates, ways, num_slopes = goal.classes[:, None].expand(-1, 2), (MARGIN, ENTROPY), 0
+            candidates, objectives, num_slopes = goal.classes[:, None].expand(-1, 2), (MARGIN, ENTROPY), 0
         else:
             candidates, num_slopes = _candidates(net, origin, goal, settings.num_candidates), net.num_classes
-            ways = (ENTROPY,) * candidates.shape[1]
-        trials = settings.num_projections // _TRIAL_SHARE if len(ways) > 1 else 0
-        start = _start(net, origin, goal, candidates, ways, settings, trials)
+            objectives = (ENTROPY,) * candidates.shape[1]
+        trials = settings.num_projections // _TRIAL_SHARE if len(objectives) > 1 else 0
+        start = _start(net, origin, goal, candidates, objectives, settings, trials)
         x, counts = _follow(net, origin, start.x, goal, settings.num_rivals, settings.num_projections - trials)
-        return Found(
+        return ChunkResult(
             x=torch.where(start.success[:, None], x, origin),
             success=start.success,
             num_forwards=start.num_forwards + counts[0] + bool(num_slopes),
-            num_backwards=start.num_backwards + counts[1] + num_slopes,  # the linearisation of every class
+            num_backwards=start.num_backwards + counts[1] + num_slopes,  # the slopes of all classes
         )
 
     return attack_in_chunks(
@@ -102,25 +112,38 @@ def nearest(
 
 
 @dataclass(frozen=True)
-class _Settings:
+class NearestSettings:
+    """Hold and check the settings of ``nearest``.
+
+    Raises:
+        TypeError: a setting has a wrong type.
+        ValueError: a setting is out of range.
+    """
+
     num_steps: int
     num_projections: int
     num_rivals: int
     num_candidates: int
 
+    def __post_init__(self) -> None:
+        for name, low in (("num_steps", 1), ("num_projections", 0), ("num_rivals", 1), ("num_candidates", 1)):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low))
+
 
 def _gap(net: Network, goal: Goal, x: Tensor) -> Tensor:
-    """(N,) how far the goal is exceeded at x (N, n), in logits beyond rounding; positive where it is reached."""
+    """Compute the margin (N,) by which points x (N, n) meet the goal, minus the least margin to trust."""
     logits = net.logits(x)
     return goal.excess(logits) - net.least_margin(logits)
 
 
 def _linearise(net: Network, goal: Goal, x: Tensor, num_rivals: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The inequalities gaps + normals (x' - x) >= 0 that mean success near x: gaps (N, q), normals (N, q, n);
-    and the classes they are about (N, q).
+    """Linearise the conditions of success near x: gaps + normals (x' - x) >= 0.
 
-    With targets, one for each of the classes that come nearest to beating the target. Without, one: for the class
-    that comes nearest to beating the label.
+    With targets, there is one inequality for each of the classes nearest to beating the target. Without targets, there
+    is one, for the class nearest to beating the label.
+
+    Returns:
+        Gaps (N, q), normals (N, q, n), and the classes of the inequalities (N, q).
     """
     num_rivals = min(num_rivals, net.num_classes - 1) if goal.targeted else 1
 
@@ -134,13 +157,13 @@ def _linearise(net: Network, goal: Goal, x: Tensor, num_rivals: int) -> tuple[Te
         return own - rivals if goal.targeted else rivals - own
 
     logits, values, normals = net.differentiate(x, gaps, goal.classes)
-    far = torch.finfo(values.dtype).max ** 0.5  # classes that are never answered are no obstacle
+    far = torch.finfo(values.dtype).max ** 0.5  # classes that the network never predicts are no obstacle
     values = values.nan_to_num(-far, far, -far)
     return values - net.least_margin(logits)[:, None], normals, split(logits, goal.classes)[2]
 
 
 def _candidates(net: Network, origin: Tensor, goal: Goal, num_candidates: int) -> Tensor:
-    """(N, count) the classes whose boundaries, linearised at the images, are nearest; nearest first."""
+    """Choose the classes (N, count) whose boundaries, linearised at the images, are nearest; nearest first."""
     labels = goal.classes[:, None]
 
     def gaps(logits: Tensor, classes: Tensor) -> Tensor:
@@ -158,33 +181,43 @@ def _start(
     origin: Tensor,
     goal: Goal,
     candidates: Tensor,
-    ways: tuple[int, ...],
-    settings: _Settings,
+    objectives: tuple[int, ...],
+    settings: NearestSettings,
     num_projections: int,
-) -> Found:
-    """The nearest image of several starts: one towards each candidate class (N, S), in one of the ways (S)."""
-    count = len(ways)
+) -> ChunkResult:
+    """Find start points: descend towards each candidate class and keep the nearest successful image.
+
+    Args:
+        net: the network under attack.
+        origin: (N, n), flat images in [0, 1].
+        goal: goal of each image.
+        candidates: (N, S), classes to descend towards.
+        objectives: (S,), ``MARGIN`` or ``ENTROPY`` for each candidate.
+        settings: see ``nearest``.
+        num_projections: steps along the boundary from every start, made before the nearest is chosen.
+    """
+    count = len(objectives)
     each, targets = origin.repeat_interleave(count, dim=0), candidates.flatten()
-    which = torch.tensor(ways, device=origin.device).repeat(len(origin))
+    which = torch.tensor(objectives, device=origin.device).repeat(len(origin))
     x, distance = descend(net, each, targets, which, settings.num_steps)
     num_forwards = torch.full_like(goal.classes, count * (settings.num_steps + 1))
     num_backwards = torch.full_like(goal.classes, count * settings.num_steps)
-    lost = distance.view(-1, count).amin(dim=1).isinf().nonzero().squeeze(1)
-    if len(lost):
-        found = _find_lost(net, origin[lost], goal.take(lost), candidates[lost], settings.num_steps)
-        first = lost * count  # the first start of each
+    failed = distance.view(-1, count).amin(dim=1).isinf().nonzero().squeeze(1)
+    if len(failed):
+        found = _retry_failed(net, origin[failed], goal.take(failed), candidates[failed], settings.num_steps)
+        first = failed * count  # the first start point of each image
         x[first] = found.x
-        distance[first] = torch.where(found.success, (found.x - origin[lost]).norm(dim=1), torch.inf)
-        num_forwards[lost] += found.num_forwards
-        num_backwards[lost] += found.num_backwards
+        distance[first] = torch.where(found.success, (found.x - origin[failed]).norm(dim=1), torch.inf)
+        num_forwards[failed] += found.num_forwards
+        num_backwards[failed] += found.num_backwards
     success, counts = distance.isfinite(), (0, 0)
     if count > 1 and num_projections:
-        few = max(1, settings.num_rivals // 2)  # enough to see which start is the best
-        away = Goal(goal.classes.repeat_interleave(count), goal.targeted)
-        x, counts = _follow(net, each, x, away, few, num_projections)
+        num_rivals = max(1, settings.num_rivals // 2)  # enough to compare the start points
+        goals = Goal(goal.classes.repeat_interleave(count), goal.targeted)
+        x, counts = _follow(net, each, x, goals, num_rivals, num_projections)
         distance = torch.where(success, (x - each).norm(dim=1), torch.inf)
     rows = torch.arange(len(origin), device=x.device) * count + distance.view(-1, count).argmin(dim=1)
-    return Found(
+    return ChunkResult(
         x=x[rows],
         success=success[rows],
         num_forwards=num_forwards + count * counts[0],
@@ -192,31 +225,31 @@ def _start(
     )
 
 
-def _find_lost(net: Network, origin: Tensor, goal: Goal, candidates: Tensor, num_steps: int) -> Found:
-    """A start for images that no descent has brought there: by the penalty method, other classes, the whole box."""
+def _retry_failed(net: Network, origin: Tensor, goal: Goal, candidates: Tensor, num_steps: int) -> ChunkResult:
+    """Find start points where all descents failed: by the penalty method, other classes, and the whole box."""
     found = search(net, origin, candidates[:, 0], _COARSE)
-    lost = (~found.success).nonzero().squeeze(1)
-    if len(lost) and not goal.targeted:
-        others = _other_classes(net, origin[lost], goal.classes[lost])
+    failed = (~found.success).nonzero().squeeze(1)
+    if len(failed) and not goal.targeted:
+        others = _other_classes(net, origin[failed], goal.classes[failed])
         count = others.shape[1]
-        each, which = origin[lost].repeat_interleave(count, dim=0), torch.full_like(others, ENTROPY).flatten()
+        each, which = origin[failed].repeat_interleave(count, dim=0), torch.full_like(others, ENTROPY).flatten()
         x, distance = descend(net, each, others.flatten(), which, num_steps)
         distance, best = distance.view(-1, count).min(dim=1)
-        found.x[lost] = x.view(-1, count, x.shape[1])[torch.arange(len(lost), device=x.device), best]
-        found.success[lost] = distance.isfinite()
-        found.num_forwards[lost] += 1 + count * (num_steps + 1)  # pyright: ignore[reportIndexIssue]
-        found.num_backwards[lost] += count * num_steps  # pyright: ignore[reportIndexIssue]
-        lost = lost[distance.isinf()]
-    if len(lost):
-        again = search_from_afar(net, origin[lost], goal.take(lost), _COARSE)
-        found.x[lost], found.success[lost] = again.x, again.success
-        found.num_forwards[lost] += again.num_forwards  # pyright: ignore[reportIndexIssue]
-        found.num_backwards[lost] += again.num_backwards  # pyright: ignore[reportIndexIssue]
+        found.x[failed] = x.view(-1, count, x.shape[1])[torch.arange(len(failed), device=x.device), best]
+        found.success[failed] = distance.isfinite()
+        found.num_forwards[failed] += 1 + count * (num_steps + 1)  # pyright: ignore[reportIndexIssue]
+        found.num_backwards[failed] += count * num_steps  # pyright: ignore[reportIndexIssue]
+        failed = failed[distance.isinf()]
+    if len(failed):
+        again = search_from_box_points(net, origin[failed], goal.take(failed), _COARSE)
+        found.x[failed], found.success[failed] = again.x, again.success
+        found.num_forwards[failed] += again.num_forwards  # pyright: ignore[reportIndexIssue]
+        found.num_backwards[failed] += again.num_backwards  # pyright: ignore[reportIndexIssue]
     return found
 
 
 def _other_classes(net: Network, origin: Tensor, labels: Tensor) -> Tensor:
-    """(N, count) the classes other than the label with the largest logits."""
+    """Return the classes (N, count) with the largest logits, without the label."""
     others = net.logits(origin).scatter(1, labels[:, None], -torch.inf)
     return others.topk(min(_MOST_CLASSES, net.num_classes - 1), dim=1).indices
 
@@ -224,12 +257,16 @@ def _other_classes(net: Network, origin: Tensor, labels: Tensor) -> Tensor:
 def _follow(
     net: Network, origin: Tensor, start: Tensor, goal: Goal, num_rivals: int, num_projections: int
 ) -> tuple[Tensor, tuple[int, int]]:
-    """Walk along the boundary from successful images towards the nearest; also (forwards, backwards) per image."""
+    """Follow the boundary from successful images towards the nearest ones.
+
+    Returns:
+        Images (N, n), and the numbers of forward and backward passes per image.
+    """
     x, crossed = _cross(net, goal, origin, start, None, _FIRST_TRIES)
     x = torch.where(crossed[:, None], x, start)
     distance = (x - origin).norm(dim=1)
     fraction = torch.full_like(distance, 0.7)
-    num_backwards, multipliers = 0, None  # of every class, (N, K); a step starts from the last one's
+    num_backwards, multipliers = 0, None  # (N, K), of all classes; a step starts from those of the last step
     for _ in range(num_projections):
         gaps, normals, classes = _linearise(net, goal, x, num_rivals)
         num_backwards += normals.shape[1]
@@ -257,17 +294,18 @@ def _follow(
 def _cross(
     net: Network, goal: Goal, origin: Tensor, x: Tensor, slope: Tensor | None, num_tries: int
 ) -> tuple[Tensor, Tensor]:
-    """Where the ray from the origin through x crosses the boundary, from the successful side.
+    """Find the point where the ray from the origin through x crosses the boundary, on the successful side.
 
     Args:
-        net, goal: what to ask, and what is wanted.
-        origin: (N, n); it is in the box, and so is every point looked at.
+        net: the network under attack.
+        goal: goal of each image.
+        origin: (N, n) in the box, and so is every evaluated point.
         x: (N, n), near the boundary.
-        slope: (N,) the gap's derivative along the ray at x, per length of the ray; None if unknown.
+        slope: (N,) derivative of the gap along the ray at x, per length of the ray; None if unknown.
         num_tries: forward passes.
 
     Returns:
-        The nearest successful point found (N, n), and (N,) bool, whether there was one; x where there was none.
+        The nearest successful point (N, n), and whether one was found (N,) bool; x where none was found.
     """
     ray = x - origin
     scale = torch.ones_like(ray[:, 0])
@@ -285,7 +323,7 @@ def _cross(
         else:
             shift = (gap / slope.clamp_min(torch.finfo(gap.dtype).tiny)).clamp(-0.1, 0.2)
             newton = torch.where(success, scale - shift, scale - shift + 5e-4)
-        if remaining == 2:  # the last try had better be a success
+        if remaining == 2:  # the last point should be a success
             share = share + 0.1 * (1 - share)
             newton = torch.where(success, newton, newton + 2e-3)
         scale = torch.where(bracketed, inner + share * (outer - inner), newton)

@@ -1,4 +1,4 @@
-"""The network as the attacks call it: flat images in, checked logits out, never more rows at once than asked for."""
+"""Call a network during an attack: flat images to checked logits, in batches that fit in memory."""
 
 from __future__ import annotations
 
@@ -17,41 +17,42 @@ from intriguing.validation import whole_number
 Model = Callable[[Tensor], Any]
 
 _CPU_CHUNK_BYTES = 512 * 2**20
-_CUDA_FRACTION = 0.4  # of the free memory; the rest is for autograd's and the allocator's own
-_ROUNDINGS = 64  # by so many roundings of the logits' spread may a margin change with the batch
-_LOGIT_ROUNDINGS = 0.5  # and by so many of the largest logit
+_CUDA_FRACTION = 0.4  # of the free memory; the rest is for the overhead of autograd and of the allocator
+_ROUNDINGS = 64  # a margin may change with the batch size by this many roundings of the logits' spread,
+_LOGIT_ROUNDINGS = 0.5  # and by this many of the largest logit
 
 
 class Network:
-    """A network during an attack: flat images in the attack's type to logits in that type.
+    """Map flat images to logits during an attack, both in the dtype of the attack.
 
-    The attack computes in the finer of the types of images and logits, at least in float32; the network is given
-    images of the type that the caller's images have. A network that works in place on its images gets copies. Autocast
-    is on while the network runs where the caller had it on, and off for the attack's own arithmetic.
+    The attack computes in the finer of the dtypes of images and logits, at least in float32; the network receives
+    images of the caller's dtype. A network that modifies its input in place receives copies. If the caller has autocast
+    on, it is on while the network runs and off for the attack's arithmetic.
 
     Attributes:
-        shape: of one image.
-        image_dtype: what the network is given.
-        dtype: what the attack computes in.
+        shape: shape of one image.
+        image_dtype: dtype of the images that the network receives.
+        dtype: dtype in which the attack computes.
         num_classes: K.
-        max_rows: images that the network is given at once, at most.
-        first_logits: (1, K), of the first image.
+        max_rows: largest number of images in one call of the network.
+        first_logits: (1, K), logits of the first image.
     """
 
     def __init__(
         self, model: Model, inputs: Tensor, *, chunk_size: int | None, floats_per_pixel: int, autocast: _Autocast
     ) -> None:
-        """Try the network on the first image.
+        """Run the network on the first image, to learn its dtype, its classes and its memory.
 
         Args:
             model: images (N, ...) to logits (N, K).
             inputs: (N, ...), N >= 1.
-            chunk_size: images at once; None takes what the device's memory holds.
-            floats_per_pixel: working numbers of the attack itself per input value.
-            autocast: the caller's.
+            chunk_size: images per call of the network; None chooses as many as fit in the memory of the device.
+            floats_per_pixel: floating-point numbers that the attack itself holds per input value.
+            autocast: state of the caller's autocast.
 
         Raises:
-            TypeError, ValueError: the network cannot be attacked; the line says why and names a remedy.
+            TypeError: the network does not return a floating-point tensor.
+            ValueError: the network cannot run on the images, its logits have a wrong shape or no gradient.
         """
         self._model, self._autocast = model, autocast
         self.shape, self.image_dtype = inputs.shape[1:], inputs.dtype
@@ -67,9 +68,9 @@ class Network:
         self.max_rows = self._fill if self._fill > 2 else max(self._fill, affordable)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (R, K) of flat images (R, n), without gradients."""
+        """Compute logits (R, K) of flat images (R, n), without gradients."""
         with torch.no_grad():
-            return torch.cat([self._run(part) for part in x.split(self.max_rows)]) if len(x) else self._none(x)
+            return torch.cat([self._run(part) for part in x.split(self.max_rows)]) if len(x) else self._no_logits(x)
 
     def differentiate(
         self,
@@ -82,13 +83,13 @@ class Network:
 
         Args:
             x: (R, n), flat images.
-            objective: maps logits (r, K) and the columns' rows to values (r, q).
-            columns: (R, ...) each, what the objective needs to know of each row.
-            reduce: maps a gradient (r, n) to what is kept of it, (r, ...); None keeps all of it.
+            objective: maps logits (r, K) and the rows of ``columns`` to values (r, q).
+            columns: (R, ...) each, further arguments of the objective, one row per image.
+            reduce: maps a gradient (r, n) to the result to keep of it, (r, ...); None keeps the gradient.
 
         Returns:
-            logits (R, K), values (R, q) and gradients (R, q, n), or (R, q, ...) with `reduce`. Entries of a
-            gradient that are nan or inf are 0: the image is moved by the others.
+            Logits (R, K), values (R, q) and gradients (R, q, n), or (R, q, ...) with ``reduce``. Entries of a gradient
+            that are nan or inf are set to 0, so that the other entries move the image.
 
         Raises:
             ValueError: the logits have no gradient.
@@ -101,11 +102,12 @@ class Network:
         return logits, values, slopes
 
     def least_margin(self, logits: Tensor) -> Tensor:
-        """(R,) the margin below which the answer of `logits` (R, K) is not trusted, for rounding may change it.
+        """Return the margin (R,) that logits (R, K) must exceed to be trusted, since rounding may change smaller ones.
 
-        Another batch size rounds otherwise. By how much follows from what the network resolves: from the spread that
-        its logits usually have, since a number that is added to all of them moves no margin, and from the spacing of
-        numbers as large as they are. Networks in half precision round their results, not each sum on the way.
+        The rounding changes with the batch size. Its size is estimated from the precision of the network: from the
+        usual spread of its logits, because a number added to all logits changes no margin, and from the spacing of
+        floating-point numbers near the largest logit. Networks in half precision round each result once, not every
+        partial sum.
         """
         largest = logits.amax(dim=1).abs()
         if self._is_half:
@@ -115,12 +117,13 @@ class Network:
     _spread = 0.0
 
     def observe(self, logits: Tensor) -> None:
-        """Take note of the spread of the logits (N, K) of unperturbed images; classes at -inf are left out."""
+        """Record the mean spread of the logits (N, K) of unperturbed images, without classes at -inf."""
         largest = logits.amax(dim=1, keepdim=True)
         spread = largest - logits.where(logits.isfinite(), largest).amin(dim=1, keepdim=True)
         self._spread = float(spread.nan_to_num(0.0, 0.0, 0.0).mean())
 
-    def _none(self, x: Tensor) -> Tensor:
+    def _no_logits(self, x: Tensor) -> Tensor:
+        """Return logits of no image, (0, K)."""
         return x.new_zeros(0, self.num_classes)
 
     def _differentiate(
@@ -130,6 +133,7 @@ class Network:
         columns: tuple[Tensor, ...],
         reduce: Callable[[Tensor], Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Evaluate the objective and its gradients for one batch."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             logits = self._run(x)
@@ -149,7 +153,7 @@ class Network:
         return logits.detach(), values.detach(), slopes
 
     def _run(self, x: Tensor) -> Tensor:
-        """Logits (r, K) of a batch that is not cut any more."""
+        """Compute logits (r, K) of one batch."""
         rows = len(x)
         images = x.view(-1, *self.shape).to(self.image_dtype)
         if rows < self._fill:
@@ -163,16 +167,19 @@ class Network:
         return (logits if len(logits) == rows else logits[:rows]).to(self.dtype)
 
     def _probe(self, inputs: Tensor, chunk_size: int | None) -> tuple[Tensor, int, bool]:
-        """Logits (1, K) of the first image, the bytes that autograd keeps for it, and whether it is worked on in place.
+        """Run the network on the first image, with a gradient.
 
-        Some networks cannot take a single image, since they squeeze the batch away or were exported for one size of
-        batch: those are given full batches.
+        Some networks cannot take a single image, because they squeeze the batch dimension or were exported for one
+        batch size; those receive full batches.
+
+        Returns:
+            Logits (1, K), the bytes that autograd keeps per image, and whether the network modifies its input in place.
         """
         kept = 0
 
         def count(tensor: Tensor) -> None:
             nonlocal kept
-            kept += tensor.nbytes  # nothing else of it is kept: a tensor that its own graph holds is never freed
+            kept += tensor.nbytes  # only its size: a reference from the tensor's own graph would never be freed
 
         trials = [1, 2] + ([chunk_size or len(inputs)] if (chunk_size or len(inputs)) > 2 else [])
         first: Exception | None = None
@@ -194,25 +201,25 @@ class Network:
             self._fill = size
             if not logits.requires_grad:
                 raise _no_gradient()
-            # autograd also keeps the weights, once per batch and not per image
+            # autograd also keeps the weights, but once per batch
             weights = sum(p.nbytes for module in modules_of(self._model) for p in module.parameters())
             return logits.detach()[:1], max(0, kept - weights) // size, given._version != version
         assert first is not None
-        if isinstance(first, _Outputs):
-            raise type(first.plain)(str(first.plain)) from first
+        if isinstance(first, _OutputError):
+            raise type(first.error)(str(first.error)) from first
         raise ValueError(_cannot_run(inputs, first)) from first
 
 
-class _Outputs(Exception):
-    """The network ran, but what it returned cannot be logits."""
+class _OutputError(Exception):
+    """Signal that the network ran, but its output cannot be logits."""
 
-    def __init__(self, plain: Exception, *, may_be_the_batch: bool = False) -> None:
-        super().__init__(str(plain))
-        self.plain, self.may_be_the_batch = plain, may_be_the_batch
+    def __init__(self, error: Exception, *, may_be_the_batch: bool = False) -> None:
+        super().__init__(str(error))
+        self.error, self.may_be_the_batch = error, may_be_the_batch
 
 
 class _Autocast:
-    """The caller's autocast: off during the attack, on while the network runs."""
+    """Hold the caller's autocast: off during the attack, on while the network runs."""
 
     def __init__(self, device_type: str) -> None:
         self.device_type = device_type
@@ -220,11 +227,13 @@ class _Autocast:
         self.dtype = torch.get_autocast_dtype(device_type)
 
     def on(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context with the caller's autocast."""
         if not self.enabled:
             return contextlib.nullcontext()
         return torch.autocast(self.device_type, dtype=self.dtype)
 
     def off(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context without autocast."""
         return torch.autocast(self.device_type, enabled=False) if self.enabled else contextlib.nullcontext()
 
 
@@ -232,16 +241,23 @@ class _Autocast:
 def under_attack(
     model: Model, inputs: Tensor, *, chunk_size: int | None = None, floats_per_pixel: int = 1
 ) -> Iterator[Network]:
-    """Prepare a network for an attack: frozen, in evaluation mode, whatever context the caller is in.
+    """Prepare a network for an attack: freeze it and put it into evaluation mode.
 
-    It works under `torch.no_grad`, `torch.inference_mode` and autocast, and in several threads at once; afterwards the
-    network is as it was.
+    This works under ``torch.no_grad``, ``torch.inference_mode`` and autocast, and in several threads at once.
+    Afterwards the state of the network is restored.
 
     Args:
-        model, inputs, chunk_size, floats_per_pixel: see `Network`.
+        model: images (N, ...) to logits (N, K), a module or a function.
+        inputs: (N, ...), N >= 1.
+        chunk_size: images per call of the network; None chooses as many as fit in the memory of the device.
+        floats_per_pixel: floating-point numbers that the attack itself holds per input value.
+
+    Yields:
+        The ``Network``.
 
     Raises:
-        TypeError, ValueError: the network cannot be attacked; the line says why and names a remedy.
+        TypeError: the model is not callable, or does not return a floating-point tensor.
+        ValueError: there is no image, or the network cannot be attacked; the message names a remedy.
     """
     if not callable(model):
         raise TypeError(f"expected the network as a torch module or a function, got {type(model).__name__}")
@@ -256,7 +272,10 @@ def under_attack(
 
 
 def _differentiable(model: Model) -> Model:
-    """The model itself, or a copy where its weights were made in inference mode and so cannot take part in autograd."""
+    """Return the model, or a copy if it has weights that were made in inference mode.
+
+    Autograd does not work with such weights.
+    """
     if isinstance(model, torch.nn.Module):
         weights = itertools.chain(model.parameters(), model.buffers())
         if any(weight.is_inference() for weight in weights):
@@ -265,7 +284,7 @@ def _differentiable(model: Model) -> Model:
 
 
 def _affordable_rows(inputs: Tensor, kept: int, floats_per_pixel: int) -> int:
-    """How many images to attack at once: what the device's memory holds."""
+    """Return the number of images that fit in the memory of the device."""
     pixels = inputs[0].numel() * max(4, inputs.element_size())
     per_image = floats_per_pixel * pixels + 3 * kept
     if inputs.device.type == "cuda":
@@ -276,42 +295,45 @@ def _affordable_rows(inputs: Tensor, kept: int, floats_per_pixel: int) -> int:
 
 
 def _as_logits(output: Any) -> Tensor:
-    """The logits in what a network returned: a tensor, or the entry of that name."""
+    """Extract the logits from a network's output: the tensor itself, or the entry or attribute ``logits``."""
     if isinstance(output, Tensor):
         return output
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if isinstance(named, Tensor):
         return named
     if isinstance(output, list | tuple):
-        what, remedy = f"a {type(output).__name__} of {len(output)}", "lambda images: network(images)[0]"
+        kind, remedy = f"a {type(output).__name__} of {len(output)}", "lambda images: network(images)[0]"
     elif isinstance(output, Mapping):
         keys = ", ".join(map(repr, output))
-        what, remedy = f"a dict with {keys}", "lambda images: network(images)['...']"
+        kind, remedy = f"a dict with {keys}", "lambda images: network(images)['...']"
     else:
-        what, remedy = type(output).__name__, "lambda images: ..."
-    raise _Outputs(
-        TypeError(f"expected the network to return logits (N, K) as a tensor, got {what}; pass {remedy} instead of it")
+        kind, remedy = type(output).__name__, "lambda images: ..."
+    raise _OutputError(
+        TypeError(f"expected the network to return logits (N, K) as a tensor, got {kind}; pass {remedy} instead")
     )
 
 
 def _check_logits(logits: Tensor, size: int) -> Tensor:
+    """Check that logits are floating-point numbers of shape (size, K), K >= 2."""
     if not logits.is_floating_point():
         error = f"expected the network to return logits (N, K) as floating-point numbers, got dtype {logits.dtype}"
-        raise _Outputs(TypeError(error))
+        raise _OutputError(TypeError(error))
     if logits.dim() == 2 and logits.shape[0] == size and logits.shape[1] >= 2:
         return logits
     shape = tuple(logits.shape)
     error = f"expected the network to return logits of shape (N, K) with K >= 2, got {shape} for N = {size}"
     if logits.numel() == size:
         error += "; for one logit z pass a function that returns torch.stack([-z, z], dim=1)"
-    raise _Outputs(ValueError(error), may_be_the_batch=logits.dim() < 2)
+    raise _OutputError(ValueError(error), may_be_the_batch=logits.dim() < 2)
 
 
 def _may_be_the_batch(error: Exception) -> bool:
-    return error.may_be_the_batch if isinstance(error, _Outputs) else True
+    """Return whether the batch size may be the cause of an error."""
+    return error.may_be_the_batch if isinstance(error, _OutputError) else True
 
 
 def _no_gradient(error: Exception | None = None) -> ValueError:
+    """Make the error of logits that have no gradient."""
     why = "" if error is None else f" ({_first_line(error)})"
     return ValueError(
         f"the network's logits have no gradient with respect to the images{why}: it detaches or rounds them, runs "
@@ -320,13 +342,15 @@ def _no_gradient(error: Exception | None = None) -> ValueError:
 
 
 def _cannot_run(inputs: Tensor, error: Exception) -> str:
+    """Make the message for a network that cannot run on the images."""
     shape = (1, *inputs.shape[1:])
     return (
         f"the network cannot take images of shape {shape}, {inputs.dtype}, on {inputs.device}: {_first_line(error)}; "
-        "give images of the shape, type and device that it wants, and for a fixed batch size chunk_size of that size"
+        "pass images of the shape, dtype and device that it expects, and set chunk_size if its batch size is fixed"
     )
 
 
 def _first_line(error: Exception) -> str:
+    """Return the type of an error and the first line of its message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -1,11 +1,11 @@
-"""The point of a box nearest to another one under a few linear inequalities, for many small problems at once."""
+"""Project points onto the intersection of a box and a few half-spaces, for many small problems at once."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_DAMPING = 1e-6  # relative, keeps parallel constraints solvable
+_DAMPING = 1e-6  # relative; makes the system solvable for parallel constraints
 
 
 def project_onto_halfspaces(
@@ -13,20 +13,20 @@ def project_onto_halfspaces(
 ) -> tuple[Tensor, Tensor]:
     """Minimise |x - origin|_2 subject to normals x >= offsets and x in [0, 1]^n, row by row.
 
-    The dual has one multiplier per inequality: x(multipliers) = clamp(origin + normals^T multipliers), so the box is
-    kept exactly whatever the multipliers are. They solve a piecewise linear system by semismooth Newton steps, each
-    projected onto multipliers >= 0.
+    The dual problem has one multiplier per inequality: x(multipliers) = clamp(origin + normals^T multipliers), so x
+    lies in the box exactly for any multipliers. These solve a piecewise linear system, by semismooth Newton steps that
+    are projected onto multipliers >= 0.
 
     Args:
         origin: (N, n).
         normals: (N, q, n); q is small.
         offsets: (N, q).
-        guess: (N, q), multipliers to start from, such as an earlier projection's; None starts from 0.
-        num_steps: Newton steps; one is enough when neither the box nor the set of active inequalities changes.
+        guess: (N, q), initial multipliers, for example those of an earlier projection; None starts from 0.
+        num_steps: Newton steps; one is enough if neither the active bounds nor the active inequalities change.
 
     Returns:
-        The points (N, n) and the multipliers (N, q). Where the inequalities cannot be met in the box, the point meets
-        them better than the origin does.
+        The points (N, n) and the multipliers (N, q). Where the box has no feasible point, the result violates the
+        inequalities less than the origin does.
 
     Source: Qi & Sun, "A nonsmooth version of Newton's method" (Mathematical Programming 58, 1993).
     """

@@ -1,4 +1,4 @@
-"""Which class an attack is after: the paper does not say, so the rule is always a named choice."""
+"""Choose target classes; the paper does not give its rule, so the rule is an explicit setting."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ RULES = ("random", "runner_up", "least_likely")
 
 
 def choose_targets(rule: str, labels: Tensor, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """One target class per image, never its label.
+    """Choose one target class per image, never its label.
 
     Args:
-        rule: "random" draws one wrong class per image, uniformly; "runner_up" is the wrong class with the largest
+        rule: "random" draws one wrong class per image, uniformly; "runner_up" takes the wrong class with the largest
             logit, "least_likely" the one with the smallest.
         labels: (N,) integers in 0..K-1.
         logits: (N, K) of the unperturbed images.
-        generator: what "random" draws from; None is PyTorch's global one.
+        generator: random generator for "random"; None uses PyTorch's global one.
 
     Returns:
         (N,) int64.
 
     Raises:
-        TypeError, ValueError: in one line, what was expected and what came.
+        TypeError: ``labels`` is not an integer tensor.
+        ValueError: the rule is unknown, a shape or a label is wrong, or an image has no wrong class with a finite
+            logit.
     """
     if rule not in RULES:
         raise ValueError(f"expected a target rule out of {', '.join(RULES)}, got {rule!r}")
     check_classes("labels", labels, logits)
     labels = labels.long()
-    allowed = ~logits.isneginf()  # classes that are never answered cannot be reached
+    allowed = ~logits.isneginf()  # classes that the network never predicts cannot be reached
     allowed = allowed.scatter(1, labels[:, None], False)
     none = (~allowed.any(dim=1)).nonzero()
     if len(none):
         raise ValueError(
-            f"expected another class than the label to aim for, got logits of -inf for all (row {int(none[0])})"
+            f"expected a class other than the label with a logit above -inf, got none (row {int(none[0])})"
         )
     if rule == "random":
         device = labels.device if generator is None else generator.device
@@ -60,16 +62,18 @@ def closest(
 
     Args:
         attack: a targeted attack: (model, inputs, targets, **settings) -> AttackResult.
-        model, inputs: as the attack wants them.
-        labels: (N,) integers in 0..K-1, the classes to get away from.
+        model: images in [0, 1] of any shape to logits (N, K).
+        inputs: (N, ...) in [0, 1].
+        labels: (N,) integers in 0..K-1, the classes to leave.
         settings: passed on to the attack.
 
     Returns:
-        AttackResult; its counts are summed over the K - 1 attacks, with one pass that checks the labels. An image that
-        the model already gives a wrong class has distortion 0.
+        AttackResult; its counts are summed over the K - 1 attacks, plus one forward pass that checks the labels. An
+        image that the model already misclassifies has distortion 0.
 
     Raises:
-        TypeError, ValueError: in one line, what was expected and what came.
+        TypeError: an argument has a wrong type, or the network does not return logits.
+        ValueError: a shape or a value is wrong, or the network cannot be attacked.
     """
     images = check_inputs(inputs)
     with under_attack(model, images, chunk_size=settings.get("chunk_size")) as net:
@@ -84,7 +88,8 @@ def closest(
     rows = torch.arange(len(nearest), device=nearest.device)
 
     def pick(column: list[Tensor]) -> Tensor:
-        with torch.autocast(nearest.device.type, enabled=False):  # which does not stack every type
+        """Select the row of the nearest result for each image."""
+        with torch.autocast(nearest.device.type, enabled=False):  # autocast does not stack all dtypes
             return torch.stack(column)[nearest, rows]
 
     return AttackResult(

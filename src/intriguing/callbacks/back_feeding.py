@@ -1,4 +1,4 @@
-"""Adversarial retraining, "back-feeding" (section 4.2), as a callback: pools for the layers, fed into training."""
+"""Retrain on adversarial examples ("back-feeding", section 4.2) with a Lightning callback."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from intriguing.callbacks.feed import ATTACKS, TURNS, Feed, FeedSettings, LayerPool
 from intriguing.callbacks.pool import Pool
+from intriguing.callbacks.pool_mixing import ATTACKS, TURNS, LayerPool, PoolMixing, PoolSettings
+from intriguing.callbacks.split_network import INPUT, InjectionLayer, injectable_layers
 from intriguing.errors import UserError, plural
 from intriguing.models import Classifier, planned_steps
-from intriguing.models.layers import INPUT, layers_of
 from intriguing.validation import choice, flag, number, whole
 
 HIDDEN = "hidden"
 
 
 class BackFeeding(Callback):
-    """Keeps a pool of adversarial examples for the output of each layer and mixes them into training.
+    """Keep a pool of adversarial examples for the output of each layer and mix them into training (section 4.2).
 
-    The pools and the training step with them are `intriguing.callbacks.feed.Feed`; this only attaches it to the network
-    while it is on, lets it renew its pools after each backward pass, logs once an epoch, and saves.
+    ``intriguing.callbacks.pool_mixing.PoolMixing`` holds the pools and computes the loss of a step with them. The
+    callback attaches it to the network, renews the pools after each backward pass, logs once an epoch, and saves the
+    pools.
 
     Args:
-        layers: ``input``, ``hidden1``, ... from below; None for all that the network has.
-        distortion: RMS over a layer's values of its perturbations: one number, or one by layer name, where ``hidden``
-            stands for every hidden layer that is not named.
-        start: share of training that goes by before the pools are used.
-        save_pools: keep the pools in every checkpoint, so that a resumed run is the uninterrupted one.
-        seed: of all that is random in the pools.
+        layers: ``input``, ``hidden1``, ... from below; None for all layers of the network.
+        distortion: RMS over a layer's values of its perturbations: one number, or one for each layer name, where
+            ``hidden`` stands for every hidden layer that is not named.
+        start: share of training before the pools are used.
+        save_pools: save the pools in every checkpoint, so that a resumed run equals an uninterrupted one.
+        seed: seed of the random choices in the pools.
         size, refresh, every, mix, weight, keep_scale, turns, attack, num_steps, max_iter, c_tolerance: see
-            `intriguing.callbacks.feed.FeedSettings`.
+            ``intriguing.callbacks.pool_mixing.PoolSettings``.
 
     Raises:
-        UserError: a setting that is out of range; at the start of the fit, a layer that the network does not have.
+        UserError: a setting is out of range; at the start of the fit, the network lacks a layer.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class BackFeeding(Callback):
         }
         self.start = number(f"{where}.start", start, 0)
         self.save_pools, self.seed = flag(f"{where}.save_pools", save_pools), whole(f"{where}.seed", seed, 0)
-        self.settings = FeedSettings(
+        self.settings = PoolSettings(
             size=whole(f"{where}.size", size, 1),
             refresh=number(f"{where}.refresh", refresh, 0, above=True),
             every=whole(f"{where}.every", every, 1),
@@ -81,79 +82,94 @@ class BackFeeding(Callback):
             c_tolerance=number(f"{where}.c_tolerance", c_tolerance, 0, above=True),
         )
         if self.start >= 1 or self.settings.refresh > 1:
-            what = ("start", self.start) if self.start >= 1 else ("refresh", self.settings.refresh)
-            raise UserError(f"{where}.{what[0]} is a share, so below 1 (refresh: at most 1), got {what[1]}")
-        self.feed: Feed | None = None
+            setting = ("start", self.start) if self.start >= 1 else ("refresh", self.settings.refresh)
+            raise UserError(f"{where}.{setting[0]} is a share, so below 1 (refresh: at most 1), got {setting[1]}")
+        self.mixing: PoolMixing | None = None
         self._loaded: dict[str, Any] | None = None
         self._first_step = 0
 
     def check(self, model: Classifier) -> None:
-        """Raises UserError if the network lacks a layer that is asked for; before anything of the run is written."""
+        """Check that the network has the chosen layers.
+
+        Args:
+            model: the network.
+
+        Raises:
+            UserError: a layer is missing, or has no distortion; the message lists the layers of the network.
+        """
         self._chosen(model)
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Make the pools, or restore those of a checkpoint."""
         assert isinstance(pl_module, Classifier)
-        self.feed = Feed(
+        self.mixing = PoolMixing(
             pl_module.network,
             [self._layer_pool(one, trainer) for one in self._chosen(pl_module)],
             self.settings,
             seed=self._seed(trainer, 0),
-            criterion=pl_module.criterion,
         )
         self._first_step = round(self.start * planned_steps(trainer))
         if self._loaded is not None:
             try:
-                self.feed.load_state_dict(self._own(self._loaded, trainer), pl_module.device)
+                self.mixing.load_state_dict(self._own(self._loaded, trainer), pl_module.device)
             except (KeyError, ValueError) as error:
                 raise UserError(f"callbacks.back_feeding: {error}; start a new run (resume=false)") from error
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        """Attach the pools to the network once ``start`` is reached."""
         assert isinstance(pl_module, Classifier)
         on = trainer.global_step >= self._first_step and pl_module.supervised
-        pl_module.feed = self.feed if on else None
+        pl_module.mixing = self.mixing if on else None
 
     def on_after_backward(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # A process without an image of this batch made its step on blank ones, which must not enter a pool.
-        if isinstance(pl_module, Classifier) and pl_module.feed is not None and pl_module.share:
+        """Renew the pools."""
+        # A process without images of this batch runs the step on blank images, which must not enter a pool.
+        if isinstance(pl_module, Classifier) and pl_module.mixing is not None and pl_module.share:
             with trainer.precision_plugin.forward_context():
-                pl_module.feed.renew()
+                pl_module.mixing.renew()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        assert self.feed is not None
+        """Log the metrics of the pools."""
+        assert self.mixing is not None
         with trainer.precision_plugin.forward_context():
-            metrics = self.feed.epoch_metrics()
+            metrics = self.mixing.epoch_metrics()
         if trainer.world_size > 1:
-            metrics = _of_all(metrics, {one.layer.name: len(one.pool) for one in self.feed.pools}, trainer.world_size)
+            metrics = _of_all(metrics, {one.layer.name: len(one.pool) for one in self.mixing.pools}, trainer.world_size)
         pl_module.log_dict(metrics)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Detach the pools from the network."""
         assert isinstance(pl_module, Classifier)
-        pl_module.feed = None
+        pl_module.mixing = None
 
     def state_dict(self) -> dict[str, Any]:
-        if not self.save_pools or self.feed is None:
+        """Return the pools of all processes."""
+        if not self.save_pools or self.mixing is None:
             return {}
-        own = self.feed.state_dict()
+        own = self.mixing.state_dict()
         if not torch.distributed.is_available() or not torch.distributed.is_initialized():
             return {"ranks": [own]}
         states: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(states, own)  # each process has pools of its own images
+        torch.distributed.all_gather_object(states, own)  # the pools of the processes differ
         return {"ranks": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep a state until the fit starts."""
         self._loaded = state_dict or None
 
     def _own(self, state: dict[str, Any], trainer: lightning.Trainer) -> dict[str, Any]:
+        """Select this process's pools from the state of all processes."""
         ranks = state["ranks"]
         if len(ranks) != trainer.world_size:
             saved = plural(len(ranks), "process", "processes")
             raise ValueError(f"the saved pools are those of {saved}, this run has {trainer.world_size}")
         return ranks[trainer.global_rank]
 
-    def _chosen(self, model: Classifier) -> list[Any]:
-        known = {layer.name: layer for layer in layers_of(model.network)}
+    def _chosen(self, model: Classifier) -> list[InjectionLayer]:
+        """Select the chosen layers of the network, and check the settings for them."""
+        known = {layer.name: layer for layer in injectable_layers(model.network)}
         for name in self.layers or []:
             if name not in known:
                 raise UserError(
@@ -169,7 +185,7 @@ class BackFeeding(Callback):
         chosen = [layer for name, layer in known.items() if self.layers is None or name in self.layers]
         for layer in chosen:
             if layer.name not in self.distortion and (layer.position == 0 or HIDDEN not in self.distortion):
-                raise UserError(f"callbacks.back_feeding.distortion says nothing about the layer {layer.name}")
+                raise UserError(f"callbacks.back_feeding.distortion has no value for the layer {layer.name}")
             if self.settings.attack == "lbfgs" and (layer.lower, layer.upper) != (0.0, 1.0):
                 raise UserError(
                     f"callbacks.back_feeding.attack=lbfgs works where values lie in [0, 1]; those of {layer.name} lie "
@@ -179,21 +195,23 @@ class BackFeeding(Callback):
             raise UserError("callbacks.back_feeding.layers is empty; name layers, or null for all")
         return chosen
 
-    def _layer_pool(self, layer: Any, trainer: lightning.Trainer) -> LayerPool:
+    def _layer_pool(self, layer: InjectionLayer, trainer: lightning.Trainer) -> LayerPool:
+        """Make the empty pool of a layer."""
         size = self.distortion.get(layer.name, self.distortion.get(HIDDEN, 0.0))
         return LayerPool(layer, size, Pool(self.settings.size, seed=self._seed(trainer, layer.position + 1)))
 
     def _seed(self, trainer: lightning.Trainer, which: int) -> int:
+        """Derive a seed from the callback's seed and the rank; ``which`` numbers the generators."""
         return (self.seed * 1009 + trainer.global_rank) * 1009 + which
 
 
 def _of_all(metrics: dict[str, float], filled: dict[str, int], processes: int) -> dict[str, float]:
-    """Metrics of the pools of all processes, which may be filled differently, as those of one process with all of them.
+    """Combine the metrics of all processes, whose pools may hold different numbers of examples.
 
     Args:
-        metrics: this process's, see ``Feed.epoch_metrics``.
-        filled: examples in its pools, by layer.
-        processes: how many there are.
+        metrics: metrics of this process, see ``PoolMixing.epoch_metrics``.
+        filled: number of examples in its pools, by layer.
+        processes: number of processes.
     """
     gathered: list[Any] = [None] * processes
     torch.distributed.all_gather_object(gathered, (metrics, filled))
@@ -204,6 +222,6 @@ def _of_all(metrics: dict[str, float], filled: dict[str, int], processes: int) -
             kind, _, layer = key.removeprefix("pool/").partition("_")
             weight = sizes[layer] if kind in ("fooled", "distortion") else 1
             summed[key] = summed.get(key, 0.0) + weight * value
-            # the losses are weighted by each process's share of a batch already, and replaced examples are counted
+            # losses already contain the weight of each process's share of the batch; replaced examples are added up
             weights[key] = 1 if kind == "replaced" else weights.get(key, 0) + weight
     return {key: total / weights[key] for key, total in summed.items()}

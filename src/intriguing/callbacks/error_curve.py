@@ -1,4 +1,4 @@
-"""The test error after every epoch, for pictures of training; nothing is chosen by it."""
+"""Log the test error after every epoch; training does not depend on it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from intriguing.nn.nonfinite import check_logits
 
 
 class ErrorCurve(Callback):
-    """Logs ``curve/<subset>_error`` at the end of every epoch.
+    """Log ``curve/<subset>_error`` at the end of every epoch.
 
     Args:
-        subset: of the run's data.
+        subset: name of a subset of the data.
         batch_size: images per forward pass.
     """
 
@@ -25,6 +25,7 @@ class ErrorCurve(Callback):
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Count the wrong answers and log their share."""
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(pl_module, Classifier)
         assert isinstance(data, ImageData)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from intriguing.cli import overrides as texts
-from intriguing.cli.main import one_line
 from intriguing.errors import UserError
+
+if TYPE_CHECKING:
+    from intriguing.training import TrainingJob
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 _PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results")
-_WORDS_OR_PATHS = ("data.folder", "model.settings.weights", "settings.stability.alexnet")  # or relative to a path
+_WORDS_OR_PATHS = ("data.folder", "model.settings.weights")  # or relative to a path
 
 
 def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
@@ -69,12 +69,11 @@ def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
 
 
 _MAPPING = re.compile(
-    r"data|split|model(\.settings)?|weight_decay|spectral_penalty|trainer|logger|debug|attack|settings(\.\w+)?"
-    r"|study\.settings\.\w+"
+    r"data|split|model(\.settings|\.recipe)?|optimizer|scheduler|weight_decay|spectral_penalty|trainer|logger|debug"
+    r"|attack|settings(\.\w+)?"
 )
 _KINDS = {
     "model.label": (str | None, "a text or null"),
-    "model.weight_decay": (list, "a list of numbers"),
     "runs": (str, "a folder"),
 }
 
@@ -116,33 +115,33 @@ def command(script: str, overrides: Sequence[str]) -> str:
     return texts.command(script, overrides, started_in())
 
 
-def training_job(config: dict[str, Any], extras: Sequence[str], command: str) -> Any:
-    """The checked job of a resolved ``train`` config, its callbacks built.
+def training_job(
+    config: dict[str, Any], extras: Sequence[str] = (), command: str = "", files: Mapping[str, str] | None = None
+) -> TrainingJob:
+    """Make the checked job of a resolved ``train`` config, with its optimiser, scheduler and callbacks built.
+
+    Args:
+        config: plain values.
+        extras: parts of the name for overrides that nothing else in it shows.
+        command: the command line that makes this job.
+        files: further files of the run folder, text by name.
 
     Raises:
-        UserError: a value that cannot be right, or a callback that cannot be built.
+        UserError: a value that cannot be right, or a class that cannot be built.
     """
-    from hydra.utils import get_original_cwd, instantiate
-
+    from intriguing.cli import factories
     from intriguing.training import TrainingJob
 
     _check_sweep(config)
-    working = get_original_cwd() if HydraConfig.initialized() else os.getcwd()
-    if working not in sys.path:
-        sys.path.append(working)  # a callback may be a class of the user's, in a file beside their data
-    callbacks = []
-    for name, one in (config["callbacks"] or {}).items():
-        if one is None:
-            continue
-        try:
-            if not isinstance(one, dict) or "_target_" not in one:
-                raise UserError(f"callbacks.{name}: expected {{_target_: <class>, ...}} or null, got {one!r}")
-            callbacks.append(instantiate(one, _convert_="all"))
-        except HydraException as error:
-            if isinstance(error.__cause__, UserError):
-                raise error.__cause__ from None
-            raise UserError(f"callbacks.{name}: {one_line(error.__cause__ or error)}") from error
-    return TrainingJob.from_config(config, extras=extras, command=command, callbacks=callbacks)
+    return TrainingJob.from_config(
+        config,
+        optimizer=factories.optimizer(config),
+        scheduler=factories.scheduler(config),
+        callbacks=factories.callbacks(config),
+        extras=extras,
+        command=command,
+        files=files,
+    )
 
 
 def objective(folder: Path) -> float | None:

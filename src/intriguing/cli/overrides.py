@@ -21,7 +21,7 @@ from intriguing.runs.provenance import relative_path, without_absolute_paths
 # What may be deleted by ~key: entries of open mappings. Everything else is a setting that a stage reads.
 _DELETABLE = re.compile(
     r"(callbacks|optimizer|scheduler|attack\.settings|hydra)\..+|study\.train\.networks\.[^.]+|trainer\.(precision|deterministic)"
-    r"|model\.settings\.(?!learning_rate$).+"
+    r"|model\.settings\..+"
 )
 _UNSET = ("network", "experiment", "study")  # groups of which no option is needed: null unsets them
 _NONE = ("callbacks", "debug", "weight_decay", "spectral_penalty")  # groups in which null is the option none
@@ -38,7 +38,7 @@ _NOT_IN_NAME = (
     "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve", "spectral_penalty",
     "spectral_penalty.kind", "spectral_penalty.value",
 )  # fmt: skip
-_GROUPS_BY_VALUE = ("callbacks", "weight_decay", "experiment")
+_GROUPS_BY_VALUE = ("callbacks", "optimizer", "scheduler", "weight_decay", "experiment")
 
 
 def override(key: str, value: Any) -> str:

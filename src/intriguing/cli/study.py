@@ -43,7 +43,6 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
     """
     from intriguing.cli.scheduler import Step
     from intriguing.cli.study import check_study
-    from intriguing.training import TrainingJob
 
     study, runs = config["study"], config["runs"]
     check_study(study)  # said now, not after the networks were trained
@@ -70,12 +69,15 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
     for seed in study["seeds"]:
         checkpoints: dict[str, str] = {}
         trained: dict[str, dict[str, Any]] = {}
+        once = study["train"].get("once", []) if seed != study["seeds"][0] else []
         for key, own in study["train"]["networks"].items():
+            if key in once:
+                continue
             overrides = [*study["overrides"], *study["train"]["all"], *own, override("seed", seed)]
             made, overrides = composed("train", overrides, "trainer.enable_progress_bar=false")
             trained[key] = made
             extras = tuple(name_extras(overrides))
-            name = TrainingJob.from_config(made, extras=extras).name
+            name = training_job(made, extras).name
             checkpoints[key] = f"{runs}/train/{name}/model.ckpt"
             steps.append(Step(f"{key} seed {seed}", "train", made, extras, command("train.py", overrides)))
         before: dict[str, str] = {key: f"{key} seed {seed}" for key in checkpoints}
@@ -135,8 +137,8 @@ def check_study(study: dict[str, Any]) -> None:
     Raises:
         UserError: a key that nothing reads, or a value of another kind.
     """
-    if unknown := sorted(set(study) - set(STUDY) - {"sections", "settings"}):
-        raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}, sections, settings")
+    if unknown := sorted(set(study) - set(STUDY)):
+        raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}")
     for key, kinds in STUDY.items():
         if not isinstance(study.get(key), kinds):
             raise UserError(f"study.{key} must be {_words(kinds)}, got {study.get(key)!r}")
@@ -147,6 +149,9 @@ def check_study(study: dict[str, Any]) -> None:
     for seed in study["seeds"]:
         whole("study.seeds", seed, 0)
     lists = {f"study.train.networks.{name}": own for name, own in study["train"]["networks"].items()}
+    if unknown := sorted(set(study["train"]) - {"all", "networks", "once"}):
+        raise UserError(f"study.train.{unknown[0]} is read by nothing; it has all, networks and once")
+    lists["study.train.once"] = study["train"].get("once", [])
     lists |= {"study.overrides": study["overrides"], "study.train.all": study["train"].get("all")}
     for number, entry in enumerate(study["attack"]):
         if not isinstance(entry, dict) or set(entry) != {"networks", "overrides"}:

@@ -22,6 +22,7 @@ MNIST_FILES = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 MNIST_SHAPE = (1, 28, 28)
+SHAPES = {"mnist": (MNIST_SHAPE, 10), "digits": ((1, 8, 8), 10)}  # (C, H, W) and classes, known before any image is
 DIGITS_TEST, DIGITS_SEED = 360, 0  # scikit-learn's digits have no official test set: a stratified, fixed one
 
 

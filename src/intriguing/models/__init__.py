@@ -1,15 +1,19 @@
-"""The networks. A checkpoint names its network, and only a name of this registry is ever built."""
+"""Networks. Every module of this package may define an architecture: a subclass of ``Classifier`` with a name."""
+
+import importlib
+import pkgutil
 
 from intriguing.models.alexnet import AlexNet
-from intriguing.models.classifier import CHECKPOINT_FORMAT, PENALTIES, Classifier, planned_steps
+from intriguing.models.classifier import CHECKPOINT_FORMAT, PENALTIES, REGISTRY, Classifier
 from intriguing.models.convnet import ConvNet
+from intriguing.models.fit_size import planned_steps
 from intriguing.models.fully_connected import FullyConnected
+from intriguing.models.optimization import Scheduler
 from intriguing.models.sparse_autoencoder import SparseAutoencoder
 from intriguing.models.torchvision_model import TorchvisionModel
 
-REGISTRY: dict[str, type[Classifier]] = {
-    cls.name: cls for cls in (FullyConnected, SparseAutoencoder, ConvNet, TorchvisionModel, AlexNet)
-}
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")  # a new file registers its architecture by this alone
 
 __all__ = [
     "CHECKPOINT_FORMAT",
@@ -19,6 +23,7 @@ __all__ = [
     "Classifier",
     "ConvNet",
     "FullyConnected",
+    "Scheduler",
     "SparseAutoencoder",
     "TorchvisionModel",
     "planned_steps",

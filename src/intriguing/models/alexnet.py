@@ -1,8 +1,8 @@
-"""AlexNet: Krizhevsky's own network with the sizes of Table 5 (``model=torchvision`` has the later one)."""
+"""Define Krizhevsky's AlexNet with the sizes of Table 5 (``model=torchvision`` has the later network)."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -11,26 +11,25 @@ from intriguing.models.classifier import Classifier
 
 
 class AlexNet(Classifier):
-    """Krizhevsky, Sutskever and Hinton 2012: five convolutions, response norms, overlapping pools, three layers.
+    """Classify as Krizhevsky, Sutskever and Hinton 2012: convolutions, response norms, overlapping pools, three layers.
 
     Table 5 gives the sizes as if the network were one tower; Krizhevsky's second, fourth and fifth convolutions see one
     half of the channels each (``groups=2``). Weights start as his: Gaussian of stddev .01, biases 1 in convolutions 2,
-    4 and 5 and in the hidden fully connected layers.
-
-    Args:
-        groups: of convolutions 2, 4 and 5: 1 as in Table 5, 2 as in 2012.
-        dropout: probability, before both hidden fully connected layers.
-        **settings: see ``Classifier``; eight layers have weights.
-
-    Raises:
-        ValueError: groups other than 1 or 2, images too small for the pools, or a setting of ``Classifier`` that is out
-            of range.
+    4 and 5 and in the hidden fully connected layers. Eight layers have weight decay.
     """
 
     name: ClassVar[str] = "alexnet"
 
-    def __init__(self, *, groups: int = 1, dropout: float = 0.5, **settings: Any) -> None:
-        super().__init__(**settings)
+    def build_network(self, *, groups: int = 1, dropout: float = 0.5) -> nn.Sequential:
+        """Build the layers.
+
+        Args:
+            groups: of convolutions 2, 4 and 5: 1 as in Table 5, 2 as in 2012.
+            dropout: probability, before both hidden fully connected layers.
+
+        Raises:
+            ValueError: groups other than 1 or 2, or images too small for the pools.
+        """
         if groups not in (1, 2):
             raise ValueError(f"model.settings.groups must be 1 or 2, got {groups!r}")
         if not 0 <= dropout < 1:
@@ -41,23 +40,22 @@ class AlexNet(Classifier):
             raise ValueError(f"AlexNet wants images of at least 63x63 pixels, got {height}x{width}")
         with torch.no_grad():
             num_features = features(torch.zeros(1, *self.input_shape)).numel()
-        self.network = nn.Sequential(
+        network = nn.Sequential(
             *features,
             nn.Flatten(),
             *(nn.Dropout(dropout), nn.Linear(num_features, 4096), nn.ReLU()),
             *(nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU()),
             nn.Linear(4096, self.num_classes),
         )
-        layers = [layer for layer in self.network if isinstance(layer, nn.Conv2d | nn.Linear)]
+        layers = [layer for layer in network if isinstance(layer, nn.Conv2d | nn.Linear)]
         for layer, bias in zip(layers, (0, 1, 0, 1, 1, 1, 1, 0), strict=True):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.constant_(layer.bias, bias)  # pyright: ignore[reportArgumentType]
-        self.penalise_norms()
-        self.decayed_weights()
+        return network
 
 
 def _features(channels: int, groups: int) -> nn.Sequential:
-    """The convolutional part; at 224x224 its output is 256 x 6 x 6, Table 5's 9216."""
+    """Build the convolutional part; at 224x224 its output is 256 x 6 x 6, Table 5's 9216."""
 
     def response() -> nn.Module:
         # Krizhevsky's alpha multiplies the sum over five channels, torch's their mean.

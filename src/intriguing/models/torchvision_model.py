@@ -1,8 +1,9 @@
-"""Any of torchvision's classification networks, by name: with fresh weights or with published ones."""
+"""Define torchvision's classification networks, by name, with random or published weights."""
 
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.error import URLError
@@ -16,7 +17,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels
 
 
 class Normalize(nn.Module):
-    """(images - mean) / stddev, channel by channel: the network's first layer, so that the box stays the images'."""
+    """Compute (images - mean) / std, channel by channel: the first layer, so that the images stay in [0, 1]."""
 
     mean: Tensor
     std: Tensor
@@ -27,31 +28,31 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
+        """Return images (N, C, H, W) in the same shape."""
         return (images - self.mean) / self.std
 
 
 class TorchvisionModel(Classifier):
-    """A network of ``torchvision.models`` behind a normalisation by ImageNet's pixel statistics.
+    """Classify with a network of ``torchvision.models`` behind a normalisation by ImageNet's pixel statistics.
 
     Layers keep torchvision's names below ``network.model``: ``network.model.features.1`` of AlexNet, for example.
-
-    Args:
-        architecture: a name of ``torchvision.models.list_models()``, for example ``alexnet`` or ``resnet18``.
-        weights: None for fresh ones; ``default`` for torchvision's best (downloaded into torch's cache); or a file of a
-            state dict. Where the number of classes differs, the last layer stays fresh. They are read once: a
-            checkpoint holds its own.
-        **settings: see ``Classifier``; a single weight decay goes to every layer with weights.
-
-    Raises:
-        ValueError: an unknown architecture, images that are not of three channels, weights that cannot be had or do not
-            fit, or a setting of ``Classifier`` that is out of range.
     """
 
     name: ClassVar[str] = "torchvision"
 
-    def __init__(self, *, architecture: str, weights: str | None = None, **settings: Any) -> None:
-        super().__init__(**settings)
+    def build_network(self, *, architecture: str, weights: str | None = None) -> nn.Sequential:
+        """Build the network.
+
+        Args:
+            architecture: a name of ``torchvision.models.list_models()``, for example ``alexnet`` or ``resnet18``.
+            weights: None for random ones; ``default`` for torchvision's best (downloaded into torch's cache); or a
+                file of a state dict. Where the number of classes differs, the last layer stays random. They are read
+                once: a checkpoint holds its own.
+
+        Raises:
+            ValueError: an unknown architecture, images that are not of three channels, weights that cannot be had or
+                do not fit.
+        """
         from torchvision.models import get_model, list_models
 
         if self.input_shape[0] != 3:
@@ -64,23 +65,11 @@ class TorchvisionModel(Classifier):
         # Auxiliary heads would answer beside the logits while training.
         more = {"aux_logits": False, "init_weights": True} if architecture in ("googlenet", "inception_v3") else {}
         model = get_model(architecture, weights=None, num_classes=self.num_classes, **more)
-        self.network = nn.Sequential()
-        self.network.add_module("normalize", Normalize(MEAN, STD))
-        self.network.add_module("model", model)
+        network = nn.Sequential(OrderedDict(normalize=Normalize(MEAN, STD), model=model))
         self.hparams["weights"] = None
-        if weights is not None:
+        if weights is not None and not next(model.parameters()).is_meta:  # without memory, there is nothing to fill
             _fill(model, _state_dict(architecture, weights), weights)
-        self.penalise_norms()
-        self.decayed_weights()
-
-    def decayed_weights(self) -> list[tuple[Tensor, float]]:
-        """The weight of each linear or convolutional layer at any depth, with its coefficient lambda / k."""
-        weights = [m.weight for m in self.network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-        decay = self.weight_decay * len(weights) if len(self.weight_decay) == 1 else self.weight_decay
-        if len(weights) != len(decay):
-            raise ValueError(f"weight_decay.value wants one number or a list of {len(weights)}, got {decay}")
-        units = [w.shape[0] if self.normaliser == "units" else float(self.normaliser) for w in weights]
-        return [(w, value / k) for w, value, k in zip(weights, decay, units, strict=True)]
+        return network
 
 
 def _classification() -> Any:

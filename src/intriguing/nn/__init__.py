@@ -1,4 +1,4 @@
-"""The state of a network while it is measured: evaluation mode and frozen parameters, given back afterwards."""
+"""Put networks into evaluation mode, freeze their parameters, and restore both afterwards."""
 
 from intriguing.nn.state import evaluating, frozen, modules_of
 

@@ -1,4 +1,4 @@
-"""Evaluation mode and frozen parameters for a while, for modules and for functions that call modules."""
+"""Set the mode and freeze the parameters of networks inside a context, also of functions that call modules."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 from torch import nn
 
-_DEPTH = 3  # of functions that call functions
+_DEPTH = 3  # levels of functions that call functions
 _lock = threading.RLock()
 _held: dict[tuple[int, str], _Held] = {}
 
 
 class _Held:
-    """The value that an attribute had before the first of several overlapping contexts changed it."""
+    """Hold the value of an attribute from before the first of several overlapping contexts."""
 
     def __init__(self, owner: Any, before: Any) -> None:
-        self.owner = owner  # kept alive, so that its id is not given to another object
+        self.owner = owner  # this reference keeps the owner alive, so that its id is not reused
         self.before = before
         self.count = 0
 
@@ -29,16 +29,17 @@ def modules_of(model: Callable[..., Any]) -> list[nn.Module]:
     """List the modules that a network consists of.
 
     Args:
-        model: a module, or a function that calls modules: a `functools.partial`, a bound method, an object with
-            modules among its attributes, or a function that refers to them by its closure or by global names.
+        model: a module, or a function that calls modules: a ``functools.partial``, a bound method, an object with
+            modules among its attributes, or a function that refers to them in its closure or by global names.
 
     Returns:
-        The outermost modules; empty for a function without any.
+        The outermost modules; empty for a function without modules.
     """
     return _search(model, _DEPTH)
 
 
 def _search(value: Any, depth: int) -> list[nn.Module]:
+    """Find the modules in a value, through at most ``depth`` levels of functions."""
     if isinstance(value, nn.Module):
         return [value]
     if depth == 0 or not callable(value) or isinstance(value, type):
@@ -49,7 +50,7 @@ def _search(value: Any, depth: int) -> list[nn.Module]:
     elif inspect.ismethod(value):
         inner = [value.__self__]
     elif inspect.isfunction(value):
-        with contextlib.suppress(ValueError):  # a cell that is still empty
+        with contextlib.suppress(ValueError):  # an empty closure cell
             names = inspect.getclosurevars(value)
             inner = [*names.nonlocals.values(), *names.globals.values()]
     elif hasattr(value, "__dict__"):
@@ -62,12 +63,13 @@ def _search(value: Any, depth: int) -> list[nn.Module]:
 
 @contextlib.contextmanager
 def frozen(model: Callable[..., Any]) -> Iterator[None]:
-    """Freeze all parameters of a network inside the context, and restore the setting of each one afterwards.
+    """Freeze all parameters of a network inside the context, and restore the ``requires_grad`` of each one afterwards.
 
-    Contexts may overlap, also in several threads: the last one to end restores what the first one found.
+    Contexts may overlap, also in several threads: when the last one ends, it restores the state from before the first
+    one.
 
     Args:
-        model: a module, or a function that calls modules (see `modules_of`).
+        model: a module, or a function that calls modules (see ``modules_of``).
     """
     parameters = [p for module in modules_of(model) for p in module.parameters() if not p.is_inference()]
     held = _hold([(p, "requires_grad") for p in parameters])
@@ -83,11 +85,11 @@ def frozen(model: Callable[..., Any]) -> Iterator[None]:
 def evaluating(model: Callable[..., Any]) -> Iterator[None]:
     """Put a network into evaluation mode inside the context, and restore the mode of each submodule afterwards.
 
-    Contexts may overlap, also in several threads: the last one to end restores what the first one found. Modules
-    without a mode (frozen TorchScript, exported programs) are left as they are.
+    Contexts may overlap, also in several threads: when the last one ends, it restores the state from before the first
+    one. Modules without a mode (frozen TorchScript, exported programs) are left unchanged.
 
     Args:
-        model: a module, or a function that calls modules (see `modules_of`).
+        model: a module, or a function that calls modules (see ``modules_of``).
     """
     roots = [module for module in modules_of(model) if getattr(module, "training", None) is not None]
     held = _hold([(one, "training") for root in roots for one in root.modules() if hasattr(one, "training")])
@@ -102,6 +104,7 @@ def evaluating(model: Callable[..., Any]) -> Iterator[None]:
 
 
 def _hold(attributes: list[tuple[Any, str]]) -> list[tuple[_Held, str]]:
+    """Store the values of attributes, unless another context has stored them already."""
     held: list[tuple[_Held, str]] = []
     with _lock:
         for owner, name in attributes:
@@ -112,8 +115,9 @@ def _hold(attributes: list[tuple[Any, str]]) -> list[tuple[_Held, str]]:
 
 
 def _release(held: list[tuple[_Held, str]]) -> None:
+    """Restore the values of attributes that no other context holds."""
     with _lock:
-        for entry, name in held:  # a module before its submodules, whose own modes are set after it has set them all
+        for entry, name in held:  # a module comes before its submodules, because it sets their modes too
             entry.count -= 1
             if entry.count == 0:
                 del _held[id(entry.owner), name]
@@ -122,6 +126,7 @@ def _release(held: list[tuple[_Held, str]]) -> None:
 
 
 def _restore(owner: Any, name: str, before: Any) -> None:
+    """Set an attribute; call ``train`` on modules that override it."""
     if name == "training" and getattr(type(owner), "train", None) is not nn.Module.train:
-        owner.train(before)  # a module whose `train` does more, such as to split weights that `eval` has merged
+        owner.train(before)  # a ``train`` that does more, for example splits weights that ``eval`` has merged
     setattr(owner, name, before)

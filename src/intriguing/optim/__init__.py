@@ -1,4 +1,4 @@
-"""Batched box-constrained minimisation; every row of a batch is a problem of its own."""
+"""Minimise batches of independent functions under box constraints."""
 
 from intriguing.optim.minimize import MinimizeResult, Status, minimize_box
 from intriguing.optim.projected_lbfgs import ProjectedLbfgs

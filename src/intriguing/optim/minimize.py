@@ -1,4 +1,4 @@
-"""`minimize_box`: the plain loop over `ProjectedLbfgs`."""
+"""Minimise batches of functions in a box: the standard loop over ``ProjectedLbfgs``."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from torch import Tensor
 from intriguing.optim.projected_lbfgs import ProjectedLbfgs, full_precision
 from intriguing.validation import real_number, whole_number
 
-_COMPACT_BELOW = 0.75  # rows are dropped from the work when fewer than this fraction of them are still active
-_MOST_CUTS = 20
+_COMPACT_BELOW = 0.75  # stopped rows are dropped when at most this fraction is still active
+_MOST_CUTS = 20  # rejected trials in a row after which the line search gives up
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Status(IntEnum):
-    """Why a row stopped."""
+    """Enumerate the reasons why a row stopped."""
 
     ACTIVE = 0
-    GRADIENT = 1  # first-order conditions hold to `gradient_tolerance`
-    VALUE = 2  # the last step lowered f by less than `value_tolerance`, relatively
+    GRADIENT = 1  # first-order conditions hold to ``gradient_tolerance``
+    VALUE = 2  # the last step decreased f by less than ``value_tolerance``, relatively
     MAX_ITER = 3
-    STALLED = 4  # no shorter step lowers f: rounding, or a gradient that is not f's
+    STALLED = 4  # no shorter step decreases f: rounding, or a gradient that does not belong to f
     NON_FINITE = 5  # x0, f or all of its gradient was not finite at the start, or a slope at x is nan or infinite
 
 
 @dataclass(frozen=True)
 class MinimizeResult:
-    """What `minimize_box` found; N rows.
+    """Hold the result of ``minimize_box`` for N rows.
 
     Attributes:
-        x: (N, n), inside the box exactly, with x0's dtype.
-        value: (N,), the objective at x, with the finest of x0's and fun's dtypes, float32 at least.
-        gradient: (N, n), with value's dtype; inf or nan where fun's is.
-        status: (N,) int64, see `Status`.
+        x: (N, n), inside the box exactly, in x0's dtype.
+        value: (N,), the objective at x, in the finest of x0's and fun's dtypes, float32 at least.
+        gradient: (N, n), gradient at x, in value's dtype; inf or nan where fun's gradient is.
+        status: (N,) int64, see ``Status``.
         num_iterations: (N,) int64, accepted steps.
         num_evaluations: (N,) int64, evaluations of the objective and its gradient while the row was active.
     """
@@ -54,7 +54,7 @@ class MinimizeResult:
 
     @property
     def converged(self) -> Tensor:
-        """(N,) bool."""
+        """Return the rows that met the gradient or the value tolerance: (N,) bool."""
         return (self.status == Status.GRADIENT) | (self.status == Status.VALUE)
 
 
@@ -72,35 +72,46 @@ def minimize_box(
 ) -> MinimizeResult:
     """Minimise N independent functions of n variables in a box, all at once, by projected L-BFGS.
 
-    Works under `torch.no_grad` and `torch.inference_mode` too. Nothing that is passed in is written to, and `fun` may
-    write to its argument and use its output tensors again.
+    This works under ``torch.no_grad`` and ``torch.inference_mode`` too. No argument is modified. ``fun`` may write to
+    its argument and reuse its output tensors.
 
-    Where a slope is infinite, as that of x ** 0.5 is at 0, its sign is followed; where it is nan, the variable stays
-    where it is while the others go on. A trial at which f is not finite is refused and a shorter step is taken.
+    Where a slope is infinite, as that of x ** 0.5 is at 0, the step follows its sign; where it is nan, the variable
+    keeps its value and the others continue. A trial point at which f is not finite is rejected, and a shorter step is
+    tried.
 
     Args:
-        fun: `fun(x)` maps (N, n), with x0's dtype, to (N,), row by row; its gradient comes from autograd. It may return
-            `(value, gradient)` instead, as tensors or arrays. If it has a parameter called `rows`, it is called as
-            `fun(x, rows=rows)` with the points of the active rows only, and rows (int64) says which; otherwise it
-            always gets all N rows, and those that have stopped stay where they stopped.
+        fun: ``fun(x)`` maps (N, n), in x0's dtype, to (N,), row by row; autograd computes its gradient. Alternatively
+            it returns ``(value, gradient)``, as tensors or arrays. If it has a parameter named ``rows``, it is called
+            as ``fun(x, rows=rows)`` with the points of the active rows only and their indices (int64); otherwise it
+            receives all N rows in every call, and rows that have stopped keep their point.
         x0: (N, n) tensor or array of a floating-point dtype, on any device, or lists of numbers; clamped into the box
             first.
         lower: a number, or a tensor, array or list that broadcasts to (N, n); may be -inf. Rounded to x0's dtype.
-        upper: likewise; may be inf.
-        max_iter: most accepted steps per row.
-        history_size: pairs remembered per row.
-        gradient_tolerance: stop when no entry of x - P(x - g) is larger, P the projection onto the box. It has f's
-            scale: where all slopes of f are smaller, x0 itself meets it.
-        value_tolerance: stop when a step lowers f by no more than this times max(|f|, 1); never below the
-            rounding of fun's values. Multiply an f whose values are far below 1 by a number that brings them there.
-        initial_length: Euclidean length of the first step; longer where x0 is so large that rounding would undo it.
+        upper: a number, or a tensor, array or list that broadcasts to (N, n); may be inf. Rounded to x0's dtype.
+        max_iter: largest number of accepted steps per row.
+        history_size: number of pairs stored per row.
+        gradient_tolerance: stop when no entry of x - P(x - g) is larger, with P the projection onto the box. It has f's
+            scale: if all slopes of f are smaller, x0 itself satisfies it.
+        value_tolerance: stop when a step decreases f by no more than this times max(|f|, 1). The effective tolerance is
+            at least the rounding error of fun's values. If the values of f are far below 1, multiply f by a constant.
+        initial_length: Euclidean length of the first step; longer where x0 is so large that rounding would undo the
+            step.
 
     Returns:
         MinimizeResult, on x0's device.
 
     Raises:
-        TypeError: an argument of a wrong type, or x0 not of a floating-point dtype.
+        TypeError: an argument has a wrong type, or x0 is not of a floating-point dtype.
         ValueError: a shape, a bound or a setting is out of range, or fun returns no gradient or wrong shapes.
+
+    Example:
+        >>> import torch
+        >>> centres = torch.tensor([[0.2, 0.4], [0.5, 3.0]])
+        >>> result = minimize_box(lambda x: (x - centres).square().sum(dim=1), torch.ones(2, 2), lower=0, upper=1)
+        >>> result.x.mul(100).round().tolist()  # the second minimum is outside the box
+        [[20.0, 40.0], [50.0, 100.0]]
+        >>> result.converged.tolist()
+        [True, True]
     """
     if not callable(fun):
         raise TypeError(f"expected fun as a function of x, got a value of type {type(fun).__name__}")
@@ -125,10 +136,10 @@ def minimize_box(
             initial_length=_first_length(x.to(value.dtype), x.dtype, initial_length),
             resolution=objective.resolution,
         )
-        result = _Rows(state)
-        judge = _Judge(gradient_tolerance, max(value_tolerance, 4 * objective.resolution), max_iter)
-        status = judge(state, torch.zeros_like(rows, dtype=torch.bool), scale)
-        status = torch.where(_usable(x, value, gradient), status, int(Status.NON_FINITE))
+        result = _Results(state)
+        stop_rule = _StopRule(gradient_tolerance, max(value_tolerance, 4 * objective.resolution), max_iter)
+        status = stop_rule(state, torch.zeros_like(rows, dtype=torch.bool), scale)
+        status = torch.where(_usable_rows(x, value, gradient), status, int(Status.NON_FINITE))
         while True:
             state.active = status == Status.ACTIVE
             num_active = int(state.active.sum())  # the one synchronisation with the host in a pass
@@ -138,22 +149,22 @@ def minimize_box(
                     return result.freeze(x.dtype)
                 kept = state.active.nonzero().squeeze(1)
                 rows, status, state, scale = rows[kept], status[kept], state.take(kept), scale[kept]
-            trial = state.trial().to(x.dtype)  # which leaves it in the box, whose ends have this dtype too
+            trial = state.trial().to(x.dtype)  # it stays in the box, since the bounds have this dtype too
             value, gradient = objective(trial, rows)
-            moved = state.tell(trial.to(value.dtype), value * scale, gradient * scale[:, None])
-            status = torch.where(state.active, judge(state, moved, scale), status)
+            moved = state.update(trial.to(value.dtype), value * scale, gradient * scale[:, None])
+            status = torch.where(state.active, stop_rule(state, moved, scale), status)
 
 
-def _usable(x: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-    """(N,) bool: the rows that can be worked on."""
+def _usable_rows(x: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """Return the rows whose start point, value and gradient can be used: (N,) bool."""
     slopes = ~gradient.isnan().all(dim=1) if x.shape[1] else torch.ones_like(value, dtype=torch.bool)
     return x.isfinite().all(dim=1) & value.isfinite() & slopes
 
 
 def _scale(gradient: Tensor) -> Tensor:
-    """(N,): powers of two that bring a gradient (N, n) near enough to 1 that its products neither overflow nor vanish.
+    """Compute powers of two (N,) that scale gradients (N, n) so that their products neither overflow nor underflow.
 
-    1 for the rows that are near enough, which is almost always all.
+    The power is 1 for rows that need no scaling, which is almost always all of them.
     """
     if gradient.numel() == 0:
         return gradient.new_ones(len(gradient))
@@ -164,17 +175,17 @@ def _scale(gradient: Tensor) -> Tensor:
 
 
 def _first_length(x: Tensor, dtype: torch.dtype, length: float) -> Tensor:
-    """(N,): the first step's length, at least what rounding to `dtype` leaves of a step at x (N, n)."""
+    """Compute the first step's length (N,), large enough at x (N, n) to survive rounding to ``dtype``."""
     return (x.norm(dim=1) * torch.finfo(dtype).eps ** 0.5).clamp_min(length)
 
 
 @dataclass(frozen=True)
-class _Judge:
-    """Why each row stops, if it does.
+class _StopRule:
+    """Decide which rows stop, and why.
 
     Attributes:
         gradient_tolerance, value_tolerance: in fun's scale.
-        max_iter: most accepted steps.
+        max_iter: largest number of accepted steps.
     """
 
     gradient_tolerance: float
@@ -182,24 +193,27 @@ class _Judge:
     max_iter: int
 
     def __call__(self, state: ProjectedLbfgs, moved: Tensor, scale: Tensor) -> Tensor:
-        """(N,) the status after a pass; rows whose line search gave up start afresh along -g first."""
+        """Compute the status (N,) after a pass.
+
+        Rows whose line search gave up restart along -g before they stop.
+        """
         largest = _projected_gradient(state, scale).abs()
         flat = largest.amax(dim=1) <= self.gradient_tolerance if largest.shape[1] else torch.ones_like(moved)
         settled = moved & (state.last_decrease <= self.value_tolerance * torch.maximum(state.value.abs(), scale))
         gave_up = state.num_cuts >= _MOST_CUTS
         stalled = gave_up & ~state.has_memory()
-        afresh = gave_up & ~stalled & state.active
-        if bool(afresh.any()):
-            state.forget(afresh)
+        restart = gave_up & ~stalled & state.active
+        if bool(restart.any()):
+            state.clear_memory(restart)
         reasons = [
             (stalled, Status.STALLED),
             (state.num_iterations >= self.max_iter, Status.MAX_ITER),
             (settled, Status.VALUE),
             (flat, Status.GRADIENT),
         ]
-        doubt = state.doubt()
-        if doubt is not None:
-            steep, unknown = doubt
+        undecided = state.undecided()
+        if undecided is not None:
+            steep, unknown = undecided
             done = (settled | flat | stalled) & ~steep
             reasons[2:] = [(settled & ~steep, Status.VALUE), (flat & ~steep, Status.GRADIENT)]
             reasons.append((done & unknown, Status.NON_FINITE))
@@ -210,13 +224,13 @@ class _Judge:
 
 
 def _projected_gradient(state: ProjectedLbfgs, scale: Tensor) -> Tensor:
-    """(N, n): x - P(x - g) in fun's scale, written so that x does not swallow a small g."""
+    """Compute x - P(x - g), (N, n), in fun's scale, without rounding away a small g."""
     gradient = state.gradient / scale[:, None]
     return torch.clamp(gradient, state.x - state.upper, state.x - state.lower)
 
 
-class _Rows:
-    """Where the rows of a shrinking state are put back in their original order."""
+class _Results:
+    """Collect the results of a shrinking state in the original order of the rows."""
 
     def __init__(self, state: ProjectedLbfgs) -> None:
         self.x, self.value, self.gradient = state.x.clone(), state.value.clone(), state.gradient.clone()
@@ -224,20 +238,22 @@ class _Rows:
         self.num_iterations, self.num_evaluations = self.status.clone(), self.status.clone()
 
     def store(self, rows: Tensor, state: ProjectedLbfgs, status: Tensor, scale: Tensor) -> None:
+        """Store the results of the active rows."""
         for name in ("x", "num_iterations", "num_evaluations"):
             getattr(self, name)[rows] = getattr(state, name)
         self.value[rows], self.gradient[rows] = state.value / scale, state.full_gradient() / scale[:, None]
         self.status[rows] = status
 
     def freeze(self, dtype: torch.dtype) -> MinimizeResult:
+        """Return the collected result, with x in the given dtype."""
         return MinimizeResult(**vars(self) | {"x": self.x.to(dtype)})
 
 
 class _Objective:
-    """`fun` as a function of (points, rows) that returns (value, gradient), tensors that nobody else holds.
+    """Evaluate ``fun`` at points of some rows; the returned value and gradient share no memory with other tensors.
 
     Attributes:
-        resolution: relative rounding of fun's values, known after the first call.
+        resolution: relative rounding error of fun's values, known after the first call.
     """
 
     def __init__(self, fun: Callable[..., Any], x0: Tensor) -> None:
@@ -254,39 +270,41 @@ class _Objective:
             value, gradient = self._evaluate(x, rows=rows.clone())
         else:
             self._everything[rows] = x
-            value, gradient = (answer[rows] for answer in self._evaluate(self._everything))
+            value, gradient = (output[rows] for output in self._evaluate(self._everything))
         return value.to(self._dtype, copy=True), gradient.to(self._dtype, copy=True)
 
     def _evaluate(self, x: Tensor, **rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Call ``fun`` and check its result; return value and gradient."""
         with torch.enable_grad():
             leaf = x.detach().clone().requires_grad_()
-            point = leaf.clone()  # which fun may write to, as it could not to a leaf
+            point = leaf.clone()  # fun may write to this copy, but not to a leaf
             point.retain_grad()
-            answer = self._fun(point, **rows)
-            if isinstance(answer, tuple | list):
-                if len(answer) != 2:
-                    raise ValueError(f"expected fun to return a value or (value, gradient), got {len(answer)} parts")
-                value, gradient = _returned("value", answer[0], x), _returned("gradient", answer[1], x)
+            output = self._fun(point, **rows)
+            if isinstance(output, tuple | list):
+                if len(output) != 2:
+                    raise ValueError(f"expected fun to return a value or (value, gradient), got {len(output)} parts")
+                value, gradient = _real_tensor("value", output[0], x), _real_tensor("gradient", output[1], x)
             else:
-                value = _returned("value", answer, x)
+                value = _real_tensor("value", output, x)
                 _check_shape("one value per row, shape", value, x.shape[:1])
                 gradient = _slopes(value, leaf)
         _check_shape("one value per row, shape", value, x.shape[:1])
         _check_shape("a gradient of shape", gradient, x.shape)
         if self._is_first:
-            self._refine(value, gradient)
+            self._set_precision(value, gradient)
         return value.detach(), gradient.detach()
 
-    def _refine(self, *answers: Tensor) -> None:
-        """Take the finest dtype that came, and the coarsest rounding of a value."""
-        for answer in answers:
-            if answer.is_floating_point():
-                self._dtype = torch.promote_types(self._dtype, answer.dtype)
-        value, self._is_first = answers[0], False
+    def _set_precision(self, *outputs: Tensor) -> None:
+        """Set the dtype to the finest one of the results, and the resolution to the value's."""
+        for output in outputs:
+            if output.is_floating_point():
+                self._dtype = torch.promote_types(self._dtype, output.dtype)
+        value, self._is_first = outputs[0], False
         self.resolution = torch.finfo(value.dtype if value.is_floating_point() else self._dtype).eps
 
 
 def _takes_rows(fun: Callable[..., Any]) -> bool:
+    """Return whether ``fun`` has a parameter named ``rows``."""
     try:
         return "rows" in inspect.signature(fun).parameters
     except (TypeError, ValueError):  # a function that is not written in Python
@@ -294,7 +312,7 @@ def _takes_rows(fun: Callable[..., Any]) -> bool:
 
 
 def _slopes(value: Tensor, leaf: Tensor) -> Tensor:
-    """The gradient (N, n) of the values (N,) by autograd."""
+    """Compute the gradient (N, n) of the values (N,) by autograd."""
     if value.requires_grad:
         with full_precision(leaf):  # autocast is meant for forward passes
             (gradient,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
@@ -308,23 +326,29 @@ def _slopes(value: Tensor, leaf: Tensor) -> Tensor:
     )
 
 
-def _returned(name: str, answer: Any, x: Tensor) -> Tensor:
-    """What fun returned as a tensor of real numbers on x's device."""
-    if isinstance(answer, np.ndarray | np.generic) and answer.dtype.kind in "fiu":
-        answer = torch.as_tensor(np.array(answer))
-    if not isinstance(answer, Tensor) or answer.is_complex() or answer.dtype == torch.bool:
-        raise TypeError(f"expected fun to return its {name} as a tensor of real numbers, got {_kind(answer)}")
-    return answer.to(x.device)
+def _real_tensor(name: str, output: Any, x: Tensor) -> Tensor:
+    """Convert a result of fun to a tensor of real numbers on x's device."""
+    if isinstance(output, np.ndarray | np.generic) and output.dtype.kind in "fiu":
+        output = torch.as_tensor(np.array(output))
+    if not isinstance(output, Tensor) or output.is_complex() or output.dtype == torch.bool:
+        raise TypeError(f"expected fun to return its {name} as a tensor of real numbers, got {_kind(output)}")
+    return output.to(x.device)
 
 
-def _check_shape(what: str, answer: Tensor, shape: torch.Size) -> None:
-    if answer.shape != shape:
-        raise ValueError(f"expected fun to return {what} {tuple(shape)}, got {tuple(answer.shape)}")
+def _check_shape(what: str, output: Tensor, shape: torch.Size) -> None:
+    """Check the shape of a result of fun."""
+    if output.shape != shape:
+        raise ValueError(f"expected fun to return {what} {tuple(shape)}, got {tuple(output.shape)}")
 
 
 def _box(x0: Any, lower: Any, upper: Any) -> tuple[Tensor, float | Tensor, float | Tensor]:
-    """x0 inside the box, a new tensor, and the box: two numbers, or two tensors (N, n) of the dtype of the work."""
-    x = _numbers("x0", x0)
+    """Convert the start point and the bounds.
+
+    Returns:
+        x0 clamped into the box, a new tensor; and the bounds, two numbers or two tensors (N, n) in the dtype of the
+        computation.
+    """
+    x = _real_copy("x0", x0)
     if x.dtype not in _DTYPES:
         raise TypeError(f"expected x0 of a floating-point dtype, 16 to 64 bits, got {x.dtype}")
     if x.dim() != 2:
@@ -342,8 +366,8 @@ def _box(x0: Any, lower: Any, upper: Any) -> tuple[Tensor, float | Tensor, float
 
 
 def _bound(name: str, bound: Any, x: Tensor) -> Tensor:
-    """A bound as a tensor of x's dtype, without dimensions where it is one number."""
-    tensor = _numbers(name, bound).to(x)
+    """Convert a bound to a tensor of x's dtype, without dimensions if it is one number."""
+    tensor = _real_copy(name, bound).to(x)
     if tensor.numel() == 1:
         tensor = tensor.reshape(())
     try:
@@ -356,8 +380,8 @@ def _bound(name: str, bound: Any, x: Tensor) -> Tensor:
     return tensor
 
 
-def _numbers(name: str, value: Any) -> Tensor:
-    """A detached tensor of real numbers that shares nothing with what was passed; lists get the default dtype."""
+def _real_copy(name: str, value: Any) -> Tensor:
+    """Convert an argument to a detached copy, a tensor of real numbers; lists take the default dtype."""
     array = value
     if isinstance(value, int | float | list | tuple):
         try:
@@ -373,5 +397,6 @@ def _numbers(name: str, value: Any) -> Tensor:
 
 
 def _kind(value: Any) -> str:
+    """Describe the type of a value."""
     arrays = isinstance(value, Tensor | np.ndarray)
     return f"dtype {value.dtype}" if arrays else f"a value of type {type(value).__name__}"

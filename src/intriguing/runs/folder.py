@@ -1,28 +1,35 @@
-"""A run's folder: who may write in it, what it holds, and how far it came.
+"""Open a run folder: lock it, guard it, and record how far the run came.
 
-runs/<stage>/<name>/ holds config.yaml (the identity: whatever would change the result) and run.json (state, provenance,
-sha256 of every artifact, result). Both are whole or absent at any moment, so a killed run can go on where it stopped.
+``runs/<stage>/<name>/`` holds ``config.yaml`` (the identity: every setting that changes the result) and ``run.json``
+(state, provenance, sha256 of every artifact, result). Each file is whole or absent at any moment, so a killed run
+resumes where it stopped.
 """
+
+from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
-import os
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from intriguing.errors import UserError
-from intriguing.runs.guard import Standing, guard, run_folder, tolerant
+from intriguing.errors import UserError, error_summary
+from intriguing.runs.guard import RunStatus, guard, load_or_error, run_folder
 from intriguing.runs.identity import dump_config, identity_sha256, load_config, plain
 from intriguing.runs.provenance import provenance
 from intriguing.runs.records import CONFIG, RUN, load_info, seal
 from intriguing.storage.files import file_sha256, inside, make_folder, reason, remove_leftovers, write_atomic
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from filelock import BaseFileLock
+
 LOCK = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # what NFS and the like answer
 
 
 def open_run(
@@ -35,68 +42,74 @@ def open_run(
     study: str | None = None,
     tags: Sequence[str] = (),
     command: str | None = None,
+    files: Mapping[str, str] | None = None,
     writer: bool = True,
-) -> "RunFolder":
-    """Open `root/stage/name` for the run that `identity` describes; use it as a context manager.
+) -> RunFolder:
+    """Open ``root/stage/name`` for the run that ``identity`` describes, as a context manager.
 
-    A new folder is made (parents too); an unfinished one with the same identity is resumed; a finished one with the
-    same identity is only reported (`.finished`), nothing is locked or written. Nothing at all is written before the
-    guard has passed. While open, an exclusive lock keeps other processes out; it goes when the process does.
+    A new folder is made with its parents; an unfinished one with an equal identity is resumed; a finished one with an
+    equal identity is reported (``.finished``) and neither locked nor written. Nothing is written before the guard has
+    passed. An exclusive lock keeps other processes out until the folder is closed or the process ends.
 
     Args:
         root: The folder of all runs.
-        stage: train, attack or analyze.
+        stage: ``train``, ``attack`` or ``analyze``.
         name: The run's name, one part of a path.
-        identity: Plain, resolved config. Compared by value: key order and 1e-4 against 0.0001 do not matter.
-        label: The name in tables, e.g. `FC10(1e-2)`.
-        study: The study it belongs to.
+        identity: Plain, resolved config. Compared by value: neither key order nor ``1e-4`` against ``0.0001`` matters.
+        label: The name in tables, e.g. ``FC10(1e-2)``.
+        study: The study that the run belongs to.
         tags: Free words.
-        command: The command as typed; default: this process's.
+        command: The command as typed; None: this process's.
+        files: Further texts by file name, written beside ``config.yaml`` (Hydra's own record of the config).
         writer: False in the other processes of a distributed run, which share the folder: no lock, nothing written.
 
+    Returns:
+        The open folder.
+
     Raises:
-        UserError: the folder holds another identity or something else, is in use, or cannot be written.
+        UserError: The folder holds another identity or foreign files, is in use, or cannot be written.
     """
     config = plain(dict(identity))
     folder = run_folder(root, stage, name)
     run = RunFolder(folder, stage, name, config, guard(folder, config))
     if not writer or (run.finished and (folder / CONFIG).is_file()):
         return run
-    run._open({"label": label, "study": study, "tags": list(tags), "command": command})
+    run._open({"label": label, "study": study, "tags": list(tags), "command": command}, files or {})
     return run
 
 
 class RunFolder:
-    """An open run folder; made by `open_run`.
+    """Record the run in an open folder; made by ``open_run``.
 
-    Leaving the `with` block records the state: finished when `finish` was called, interrupted on Ctrl-C and SystemExit
-    (SIGTERM as Lightning raises it) or when `finish` was not called, failed (with the reason) on any other exception.
+    Leaving the ``with`` block records the state: finished if ``finish`` was called, interrupted on Ctrl-C and
+    SystemExit or if ``finish`` was not called, failed (with the reason) on any other exception.
 
     Attributes:
-        folder, stage, name, identity: What it was opened with.
-        finished: Nothing to do: the result is there.
-        resumed: An earlier attempt left this folder unfinished.
-        result: What `finish` recorded, {} before.
+        folder, stage, name, identity: The arguments of ``open_run``.
+        finished: Whether the result is recorded already.
+        resumed: Whether an earlier attempt left this folder unfinished.
     """
 
-    def __init__(self, folder: Path, stage: str, name: str, identity: dict[str, Any], standing: Standing) -> None:
+    def __init__(self, folder: Path, stage: str, name: str, identity: dict[str, Any], status: RunStatus) -> None:
         self.folder, self.stage, self.name, self.identity = folder, stage, name, identity
-        self.resumed = standing == "unfinished"
-        self.finished = standing == "finished"
+        self.resumed = status == "unfinished"
+        self.finished = status == "finished"
         self._info: dict[str, Any] = load_info(folder / RUN) if self.finished else {}
-        self._lock: int | None = None
+        self._lock: BaseFileLock | None = None
+        self._log: logging.Handler | None = None
         self._began = time.monotonic()
         self._seconds_before = 0.0
 
     @property
     def result(self) -> dict[str, Any]:
+        """The result that ``finish`` recorded; empty before."""
         return self._info.get("result", {})
 
     def path(self, file: str) -> Path:
-        """Where a file of this run belongs (its parent is made when the folder is open for writing).
+        """Return the path of a file of this run; make its parent if the folder is open for writing.
 
         Raises:
-            UserError: the name leads outside the folder.
+            UserError: The name leads outside the folder.
         """
         path = inside(self.folder, file)
         if self._lock is not None:
@@ -104,17 +117,17 @@ class RunFolder:
         return path
 
     def finish(self, result: Mapping[str, Any], artifacts: Sequence[str] = ()) -> None:
-        """Record the result and the sha256 of every artifact: from here on the run is finished.
+        """Record the result and the sha256 of every artifact, which finishes the run.
 
         Args:
             result: Plain values (JSON).
             artifacts: Names of files in the folder.
 
         Raises:
-            TypeError: the result is not plain.
-            ValueError: a number in it is not finite, which JSON has no word for.
-            UserError: an artifact is missing or outside, or run.json cannot be written.
-            RuntimeError: the folder is not open for writing.
+            TypeError: The result is not plain.
+            ValueError: A number in the result is not finite, which JSON cannot write.
+            UserError: An artifact is missing or outside the folder, or ``run.json`` cannot be written.
+            RuntimeError: The folder is not open for writing.
         """
         if self._lock is None:
             raise RuntimeError(f"run folder {self.folder} is not open for writing")
@@ -124,9 +137,13 @@ class RunFolder:
         self.finished = True
 
     def close(self) -> None:
-        """Give the lock back. Safe to call twice."""
+        """Close the log file and release the lock; a second call does nothing."""
+        if self._log is not None:
+            logging.getLogger().removeHandler(self._log)
+            self._log.close()
+            self._log = None
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     def __enter__(self) -> Self:
@@ -137,7 +154,7 @@ class RunFolder:
     ) -> None:
         try:
             if self._lock is not None and not self.finished:
-                # the reason that brought us here matters more than a state that cannot be written (a full disk)
+                # The error that ended the block matters more than a state that cannot be written (a full disk).
                 with contextlib.suppress(UserError):
                     self._record_end(error)
         finally:
@@ -147,25 +164,28 @@ class RunFolder:
         if error is None or isinstance(error, KeyboardInterrupt | SystemExit):
             self._write(state="interrupted")
         else:
-            line = " ".join(f"{type(error).__name__}: {error}".split())
-            self._write(state="failed", error=line[:500])
+            self._write(state="failed", error=error_summary(error, 500))
 
-    def _open(self, about: dict[str, Any]) -> None:
+    def _open(self, about: dict[str, Any], files: Mapping[str, str]) -> None:
         make_folder(self.folder)
         self._lock = take_lock(self.folder)
         try:
-            # what was read before the lock may have changed since: the guard decides once more, now alone
-            standing = guard(self.folder, self.identity)
-            self.resumed, self.finished = standing == "unfinished", standing == "finished"
+            # Another process may have changed the folder before the lock was taken, so the guard decides once more.
+            status = guard(self.folder, self.identity)
+            self.resumed, self.finished = status == "unfinished", status == "finished"
             remove_leftovers(self.folder)
-            earlier, _ = tolerant(load_info, self.folder / RUN)
-            config, _ = tolerant(load_config, self.folder / CONFIG)
+            earlier, _ = load_or_error(load_info, self.folder / RUN)
+            config, _ = load_or_error(load_config, self.folder / CONFIG)
             if config is None:
                 write_atomic(self.folder / CONFIG, dump_config(self.identity))
             if self.finished:
                 self._info = earlier or {}
                 self.close()
                 return
+            for name, text in files.items():
+                write_atomic(self.path(name), text)
+            self._log = _LogFile(self.folder / f"{self.stage}.log")
+            logging.getLogger().addHandler(self._log)
             self._start(about, earlier or {})
         except BaseException:
             self.close()
@@ -189,12 +209,27 @@ class RunFolder:
         self._info = info
 
 
+class _LogFile(logging.FileHandler):
+    """The log of a run, which a full disk does not stop."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)  # the file is made by the first message
+        self.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drop the record."""
+
+
 @contextlib.contextmanager
 def keep_others_out(root: Path | str, stage: str, name: str) -> Iterator[None]:
-    """Hold a run that does not have its folder open yet, because what it needs is made first.
+    """Lock a run before its folder is opened, while the runs that it needs are made.
 
     Raises:
-        UserError: another process has it, or the folder of its stage cannot be written.
+        UserError: Another process holds the lock, or the folder of the stage cannot be written.
     """
     folder = run_folder(root, stage, name)
     make_folder(folder.parent)
@@ -202,30 +237,31 @@ def keep_others_out(root: Path | str, stage: str, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        os.close(lock)
+        lock.release()
 
 
-def take_lock(folder: Path, file: Path | None = None) -> int:
-    """An exclusive lock on the folder, held as long as the descriptor is open (so never longer than the process).
+def take_lock(folder: Path, file: Path | None = None) -> BaseFileLock:
+    """Take the exclusive lock of a folder without waiting; the system releases it when the process ends.
 
     Args:
-        folder: What is locked.
-        file: The lock file, which is made; None: `.lock` in the folder.
+        folder: The folder, for messages.
+        file: The lock file, which is made and stays; None: ``.lock`` in the folder.
+
+    Returns:
+        The lock; ``release`` gives it back.
 
     Raises:
-        UserError: another process has it, or the folder cannot be written.
+        UserError: Another process holds the lock, or the folder cannot be written.
     """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file or folder / LOCK, blocking=False, thread_local=False, fallback_to_soft=False)
     try:
-        descriptor = os.open(file or folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"{folder} is in use by another process; wait for it, or give the run another name") from error
     except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise UserError(f"cannot lock {folder}: {reason(error)}; use a file system with locks") from error
         raise UserError(f"cannot write in {folder}: {reason(error)}; give a folder that can be written") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise UserError(
-                f"{folder} is in use by another process; wait for it, or give the run another name"
-            ) from error
-        raise UserError(f"cannot lock {folder}: {reason(error)}; use a file system with locks") from error
-    return descriptor
+    return lock

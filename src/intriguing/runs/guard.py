@@ -1,4 +1,6 @@
-"""Who may use a run folder: decided by reading only, before anything is written."""
+"""Decide by reading alone whether a run may use a folder, before anything is written."""
+
+from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
@@ -12,25 +14,25 @@ from intriguing.runs.records import CONFIG, RUN, STAGES, load_info
 from intriguing.storage.files import inside, reason
 
 ELSEWHERE = "give the run another name, or remove the folder"
-Standing = Literal["new", "unfinished", "finished"]
+RunStatus = Literal["new", "unfinished", "finished"]
 log = logging.getLogger(__name__)
 
 
-def standing(root: Path | str, stage: str, name: str, identity: Mapping[str, Any]) -> Standing:
-    """How far the run that `identity` describes came in `root/stage/name`. Reads only, takes no lock.
+def run_status(root: Path | str, stage: str, name: str, identity: Mapping[str, Any]) -> RunStatus:
+    """Return how far the run that ``identity`` describes came in ``root/stage/name``; read only, without a lock.
 
     Raises:
-        UserError: as `open_run`: the folder holds another identity or something else.
+        UserError: The folder holds another identity or foreign files.
     """
     return guard(run_folder(root, stage, name), plain(dict(identity)))
 
 
 def run_folder(root: Path | str, stage: str, name: str) -> Path:
-    """`root/stage/name`, for a stage and a name that can be one.
+    """Return ``root/stage/name`` after a check of the stage and the name.
 
     Raises:
-        ValueError: no such stage.
-        UserError: a name that is not one safe part of a path.
+        ValueError: There is no such stage.
+        UserError: The name is not one safe part of a path.
     """
     if stage not in STAGES:
         raise ValueError(f"expected a stage of {', '.join(STAGES)}, got {stage!r}")
@@ -39,14 +41,15 @@ def run_folder(root: Path | str, stage: str, name: str) -> Path:
     return Path(root) / stage / name
 
 
-def guard(folder: Path, identity: dict[str, Any]) -> Standing:
-    """May a run of this identity use the folder, and how far did it come there?
+def guard(folder: Path, identity: dict[str, Any]) -> RunStatus:
+    """Check that a run of this identity may use the folder, and return how far it came there.
 
-    A run.json that cannot be read counts as unfinished, provided config.yaml is this identity; a finished run whose
-    artifact is gone is unfinished again.
+    An unreadable ``run.json`` counts as unfinished if ``config.yaml`` is this identity; a finished run whose artifact
+    is missing is unfinished. Hidden entries (``.hydra/``, the lock) and log files may be there before the run.
 
     Raises:
-        UserError: another identity (the keys that differ, old and new), a foreign folder, or damage beyond telling.
+        UserError: The folder holds another identity (the message names the keys that differ), foreign files, or files
+            too damaged to decide.
     """
     try:
         names = sorted(entry.name for entry in folder.iterdir())
@@ -54,8 +57,8 @@ def guard(folder: Path, identity: dict[str, Any]) -> Standing:
         return "new"
     except OSError as error:
         raise UserError(f"{folder} cannot be a run folder: {reason(error)}") from error
-    info, damage = tolerant(load_info, folder / RUN)
-    config, config_damage = tolerant(load_config, folder / CONFIG)
+    info, damage = load_or_error(load_info, folder / RUN)
+    config, config_damage = load_or_error(load_config, folder / CONFIG)
     wanted = identity_sha256(identity)
     if config is not None and identity_sha256(config) != wanted:
         raise UserError(f"{folder} holds another config: {'; '.join(differences(config, identity))}; {ELSEWHERE}")
@@ -64,7 +67,6 @@ def guard(folder: Path, identity: dict[str, Any]) -> Standing:
             return "unfinished"
         if damage or config_damage:
             raise UserError(f"{damage or config_damage}; {ELSEWHERE}")
-        # log files of the door and hidden things may come before the run; anything else is not ours to write among
         foreign = [name for name in names if not name.startswith(".") and not name.endswith(".log")]
         if foreign:
             raise UserError(f"{folder} holds {foreign[0]!r} but no {CONFIG}: not a run's folder; {ELSEWHERE}")
@@ -80,7 +82,7 @@ def guard(folder: Path, identity: dict[str, Any]) -> Standing:
 
 
 def _check_hash(folder: Path, info: dict[str, Any], config: dict[str, Any] | None, wanted: str) -> None:
-    """The record's hash of the identity: what stands in for a lost config.yaml, and what an edited one cannot fake."""
+    """Check the record's hash of the identity, which replaces a lost config.yaml and reveals an edited one."""
     recorded = info.get("identity_sha256")
     if config is None and recorded is None:
         raise UserError(f"{folder} holds no readable {CONFIG}; {ELSEWHERE}")
@@ -89,10 +91,14 @@ def _check_hash(folder: Path, info: dict[str, Any], config: dict[str, Any] | Non
         raise UserError(f"{folder} holds {what}; {ELSEWHERE}")
 
 
-def tolerant(
+def load_or_error(
     load: Callable[[Path], dict[str, Any]], path: Path
 ) -> tuple[dict[str, Any], None] | tuple[None, str | None]:
-    """(content, None), (None, None) when absent, (None, what is wrong) when unreadable."""
+    """Load a file and return its content without an error, or no content and the reason.
+
+    Returns:
+        ``(content, None)``; ``(None, None)`` if the file is absent; ``(None, message)`` if it is unreadable.
+    """
     try:
         return load(path), None
     except FileNotFoundError:

@@ -1,7 +1,10 @@
-"""A run's identity: the plain, resolved config that decides its result, as config.yaml and as a hash."""
+"""Identify a run by its resolved config without what cannot change its result, as config.yaml and as a hash."""
+
+from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,56 @@ from intriguing.errors import UserError
 MAX_BYTES = 1 << 20  # a resolved config is a few kB; more is no config
 MAX_NAMED = 6  # keys named in a refusal
 MAX_DEPTH = 50  # far above any config, far below Python's own limit
+
+# What cannot change a result, by stage: keys of the composed config, each with all that lies below it. Every other key
+# counts, also one that is added tomorrow.
+_ANYWHERE = (
+    *("runs", "name", "study", "tags", "logger", "threads", "hydra"),
+    *("data.root", "data.folder", "data.download", "data.workers"),  # where the images lie; their content counts
+)
+NOT_IDENTITY: dict[str, tuple[str, ...]] = {
+    "train": (
+        *_ANYWHERE,
+        *("resume", "test_curve"),
+        # where and how it runs; the numbers are those of one process on one kind of device
+        *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy", "deterministic")),
+        *(f"trainer.{key}" for key in ("enable_progress_bar", "enable_model_summary", "log_every_n_steps")),
+        *(f"trainer.{key}" for key in ("profiler", "num_sanity_val_steps")),
+        # counts where it is used: as optimizer.lr, trainer.max_epochs, data.batch_size and weight_decay
+        *("model.recipe", "model.spell_lambda"),
+    ),
+    "attack": (*_ANYWHERE, "checkpoints", "shard", "trainer"),  # of a checkpoint, its sha256 counts
+    "analyze": (*_ANYWHERE, "networks", "sets", "processes", "batch_size", "trainer"),  # of runs, their content counts
+}
+
+
+def identity_of(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """Return the part of a config that decides the result of its run: all of it but ``NOT_IDENTITY[stage]``.
+
+    Args:
+        config: the whole composed config, resolved to plain values.
+        stage: ``train``, ``attack`` or ``analyze``.
+
+    Returns:
+        A copy with text keys, to which a stage adds what no config says: the content of a folder of images, the
+        sha256 of a checkpoint.
+    """
+    return _without(config, NOT_IDENTITY[stage])
+
+
+def _without(value: Any, left_out: tuple[str, ...], prefix: str = "") -> Any:
+    """Copy a value without the keys that are left out, nor the mappings that are empty without them."""
+    if isinstance(value, list | tuple):
+        return [_without(item, left_out, f"{prefix}#.") for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    kept = {}
+    for key, item in value.items():
+        if (name := f"{prefix}{key}") not in left_out:
+            copied = _without(item, left_out, f"{name}.")
+            if copied != {} or item == {}:
+                kept[str(key)] = copied  # a callback may have numbers as keys: {4: 2}
+    return kept
 
 
 class _Loader(yaml.SafeLoader):

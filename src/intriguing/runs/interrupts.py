@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as one exception, and children that do not outlive their parent."""
+"""Turn SIGTERM and Ctrl-C into one exception, and end child processes with their parent."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import connection
-from typing import Any
+from types import FrameType
 
 from intriguing.errors import Stopped
 
-PAUSE = 10.0  # seconds to save in, in which a further signal changes nothing: uv, a terminal, a scheduler may send one
+PAUSE = 10.0  # seconds to save in; a further signal (uv, a terminal or a scheduler may send one) changes nothing
 _DEFAULTS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
 
 
 class _Listener:
-    """Raises ``Stopped`` where the program stands, also on Ctrl-C: of KeyboardInterrupt Lightning makes status 1."""
+    """Signal handler that raises ``Stopped``, on Ctrl-C too: Lightning ends a KeyboardInterrupt with status 1."""
 
     def __init__(self) -> None:
         self.status = 0
         self.last = -PAUSE
 
-    def __call__(self, number: int, frame: Any) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         self.status = self.status or 128 + number
-        if time.monotonic() - self.last < PAUSE:  # it is saving: not to be interrupted there
+        if time.monotonic() - self.last < PAUSE:  # the program is saving
             return
         self.last = time.monotonic()
         raise Stopped(self.status)
 
 
-_handlers: dict[signal.Signals, _Listener] = {}  # what ``listening`` has set
+_handlers: dict[signal.Signals, _Listener] = {}  # those that ``listening`` has set
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Within it SIGTERM and Ctrl-C raise ``Stopped``, once, even where a library made another exception of it.
+    """Raise ``Stopped`` on SIGTERM and Ctrl-C within the block, once, even if a library changes the exception.
 
-    Signals that someone else handles already (a caller of this function, a scheduler's launcher) stay with them, and
-    so do all of them in a thread that is not the main one.
+    Signals that have another handler already (of an outer ``listening``, or of a scheduler's launcher) keep it, and
+    all signals do in a thread that is not the main one.
     """
     main = threading.current_thread() is threading.main_thread()
     before = {one: signal.getsignal(one) for one in _DEFAULTS} if main else {}
@@ -62,9 +62,9 @@ def listening() -> Iterator[None]:
 
 
 def reclaim() -> None:
-    """Take the signals back that a library took within ``listening``.
+    """Restore the handlers that a library replaced within ``listening``.
 
-    Lightning's handler of SIGTERM calls a collective operation, in which processes that are in another one hang.
+    Lightning's handler of SIGTERM calls a collective operation, which hangs while other processes are in another one.
     """
     if threading.current_thread() is threading.main_thread():
         for one, listener in _handlers.items():
@@ -72,10 +72,10 @@ def reclaim() -> None:
 
 
 def die_with_parent() -> None:
-    """Kill this process, a child that multiprocessing started, as soon as its parent is gone, however it went.
+    """End this process, a child that multiprocessing started, as soon as its parent is gone.
 
-    A killed parent can tell its children nothing, and without it they would go on writing. What is on the disk is
-    whole at any moment, so nothing is lost that the same command would not make again.
+    A killed parent cannot signal its children, and they would go on writing. All files on the disk are whole at any
+    moment, so the same command makes again what is lost.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -83,7 +83,7 @@ def die_with_parent() -> None:
 
 
 def end_children() -> None:
-    """Tell the processes that multiprocessing started for this one to stop, and wait until they have."""
+    """Terminate the processes that multiprocessing started for this one, and wait for their end."""
     for process in multiprocessing.active_children():
         process.terminate()
     for process in multiprocessing.active_children():
@@ -92,4 +92,4 @@ def end_children() -> None:
 
 def _follow(parent: int) -> None:
     connection.wait([parent])
-    os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(137)  # as a process that was killed

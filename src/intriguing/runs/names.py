@@ -1,4 +1,6 @@
-"""Readable, unique names for runs and files."""
+"""Make readable, unique names for runs and files."""
+
+from __future__ import annotations
 
 import hashlib
 import math
@@ -9,14 +11,14 @@ MAX_SLUG = 100
 
 
 def short_number(value: float) -> str:
-    """A number as it stands in a run's name: `1e-2`, `3e-3`, `1`, `1.5`, `20`, `1e6`.
+    """Write a number for a run's name: ``1e-2``, ``3e-3``, ``1``, ``1.5``, ``20``, ``1e6``.
 
-    Below 1 (in magnitude) and from a million on it is scientific without padding, in between plain. Different floats
-    give different texts, and `float(text)` gives the number back.
+    Magnitudes below 1 and from a million on are scientific without padding, others are plain. Different floats give
+    different texts, and ``float(text)`` gives the number back.
 
     Raises:
-        TypeError: value is not an int or a float.
-        ValueError: value is not finite.
+        TypeError: The value is not an int or a float.
+        ValueError: The value is not finite.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"expected an int or a float, got {type(value).__name__}")
@@ -35,16 +37,16 @@ def short_number(value: float) -> str:
 
 
 def slug(text: str) -> str:
-    """A text as one part of a path that every file system and W&B accept: letters, digits and `. _ + = -`.
+    """Turn a text into one part of a path that every file system and W&B accept: letters, digits and ``. _ + = -``.
 
-    A prime becomes `-prime`; a run of anything else becomes one `_`. Texts longer than 100 characters are cut and end
-    in a hash of the whole, so that they stay different.
+    A prime becomes ``-prime``; a run of other characters becomes one ``_``. Texts longer than 100 characters are cut
+    and end in a hash of the whole text, so that they stay different.
 
     Raises:
-        ValueError: nothing is left of the text.
+        ValueError: The text has no letter or digit.
     """
     safe = re.sub(r"[^A-Za-z0-9._+=-]+", "_", text.replace("'", "-prime"))
-    # no leading dot (hidden, or "..") and no leading dash (reads as an option)
+    # No leading dot (hidden, or "..") and no leading dash (an option).
     safe = safe.lstrip("._-").rstrip("._")
     if not safe:
         raise ValueError(f"expected a text with a letter or a digit, got {text!r}")
@@ -54,7 +56,7 @@ def slug(text: str) -> str:
 
 
 def is_slug(text: str) -> bool:
-    """Whether a text is one part of a path as it stands."""
+    """Return whether ``slug`` leaves a text as it is."""
     try:
         return slug(text) == text
     except ValueError:
@@ -62,6 +64,6 @@ def is_slug(text: str) -> bool:
 
 
 def natural_key(text: str) -> list[str | int]:
-    """Sort key under which `fc10` comes before `fc100` and `seed2` before `seed10`."""
-    # split with a group alternates text, digits, text, ...: equal positions always hold equal types
+    """Return a sort key under which ``fc10`` comes before ``fc100`` and ``seed2`` before ``seed10``."""
+    # A split by a group alternates text, digits, text, ..., so equal positions hold equal types.
     return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", text)]

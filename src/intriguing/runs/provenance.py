@@ -1,4 +1,6 @@
-"""Where a result comes from: code, versions, machine kind, command."""
+"""Record the code, versions, kind of machine and command that made a result."""
+
+from __future__ import annotations
 
 import functools
 import importlib.metadata
@@ -14,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("intriguing", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "wandb")
-PACKAGES += ("numpy", "scipy", "scikit-learn", "safetensors", "matplotlib", "pandas")
-PROJECT = Path(__file__).resolve().parents[3]  # <project>/src/intriguing/tracking/provenance.py
+PACKAGES += ("numpy", "scipy", "scikit-learn", "safetensors", "matplotlib")
+PROJECT = Path(__file__).resolve().parents[3]  # <project>/src/intriguing/runs/provenance.py
 
 
 def provenance() -> dict[str, Any]:
-    """What has to be known to make a result again.
+    """Collect the facts that are needed to reproduce a result.
 
     Returns:
-        commit (None outside git), dirty (tracked files differ from it), versions, python, platform, cpus, utc (ISO
-        8601), command (as typed, see `command_line`). No name of a machine or of a user.
+        ``commit`` (None outside git), ``dirty`` (whether tracked files differ from it), ``versions``, ``python``,
+        ``platform``, ``cpus``, ``utc`` (ISO 8601) and ``command`` (see ``command_line``). No name of a machine or user.
     """
     commit, dirty = git_commit()
     return {
@@ -40,7 +42,7 @@ def provenance() -> dict[str, Any]:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that can change a number; nothing is imported for it."""
+    """Look up the installed versions of the packages that can change a number, without importing them."""
     found = {}
     for package in PACKAGES:
         try:
@@ -50,10 +52,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-@functools.cache  # the code that runs is the code that was loaded: one look per process
+@functools.cache  # the code of a process does not change after it was loaded
 def git_commit(project: Path = PROJECT) -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the project's own checkout; (None, None) where there is none or no git."""
-    # Installed as a wheel inside someone's repository, that repository's commit would say nothing about this code.
+    """Return the commit of the project's checkout and whether tracked files differ; None and None without one."""
+    # A wheel inside another repository: the commit of that repository does not describe this code.
     top = _git(project, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != project.resolve():
         return None, None
@@ -66,7 +68,7 @@ def git_commit(project: Path = PROJECT) -> tuple[str | None, bool | None]:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    environment["GIT_OPTIONAL_LOCKS"] = "0"  # the jobs of a sweep ask at the same time
+    environment["GIT_OPTIONAL_LOCKS"] = "0"  # the jobs of a sweep run git at the same time
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
@@ -82,7 +84,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def command_line(argv: Sequence[str] | None = None) -> str:
-    """The command as typed, without absolute paths: relative where that is possible, else only the last part."""
+    """Return the command as typed, with paths relative to the working folder or cut to their last part."""
     arguments = list(sys.argv if argv is None else argv)
     if arguments:
         arguments[0] = Path(arguments[0]).name
@@ -90,24 +92,24 @@ def command_line(argv: Sequence[str] | None = None) -> str:
 
 
 def without_absolute_paths(text: str, folder: Path | None = None) -> str:
-    """Replace the absolute paths within an argument, see `relative_path`."""
+    """Replace the absolute paths in an argument, see ``relative_path``."""
     return re.sub(
         r"(?<![^\s=,:'\"\[({])[/~](?!/)[^,'\"\])}]*", lambda found: relative_path(found.group(), folder), text
     )
 
 
 def relative_path(text: str, folder: Path | None = None) -> str:
-    """A path as it may be recorded, anything else as it is.
+    """Make a path relative, so that it may be recorded; leave other texts as they are.
 
     Args:
         text: A path or another value.
-        folder: What the path is written relative to where it lies below it; None: the working folder.
+        folder: The folder that paths below it are written relative to; None: the working folder.
 
     Returns:
-        The relative path; of one that lies elsewhere `.../` and its last part.
+        The relative path; for a path outside the folder ``.../`` and its last part.
     """
     if not text.startswith(("/", "~/")):
-        return text  # also Hydra's deletion of a key, ~callbacks.back_feeding
+        return text  # among them Hydra's deletion of a key, ~callbacks.back_feeding
     path = Path(os.path.expanduser(text))
     try:
         return str(path.relative_to(folder or Path.cwd()))

@@ -1,7 +1,10 @@
 """Reading run folders: one, or all that a pattern names."""
 
+from __future__ import annotations
+
 import glob
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 from intriguing.errors import UserError, plural, shown
 from intriguing.runs.identity import canonical, identity_sha256, load_config
 from intriguing.runs.names import is_slug, natural_key
-from intriguing.storage.files import file_sha256, inside, reason, strict_json
+from intriguing.storage.files import check_recorded, file_sha256, inside, reason, strict_json
 
 CONFIG, RUN = "config.yaml", "run.json"
 STAGES = ("train", "attack", "analyze")
@@ -43,6 +46,15 @@ class RunRecord:
     info: dict[str, Any] = field(default_factory=dict)
     picked: Path | None = None
 
+    @classmethod
+    def in_memory(
+        cls, stage: str, name: str, *, config: Mapping[str, Any] | None = None, result: Mapping[str, Any] | None = None
+    ) -> RunRecord:
+        """Make the record of a run that has no folder."""
+        return cls(
+            stage=stage, name=name, folder=Path(), config=dict(config or {}), info={"result": dict(result or {})}
+        )
+
     @property
     def identity(self) -> dict[str, Any]:
         return self.config
@@ -66,22 +78,26 @@ class RunRecord:
         """File name to sha256."""
         return self.info.get("artifacts", {})
 
-    def verify(self, file: str) -> Path:
-        """The path of an artifact whose bytes are those the run wrote.
+    def path(self, file: str) -> Path:
+        """Return the path of an artifact.
 
         Raises:
-            UserError: no such artifact, missing, or a byte differs; the message names the file.
+            UserError: the run recorded no such artifact.
         """
         path = inside(self.folder, file)
-        recorded = self.artifacts.get(file)
-        if recorded is None:
+        if file not in self.artifacts:
             known = ", ".join(self.artifacts) or "none"
             raise UserError(f"{path} is not an artifact of its run; recorded: {known}")
-        if file_sha256(path) != recorded:
-            raise UserError(
-                f"{path} was changed or damaged since its run wrote it (sha256 differs); remove it, and the command of "
-                "its run makes it again"
-            )
+        return path
+
+    def verify(self, file: str) -> Path:
+        """Return the path of an artifact after a check of its bytes.
+
+        Raises:
+            UserError: no such artifact, missing, or a byte differs from what the run wrote.
+        """
+        path = self.path(file)
+        check_recorded(path, file_sha256(path), self.artifacts[file])
         return path
 
     def verify_all(self) -> None:

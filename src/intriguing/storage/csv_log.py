@@ -1,4 +1,6 @@
-"""Numbers over time in a plain CSV file that is always there, whatever else is switched off."""
+"""Log numbers over time to a plain CSV file."""
+
+from __future__ import annotations
 
 import csv
 import io
@@ -12,24 +14,24 @@ from intriguing.storage.files import reason, write_atomic
 
 
 class CsvLog:
-    """Append rows to a CSV file; every row is on the disk's side when `append` returns.
+    """Append rows to a CSV file, each synced to the disk when ``append`` returns.
 
-    The header is the union of all keys seen, in order of appearance; a new key rewrites the file (atomically), earlier
-    rows are empty there. An existing file is continued; a last row that a killed process left half-written is dropped.
+    The header is the union of all keys seen, in order of appearance; a new key rewrites the file (atomically), with
+    empty fields in earlier rows. An existing file is continued; a last row that a killed process left half-written is
+    dropped.
 
     Args:
         path: The file; its folder must exist. Nothing is written before the first row.
 
     Raises:
-        UserError: the file cannot be read or written.
+        UserError: The file cannot be read or written.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.header: list[str] = []
         try:
-            # opened by hand, for text newlines as the csv module wants them
-            with open(self.path, newline="", encoding="utf-8") as file:
+            with open(self.path, newline="", encoding="utf-8") as file:  # the csv module splits the lines itself
                 content = file.read()
         except FileNotFoundError:
             return
@@ -45,10 +47,13 @@ class CsvLog:
             raise self._damaged(error) from error
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one row: numbers, text or None (an empty field); 0-d tensors and arrays count as numbers.
+        """Add one row.
+
+        Args:
+            row: Numbers, text or None (an empty field) by column; 0-d tensors and arrays count as numbers.
 
         Raises:
-            UserError: the file cannot be written.
+            UserError: The file cannot be written.
         """
         values = {key: _field(value) for key, value in row.items()}
         new = [key for key in values if key not in self.header]
@@ -61,15 +66,15 @@ class CsvLog:
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self.header, restval="", lineterminator="\n").writerow(values)
                 file.flush()
-                os.fsync(file.fileno())  # before the checkpoint that takes the row for written
+                os.fsync(file.fileno())  # the checkpoint that follows relies on the row
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {reason(error)}") from error
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows as text, an empty text where a row has no value.
+        """Read all rows as text, with an empty text where a row has no value.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: The file is damaged.
         """
         if not self.header:
             return []
@@ -86,7 +91,7 @@ class CsvLog:
         return UserError(f"{self.path} is damaged ({shown(str(why))}); remove it, and the run goes on without its rows")
 
     def rewind(self, key: str, value: float) -> None:
-        """Drop the rows whose `key` is at least `value`: what a resumed run is about to write again."""
+        """Drop the rows whose ``key`` is at least ``value``, which a resumed run writes again."""
         rows = self.rows()
         try:
             kept = [row for row in rows if not row.get(key) or float(row[key]) < value]
@@ -108,5 +113,5 @@ def _field(value: Any) -> str:
         return ""
     if hasattr(value, "item"):  # a 0-d tensor or a NumPy scalar
         value = value.item()
-    # one row is one line, so that a half-written one can be told from a whole one
+    # One row is one line, so that a half-written row can be recognised.
     return str(value).replace("\r", " ").replace("\n", " ")

@@ -1,4 +1,6 @@
-"""Files that are whole or absent, and their fingerprints."""
+"""Write files that are whole or absent, and take their fingerprints."""
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -11,41 +13,36 @@ from typing import Any
 
 from intriguing.errors import UserError
 
-CHUNK = 1 << 20
-
 
 def file_sha256(path: Path | str) -> str:
-    """The sha256 of a file's bytes as 64 hexadecimal digits, in bounded memory.
+    """Return the sha256 of a file's bytes as 64 hexadecimal digits, in bounded memory.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: The file cannot be read.
     """
-    digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yields where to write a file, so that, whatever happens, its name holds the old content or the whole new one.
+    """Yield a temporary path whose file replaces ``path`` at the end, so that ``path`` is whole at any moment.
 
-    The bytes go to a hidden neighbour (the same file system), are synced, and take the name in one step. What a killed
-    process leaves of it is removed by `remove_leftovers`.
+    The bytes go to a hidden neighbour on the same file system, are synced, and take the name in one step.
+    ``remove_leftovers`` removes the neighbour that a killed process leaves.
 
     Raises:
-        UserError: the folder is missing or not writable, or the disk is full; what stood there stays.
+        UserError: The folder is missing or not writable, or the disk is full; the old file stays.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
             yield temporary
-            with open(temporary, "rb") as file:
+            with open(temporary, "r+b") as file:  # Windows syncs only files that are open for writing
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
@@ -60,16 +57,29 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def write_atomic(path: Path | str, content: bytes | str) -> None:
-    """Write a file, see `replacing`."""
+    """Write a file that is whole at any moment.
+
+    Raises:
+        UserError: See ``replacing``.
+    """
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def check_recorded(path: Path, sha256: str, recorded: str | None) -> None:
+    """Raise UserError unless the digest of a file is the one that its run recorded; None: no run did."""
+    if recorded not in (None, sha256):
+        raise UserError(
+            f"{path} was changed or damaged since its run wrote it (sha256 differs); remove it, and the command of "
+            "its run makes it again"
+        )
 
 
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: The folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +88,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in the folder survive a power cut, where the file system lets us ask for it."""
+    """Sync a folder, so that a rename in it survives a power cut, on file systems that allow it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -88,17 +98,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a killed process left in the folder and below (call it under its lock)."""
+    """Remove the temporary files that a killed process left below a folder; call it under the folder's lock."""
     for path in folder.rglob(".*.tmp"):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def inside(folder: Path, file: str) -> Path:
-    """`folder / file`, when that stays inside the folder, links followed.
+    """Return ``folder / file`` if that stays inside the folder after links are followed.
 
     Raises:
-        UserError: the name leads outside (absolute, `..`, or a link).
+        UserError: The name leads outside (absolute, ``..``, or a link).
     """
     path = folder / file
     if not path.resolve().is_relative_to(folder.resolve()):
@@ -107,15 +117,16 @@ def inside(folder: Path, file: str) -> Path:
 
 
 def reason(error: OSError) -> str:
-    """What went wrong, without the path (the message has it already)."""
+    """Return the system's words for an error, without the path."""
     return error.strerror or type(error).__name__
 
 
 def strict_json(text: bytes | str) -> Any:
-    """The value of a JSON text in which every number is finite and no mapping has a key twice.
+    """Parse JSON in which every number is finite and no mapping has a key twice.
 
     Raises:
-        ValueError: anything else. RecursionError: nested too deep.
+        ValueError: The text is something else.
+        RecursionError: It is nested too deep.
     """
     return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
 

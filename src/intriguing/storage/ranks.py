@@ -1,8 +1,10 @@
-"""Which process of a distributed run writes files."""
+"""Find the process of a distributed run that writes files."""
+
+from __future__ import annotations
 
 
 def is_first_process() -> bool:
-    """Whether this is the process of a distributed run that writes and speaks (the only one, of an ordinary run)."""
-    from lightning.fabric.utilities.rank_zero import rank_zero_only  # seconds, and not everyone who tracks needs it
+    """Return whether this process writes and prints: the first of a distributed run, or the only one."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only  # takes seconds, and few callers need it early
 
     return getattr(rank_zero_only, "rank", 0) == 0

@@ -1,13 +1,14 @@
-"""Safetensors files with a sha256 over every byte in them: what cannot execute anything when read, nor change unseen.
+"""Write and read safetensors files that carry a sha256 over every byte in them.
 
-The header has one entry of JSON text, whose last value is the digest of the whole file with that digest itself written
-as zeros. One entry has one order, so equal tensors and texts give equal files.
+Reading them runs no code, and no change goes unseen. The header has one entry of JSON text, whose last value is the
+digest of the whole file with zeros in the place of that digest. Equal tensors and entries give equal files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import re
 import struct
@@ -16,50 +17,59 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
 from torch import Tensor
 
-from intriguing.errors import UserError, shown
-from intriguing.storage.files import replacing, strict_json
+from intriguing.errors import UserError, error_message
+from intriguing.storage.files import check_recorded, replacing, strict_json
 
-MAX_HEADER = 1 << 20  # what is told beside the tensors is a few kB
-CHUNK = 1 << 20
-UNSEALED = "0" * 64
+MAX_HEADER = 1 << 20  # ours are a few kB
+_ZEROS = "0" * 64
 
 
 def save(tensors: dict[str, Tensor], path: Path | str, key: str, entry: dict[str, Any]) -> None:
-    """Write tensors and what is told of them; the name holds the old content or the whole new one at any moment.
+    """Write tensors and an entry that describes them; the file is whole at any moment.
 
     Args:
-        tensors: on the CPU, contiguous.
-        path: the file.
-        key: the name of the header's entry, which says what kind of file it is.
-        entry: plain JSON values; ``sha256`` is added.
+        tensors: By name, on the CPU, contiguous.
+        path: The file.
+        key: The name of the header's entry, which says what kind of file it is.
+        entry: Plain JSON values; ``sha256`` is added.
 
     Raises:
-        UserError: the folder is missing or not writable, or the disk is full.
+        UserError: The folder is missing or not writable, or the disk is full.
     """
     with replacing(path) as temporary:
         try:
             save_file(_separate(tensors), temporary, metadata={key: _text(entry)})
         except SafetensorError as error:
-            raise OSError(0, " ".join(str(error).split())) from error
-        _seal(temporary)
+            raise OSError(0, error_message(error)) from error
+        _write_digest(temporary)
 
 
 def load(
-    path: Path | str, key: str, check: Callable[[dict[str, Any], Path], None], *, what: str
+    path: Path | str,
+    key: str,
+    check: Callable[[dict[str, Any], Path], None],
+    *,
+    what: str,
+    recorded: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a file of `save` and check every byte of it. Runs nothing that is in it.
+    """Read a file that ``save`` wrote, and check every byte without running code from it.
 
     Args:
-        path: the file.
-        key: see `save`.
-        check: raises UserError if the entry is one of another format, before more is read.
-        what: the kind of file, for messages.
+        path: The file.
+        key: See ``save``.
+        check: Raises UserError if the entry has another format, before more is read.
+        what: The kind of file, for messages.
+        recorded: The sha256 of the file that its run recorded; None if no run did.
+
+    Returns:
+        The entry, and the tensors by name.
 
     Raises:
-        UserError: missing, empty, truncated, changed, or of another kind.
+        UserError: The file is missing, empty, truncated, changed, or of another kind.
     """
     path = Path(path)
     try:
@@ -71,23 +81,23 @@ def load(
             check(entry, path)
             digest, place = _find_digest(header, path, what)
             file.seek(0)
-            if _digest(file, place) != digest:
-                raise UserError(
-                    f"{path} was changed or damaged since it was written (sha256 differs); run attack.py again"
-                )
-        tensors = {name: value.clone() for name, value in load_file(path).items()}  # off the file's pages
+            content = file.read()  # the bytes that are checked are those that are loaded
+        if recorded is not None:
+            check_recorded(path, hashlib.sha256(content).hexdigest(), recorded)
+        if _digest(content, place) != digest:
+            raise UserError(f"{path} was changed or damaged since it was written (sha256 differs); run attack.py again")
+        tensors = load_tensors(content)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; expected an {what} that attack.py wrote") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or type(error).__name__}") from error
     except (SafetensorError, KeyError, AttributeError, ValueError, RuntimeError, OverflowError, TypeError) as error:
-        why = shown(" ".join(str(error).split()), 200)
-        raise UserError(f"{path} is damaged or no {what} ({why}); run attack.py again") from error
+        raise UserError(f"{path} is damaged or no {what} ({error_message(error)}); run attack.py again") from error
     return entry, tensors
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without shared memory (safetensors refuses it): inputs may be adv_inputs where nothing was found."""
+    """Copy tensors that share memory, which safetensors refuses: inputs may be adv_inputs if no attack succeeded."""
     seen: set[int] = set()
     separate = {}
     for name, value in tensors.items():
@@ -98,17 +108,17 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _text(entry: dict[str, Any]) -> str:
-    # the digest comes last, so that it is found from the end whatever the entry holds
+    # The digest comes last, so that it is found from the end for any entry.
     body = json.dumps(entry, sort_keys=True, separators=(",", ":"))
-    return f'{body[:-1]}{"," if entry else ""}"sha256":"{UNSEALED}"}}'
+    return f'{body[:-1]}{"," if entry else ""}"sha256":"{_ZEROS}"}}'
 
 
-def _seal(path: Path) -> None:
-    """Put the file's digest in the place that its header keeps for it, and the file on the disk."""
+def _write_digest(path: Path) -> None:
+    """Write the file's digest into its place in the header, and sync the file."""
     with open(path, "r+b") as file:
         _, place = _find_digest(_read_header(file, path, ""), path, "")
-        file.seek(0)
-        digest = _digest(file, place)
+        with mmap.mmap(file.fileno(), 0) as content:
+            digest = _digest(content, place)
         file.seek(place)
         file.write(digest.encode())
         file.flush()
@@ -116,7 +126,7 @@ def _seal(path: Path) -> None:
 
 
 def _read_header(file: BinaryIO, path: Path, what: str) -> bytes:
-    """The header's JSON bytes: at 8, after a little-endian length (the safetensors format)."""
+    """Read the header's JSON bytes, from byte 8 on, after their little-endian length (the safetensors format)."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     if len(start) < 8:
@@ -124,7 +134,7 @@ def _read_header(file: BinaryIO, path: Path, what: str) -> bytes:
         raise UserError(f"{path} {seen}: no {what}; run attack.py again")
     (length,) = struct.unpack("<Q", start)
     if length > size - 8:
-        raise UserError(f"{path} is truncated or no {what}: its header asks for more than its {size} bytes")
+        raise UserError(f"{path} is truncated or no {what}: its header claims more than its {size} bytes")
     if length > MAX_HEADER:
         raise UserError(f"{path} is no {what}: expected a header of at most {MAX_HEADER} bytes, got {length}")
     return file.read(length)
@@ -141,18 +151,17 @@ def _entry(header: bytes, path: Path, key: str, what: str) -> dict[str, Any]:
 
 
 def _find_digest(header: bytes, path: Path, what: str) -> tuple[str, int]:
-    """(digest, its offset in the file): the last one in the header."""
+    """Find the last digest in the header, and its offset in the file."""
     found = list(re.finditer(rb'\\"sha256\\":\\"([0-9a-f]{64})\\"\}"', header))
     if not found:
         raise UserError(f"{path} carries no sha256: damaged, or no {what} of this project")
     return found[-1].group(1).decode(), 8 + found[-1].start(1)
 
 
-def _digest(file: BinaryIO, place: int) -> str:
-    """sha256 of the file from its start, with the 64 bytes at `place` as zeros."""
-    digest = hashlib.sha256(file.read(place))
-    file.read(len(UNSEALED))
-    digest.update(UNSEALED.encode())
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
+def _digest(content: bytes | mmap.mmap, place: int) -> str:
+    """Return the sha256 of a file's content with the 64 bytes at ``place`` as zeros."""
+    with memoryview(content) as view:
+        digest = hashlib.sha256(view[:place])
+        digest.update(_ZEROS.encode())
+        digest.update(view[place + len(_ZEROS) :])
     return digest.hexdigest()

@@ -1,7 +1,6 @@
-"""Standard output and standard error that take whatever is written to them.
+"""Make standard output and standard error accept every text.
 
-A console with few letters, a pipe whose reader has gone or a full disk must not end a command whose results are
-finished.
+A console with few letters, a closed pipe or a full disk must not end a command after its results are finished.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 _ERRORS = "intriguing.spelled"
-# Signs that the tables use, for consoles that do not have them; one letter each, so that columns stay aligned.
+# Replacements for signs of the tables that a console lacks; one letter each, so that columns stay aligned.
 _SPELLED = {"·": "-", "•": "*", "−": "-", "–": "-", "✓": "v", "≠": "x", "≤": "<", "≥": ">", "…": ".", "\u00a0": " "}
 
 
 @contextmanager
 def unfailing() -> Iterator[None]:
-    """Within it, writing to ``sys.stdout`` and ``sys.stderr`` never raises.
+    """Replace ``sys.stdout`` and ``sys.stderr`` within the block by streams whose writes never raise.
 
-    Letters that the encoding lacks are spelled or escaped. What a closed pipe or a full disk does not take is dropped.
-    A stream that is closed from the start becomes the null device, so that no file gets its number.
+    Letters that the encoding lacks are spelled or escaped. Text that a closed pipe or a full disk refuses is dropped.
+    A stream that is closed from the start becomes the null device, so that no file gets its descriptor.
     """
     _fill_closed_descriptors()
     before = sys.stdout, sys.stderr
@@ -40,7 +39,7 @@ def unfailing() -> Iterator[None]:
 
 
 class _DroppingFile(io.FileIO):
-    """A file that drops what it cannot write."""
+    """A file that drops the bytes it cannot write."""
 
     def write(self, data: Any, /) -> int:
         size = memoryview(data).nbytes
@@ -52,14 +51,14 @@ class _DroppingFile(io.FileIO):
 
 
 def _unfailing(stream: TextIO) -> TextIO:
-    """A text stream to the same file; the stream itself where it has no file, as in a notebook."""
+    """Open a text stream to the same file; return the stream itself if it has no file, as in a notebook."""
     if not isinstance(stream, io.TextIOWrapper) or isinstance(getattr(stream.buffer, "raw", None), _DroppingFile):
         return stream
     try:
         stream.flush()
-    except OSError:  # its reader has gone
+    except OSError:  # the pipe is closed
         pass
-    except ValueError:  # it was closed
+    except ValueError:  # the stream is closed
         return stream
     try:
         file = _DroppingFile(stream.fileno(), "w", closefd=False)

@@ -18,14 +18,14 @@ def start_job(job: Job, stage: str, *, record: bool = True) -> WandbRun:
     return start_wandb(
         folder=Path(job.runs) / stage / job.name,
         name=job.name,
-        title=logger.get("name"),
-        group=logger.get("group") or job.study,
+        title=logger.name,
+        group=logger.group or job.study,
         job_type=stage,
         config=job.identity,
         tags=job.tags,
-        mode=logger.get("mode") if logger["wandb"] and record else "disabled",
-        project=logger.get("project"),
-        entity=logger.get("entity"),
+        mode=logger.mode if logger.wandb and record else "disabled",
+        project=logger.project,
+        entity=logger.entity,
     )
 
 

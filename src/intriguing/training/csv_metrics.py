@@ -1,4 +1,4 @@
-"""A Lightning logger that keeps metrics.csv through interruptions (Lightning's own deletes it on resume)."""
+"""Log to ``metrics.csv`` and keep it through interruptions (Lightning's ``CSVLogger`` deletes it on resume)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 import lightning
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 
 from intriguing.storage.csv_log import CsvLog
 
 
 class CsvMetrics(Logger):
-    """Writes one row a call: step, epoch and the metrics.
+    """Write one row a call: step, epoch and the metrics.
 
     Lightning saves an epoch's checkpoint before it logs the epoch's numbers: a kill between the two would lose them. So
-    ``before_checkpoints``, a callback that goes before those that save, writes that row ahead, and when Lightning
-    comes with it, it is there.
+    ``RowBeforeCheckpoint``, a callback that comes before those that save, writes that row ahead, and the row that
+    Lightning logs later is left out.
 
     Args:
         path: the file; continued when it is there.
@@ -37,14 +37,17 @@ class CsvMetrics(Logger):
 
     @property
     def name(self) -> str:
+        """Return the name of the logger."""
         return "csv"
 
     @property
     def version(self) -> str:
+        """Return no version: there is one file."""
         return ""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write a row, without what ``log_ahead`` has written."""
         left = {key: value for key, value in metrics.items() if key not in self._ahead}
         if step != self._ahead.get("step"):
             left = dict(metrics)
@@ -59,21 +62,19 @@ class CsvMetrics(Logger):
         self._ahead = {"step": step, "epoch": epoch, **own}
         self._log.append(self._ahead)
 
-    def before_checkpoints(self) -> Callback:
-        """The callback that has each epoch's row written; give it before those that save."""
-        return _Ahead(self)
-
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        pass  # config.yaml holds them
+        """Write nothing: ``config.yaml`` holds them."""
 
 
-class _Ahead(Checkpoint):
-    """A ``Checkpoint`` because Lightning calls these last, when all of an epoch's numbers are logged."""
+class RowBeforeCheckpoint(Checkpoint):
+    """Write each epoch's row of ``metrics.csv``; to be given before the callbacks that save.
 
-    def __init__(self, log: CsvMetrics) -> None:
-        self._log = log
+    It is a ``Checkpoint`` because Lightning calls these last, when all of an epoch's numbers are logged.
+    """
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # one step less, as Lightning itself counts where an epoch ends
-        self._log.log_ahead(trainer.current_epoch, trainer.global_step - 1, trainer.logged_metrics)
+        """Write the row."""
+        for logger in trainer.loggers:
+            if isinstance(logger, CsvMetrics):  # one step less, as Lightning itself counts where an epoch ends
+                logger.log_ahead(trainer.current_epoch, trainer.global_step - 1, trainer.logged_metrics)

@@ -1,4 +1,4 @@
-"""What a user may set of the Trainer, and what is refused with a line that names the setting to use instead."""
+"""Check the Trainer's options; an option that a run sets itself is refused, with the setting to use instead."""
 
 from __future__ import annotations
 

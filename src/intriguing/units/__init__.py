@@ -1,6 +1,7 @@
-"""Units against directions (section 3): the images that excite them most, and tests in the place of an eye.
+"""Compare units with directions (section 3): find the images that excite them most, and score these images.
 
-Pure functions for any torch module; nothing here knows how a network was trained or how a result is shown.
+Statistical tests replace inspection by eye. All functions work with any torch module; none depends on how a network was
+trained or how a result is displayed.
 """
 
 from intriguing.units.ablation import Ablation, ablate, equal_variance_directions

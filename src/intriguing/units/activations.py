@@ -1,7 +1,7 @@
-"""phi(x): the activations of a layer by name, streamed over images in blocks of one fixed size.
+"""Stream the activations phi(x) of layers, given by name, over images in blocks of one fixed size.
 
-A convolution has one activation vector a position, so a direction v of activation space has one response <phi(x), v> a
-position too, and what "the" response of an image is must be chosen: see `AGGREGATES`.
+A convolution has one activation vector per position, so a direction v of activation space has one response
+<phi(x), v> per position. ``AGGREGATES`` lists the ways to reduce them to one response per image.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from intriguing.nn import evaluating
 from intriguing.validation import whole_number
 
 AGGREGATES: tuple[str, ...] = ("max", "mean", "center", "flatten")
-"""What the response of an image is, where a layer has positions:
+"""Ways to reduce the responses at all positions to the response of an image:
 
-``max``      the largest response over all positions (where the image excites the direction most),
-``mean``     the response of the mean over all positions,
-``center``   the response at the central position, whose receptive field is the same for every image,
-``flatten``  every pair of position and channel is a unit of its own: phi(x) is the whole map, as the paper writes it.
+``max``      the largest response over all positions,
+``mean``     the response to the mean activation over all positions,
+``center``   the response at the central position, which has a fixed receptive field,
+``flatten``  every pair of position and channel is a separate unit: phi(x) is the whole feature map, as in the paper.
 """
 BLOCK: int = 128
-"""Images that pass through the network together. Fixed, so that no response depends on the batches images come in."""
+"""Number of images per forward pass; fixed, so that no response depends on the batches of the caller."""
 
 _NONLINEARITIES = tuple(
     kind
@@ -34,27 +34,27 @@ _NONLINEARITIES = tuple(
     and kind.__module__ == nn.modules.activation.__name__
     and kind is not nn.MultiheadAttention
 )
-_ELEMENTS = 2**20  # responses held at once while a maximum over positions is taken: what a cache holds
+_ELEMENTS = 2**20  # responses in memory while the maximum over positions is computed; they fit in a cache
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Images (N, C, H, W) and labels (N,), batch by batch."""
 
 
 def hidden_layers(model: nn.Module) -> list[str]:
-    """Names of all nonlinearities (nn.ReLU, nn.Sigmoid and the like), in the order in which the model holds them."""
+    """List the names of all nonlinearities (nn.ReLU, nn.Sigmoid and the like), in the order of the model's modules."""
     return [name for name, module in model.named_modules() if isinstance(module, _NONLINEARITIES)]
 
 
 def find_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[str]:
-    """Layers by name.
+    """Find layers by name.
 
     Args:
         model: any module.
         patterns: names as in ``model.named_modules()``, globs (``*relu*``), or either for the end of a name
-            (``relu2`` for ``network.relu2``); None: `hidden_layers`.
+            (``relu2`` for ``network.relu2``); None selects ``hidden_layers``.
 
     Returns:
-        Names in the model's own order; empty where no pattern fits.
+        Names in the order of the model's modules; empty if no pattern matches.
     """
     if patterns is None:
         return hidden_layers(model)
@@ -63,24 +63,28 @@ def find_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[str]:
 
 
 def _fits(name: str, pattern: str) -> bool:
+    """Return whether a pattern matches a name or its end."""
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"*.{pattern}")
 
 
 def to_vectors(output: Tensor, aggregate: str = "max") -> Tensor:
-    """The output of a layer as vectors (N, P, C): P positions, C channels.
+    """Convert the output of a layer to vectors (N, P, C): P positions, C channels.
 
     Args:
         output: (N, C), (N, tokens, C) or (N, C, H, W); half precision becomes float32.
-        aggregate: see `AGGREGATES`. All but ``max`` leave one position.
+        aggregate: see ``AGGREGATES``. All but ``max`` return one position.
+
+    Returns:
+        (N, P, C), at least float32.
 
     Raises:
-        ValueError: an unknown aggregate, or an output of another shape.
+        ValueError: the aggregate is unknown, or the output has another shape or no real numbers.
     """
     if aggregate not in AGGREGATES:
         raise ValueError(f"unknown aggregate '{aggregate}'; known: {', '.join(AGGREGATES)}")
     if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4) or not output.is_floating_point():
         shape = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"a layer must give (N, C), (N, tokens, C) or (N, C, H, W) real numbers, got {shape}")
+        raise ValueError(f"a layer must return (N, C), (N, tokens, C) or (N, C, H, W) real numbers, got {shape}")
     output = output.to(torch.promote_types(output.dtype, torch.float32))
     if output.dim() == 2:
         return output.unsqueeze(1)
@@ -96,17 +100,17 @@ def to_vectors(output: Tensor, aggregate: str = "max") -> Tensor:
 
 
 def respond(vectors: Tensor, directions: Tensor) -> Tensor:
-    """Responses <phi(x), v> of images to directions, the largest over positions.
+    """Compute the responses <phi(x), v> of images to directions, the maximum over positions.
 
     Args:
-        vectors: (N, P, C), see `to_vectors`.
+        vectors: (N, P, C), see ``to_vectors``.
         directions: (M, C).
 
     Returns:
         (N, M), in the finer dtype of the two and at least float32.
 
     Raises:
-        ValueError: the channels do not fit.
+        ValueError: the numbers of channels differ.
     """
     if vectors.dim() != 3 or directions.dim() != 2 or vectors.shape[2] != directions.shape[1]:
         raise ValueError(
@@ -123,19 +127,19 @@ def respond(vectors: Tensor, directions: Tensor) -> Tensor:
 def stream(
     model: nn.Module, layers: Sequence[str], batches: Batches, *, aggregate: str = "max"
 ) -> Iterator[tuple[dict[str, Tensor], Tensor, int]]:
-    """Passes images through the model and gives what the layers made of them, block by block.
+    """Run images through the model and yield the activations of layers, block by block.
 
     Args:
-        model: in whatever mode; it is evaluated in evaluation mode and given its own mode back after each block.
-        layers: names of modules. A module that is called several times in one pass shows its last output.
-        batches: images and labels, in batches of any size; nothing but one block is held.
-        aggregate: see `AGGREGATES`.
+        model: a module in any mode; it runs in evaluation mode, and its mode is restored after each block.
+        layers: names of modules. If a module is called several times per forward pass, its last output counts.
+        batches: images and labels, in batches of any size; only one block is held in memory.
+        aggregate: see ``AGGREGATES``.
 
     Yields:
-        (vectors (N, P, C) by layer, labels (N,), index of the block's first image), N at most `BLOCK`.
+        (vectors (N, P, C) by layer, labels (N,), index of the block's first image), N at most ``BLOCK``.
 
     Raises:
-        ValueError: an unknown layer, or one whose output has no channels.
+        ValueError: a layer is unknown, is not called, or its output has no channels.
     """
     known = dict(model.named_modules())
     if unknown := [layer for layer in layers if layer not in known]:
@@ -152,10 +156,12 @@ def stream(
 
 @contextmanager
 def _recording(modules: dict[str, nn.Module], layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect, inside the context, the outputs of layers by name."""
     outputs: dict[str, Tensor] = {}
 
     def keep(layer: str):
-        # An in-place nonlinearity further on would change what is kept.
+        """Make a hook that stores the output of a layer."""
+        # An in-place nonlinearity above the layer would change the stored tensor.
         return lambda module, inputs, output: outputs.__setitem__(
             layer, output.detach().clone() if isinstance(output, Tensor) else output
         )
@@ -169,18 +175,20 @@ def _recording(modules: dict[str, nn.Module], layers: Sequence[str]) -> Iterator
 
 
 def _blocks(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same images, `BLOCK` at a time."""
+    """Regroup batches into blocks of ``BLOCK`` images; the last one may be smaller."""
     images: list[Tensor] = []
     labels: list[Tensor] = []
     held = 0
-    for some, theirs in batches:
-        if len(some) != len(theirs):
-            raise ValueError(f"expected as many labels as images in a batch, got {len(theirs)} and {len(some)}")
-        while len(theirs):
-            take = min(BLOCK - held, len(theirs))
-            images.append(some[:take])
-            labels.append(theirs[:take])
-            some, theirs, held = some[take:], theirs[take:], held + take
+    for batch_images, batch_labels in batches:
+        if len(batch_images) != len(batch_labels):
+            raise ValueError(
+                f"expected as many labels as images in a batch, got {len(batch_labels)} and {len(batch_images)}"
+            )
+        while len(batch_labels):
+            take = min(BLOCK - held, len(batch_labels))
+            images.append(batch_images[:take])
+            labels.append(batch_labels[:take])
+            batch_images, batch_labels, held = batch_images[take:], batch_labels[take:], held + take
             if held == BLOCK:
                 yield torch.cat(images), torch.cat(labels)
                 images, labels, held = [], [], 0
@@ -198,19 +206,23 @@ def sample_vectors(
     limit: int = 5000,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Activation vectors to fit a basis to, drawn from all positions of the images.
+    """Sample activation vectors, to fit a basis to, from all positions of the images.
 
     Args:
-        model, layers, batches, aggregate: see `stream`.
-        per_image: positions drawn of each image (with replacement); a layer without positions gives its one vector.
-        limit: vectors kept at most, drawn evenly over all images.
-        seed: of both draws.
+        model: see ``stream``.
+        layers: see ``stream``.
+        batches: see ``stream``.
+        aggregate: see ``stream``.
+        per_image: positions sampled per image (with replacement); a layer without positions gives its one vector.
+        limit: largest number of vectors, sampled uniformly over all images.
+        seed: seed of both samplings.
 
     Returns:
-        (S, C) by layer, S at most `limit`.
+        (S, C) by layer, S at most ``limit``.
 
     Raises:
-        TypeError, ValueError: see `stream`; a number that is not whole or below 1.
+        TypeError: a setting is not a number.
+        ValueError: a setting is not a whole number of at least 1; otherwise see ``stream``.
     """
     per_image, limit = whole_number("per_image", per_image, 1), whole_number("limit", limit, 1)
     generator = torch.Generator().manual_seed(seed)
@@ -225,7 +237,7 @@ def sample_vectors(
             key = torch.rand(len(block), generator=generator, dtype=torch.float64)
             rows = torch.cat([kept[layer], block]) if layer in kept else block
             order = torch.cat([keys[layer], key]) if layer in keys else key
-            # The rows with the smallest random keys are an even draw of all that went by.
+            # The rows with the smallest random keys are a uniform sample of all rows so far.
             chosen = order.argsort()[:limit]
             kept[layer], keys[layer] = rows[chosen], order[chosen]
     return kept
@@ -234,21 +246,24 @@ def sample_vectors(
 def collect(
     model: nn.Module, layers: Sequence[str], batches: Batches, *, aggregate: str = "max"
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The units' responses to all images, whole: N numbers a unit must fit in memory, the images need not.
+    """Collect the units' responses to all images; N numbers per unit must fit in memory, the images need not.
 
     Args:
-        model, layers, batches, aggregate: see `stream`.
+        model: see ``stream``.
+        layers: see ``stream``.
+        batches: see ``stream``.
+        aggregate: see ``stream``.
 
     Returns:
         ((N, C) by layer, labels (N,)), on the CPU.
 
     Raises:
-        ValueError: see `stream`.
+        ValueError: there is no image; otherwise see ``stream``.
     """
     parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     labels: list[Tensor] = []
-    for vectors, theirs, _ in stream(model, layers, batches, aggregate=aggregate):
-        labels.append(theirs.cpu())
+    for vectors, batch_labels, _ in stream(model, layers, batches, aggregate=aggregate):
+        labels.append(batch_labels.cpu())
         for layer, block in vectors.items():
             parts[layer].append(block.amax(1).cpu())
     if not labels:

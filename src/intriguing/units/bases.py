@@ -1,7 +1,7 @@
-"""Bases of activation space: what may stand in the place of the units.
+"""Make bases of activation space: alternatives to the basis of the units.
 
-A basis is rows v (M, C); the response of an image is <phi(x), v>. An offset shifts all responses of a row alike, so no
-ranking and none of the scores sees it, and a basis of centred activations has no need to carry the mean.
+A basis is rows v (M, C); the response of an image is <phi(x), v>. An offset shifts all responses of a row equally, so
+it changes neither rankings nor scores, and a basis of centred activations needs no mean.
 """
 
 from __future__ import annotations
@@ -16,35 +16,69 @@ from scipy.linalg import schur
 from torch import Tensor
 
 FITTED: tuple[str, ...] = ("pca", "ica", "nmf", "dictionary")
-"""Bases that are fitted to activations."""
+"""Names of the bases that ``fitted_basis`` fits to activations."""
 
 
 def unit_directions(units: Tensor, dim: int) -> Tensor:
-    """The natural basis: rows e_i (M, C) for the units' indices (M,)."""
+    """Return rows of the natural basis, the directions of units.
+
+    Args:
+        units: (M,) indices of the units, of any integer dtype.
+        dim: number of units of the layer.
+
+    Returns:
+        (M, dim), rows e_i.
+    """
     return torch.eye(dim)[units.long()]
 
 
 def random_directions(num: int, dim: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Isotropic directions, Gaussian and normalised (section 3): (num, dim), independent of each other."""
+    """Draw isotropic directions, Gaussian and normalised (section 3), independently of each other.
+
+    Args:
+        num: number of directions.
+        dim: dimension of the activation space.
+        generator: random generator; None uses PyTorch's global one.
+
+    Returns:
+        (num, dim), rows of length 1.
+    """
     return _normalised(torch.randn(num, dim, generator=generator))
 
 
 def random_orthonormal(num: int, dim: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Orthonormal rows (num, dim), uniform over all such: each alone is what `random_directions` draws.
+    """Draw orthonormal directions uniformly; each one alone is distributed as in ``random_directions``.
 
-    Together they are as comparable to ``num`` units as can be: just as orthogonal to each other.
+    Like ``num`` units, they are orthogonal to each other, which makes them the fairest comparison.
+
+    Args:
+        num: number of directions.
+        dim: dimension of the activation space.
+        generator: random generator; None uses PyTorch's global one.
+
+    Returns:
+        (num, dim), orthonormal rows.
 
     Raises:
-        ValueError: more rows than dimensions.
+        ValueError: ``num`` is larger than ``dim``.
     """
     return _haar(num, dim, generator).float()
 
 
 def random_bases(count: int, num: int, dim: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw many bases as `random_orthonormal` draws one, all at once: (count, num, dim).
+    """Draw many sets of orthonormal directions at once, each distributed as in ``random_orthonormal``.
+
+    Args:
+        count: number of sets.
+        num: number of directions in a set.
+        dim: dimension of the activation space.
+        generator: random generator; None uses PyTorch's global one.
+
+    Returns:
+        (count, num, dim), orthonormal rows in each set.
 
     Raises:
-        ValueError: more rows than dimensions.
+        ValueError: ``num`` is larger than ``dim``.
     """
     per_draw = max(1, 2**23 // max(1, num * dim))
     counts = [min(per_draw, count - first) for first in range(0, count, per_draw)]
@@ -52,7 +86,15 @@ def random_bases(count: int, num: int, dim: int, *, generator: torch.Generator |
 
 
 def random_rotation(dim: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """A uniform rotation (dim, dim), float64, determinant 1."""
+    """Draw a rotation uniformly.
+
+    Args:
+        dim: dimension of the activation space.
+        generator: random generator; None uses PyTorch's global one.
+
+    Returns:
+        (dim, dim) float64, orthogonal with determinant 1.
+    """
     rotation = _haar(dim, dim, generator)
     if torch.linalg.det(rotation) < 0:
         rotation[0] = -rotation[0]
@@ -60,7 +102,7 @@ def random_rotation(dim: int, *, generator: torch.Generator | None = None) -> Te
 
 
 def _haar(num: int, dim: int, generator: torch.Generator | None, count: int | None = None) -> Tensor:
-    """(num, dim), or (count, num, dim)."""
+    """Draw orthonormal rows (num, dim), or (count, num, dim), from the Haar measure."""
     if not 1 <= num <= dim:
         raise ValueError(f"expected 1 to {dim} orthonormal rows, got {num}")
     shape = (dim, num) if count is None else (count, dim, num)
@@ -70,10 +112,10 @@ def _haar(num: int, dim: int, generator: torch.Generator | None, count: int | No
 
 
 def fractional_rotation(rotation: Tensor, fraction: float) -> Tensor:
-    """R^t, the rotation that goes the fraction t of the way from the identity to R (Bau 2017, section 3.2).
+    """Compute R^t, the rotation a fraction t of the way from the identity to R (Bau 2017, section 3.2).
 
-    By the real Schur form: a rotation is a set of plane rotations, and each angle (at most pi) is multiplied by t. This
-    is exact for any rotation, where the matrix logarithm loses its branch at the angle pi.
+    The real Schur form splits a rotation into plane rotations; each angle (at most pi) is multiplied by t. This is
+    exact for any rotation, whereas the matrix logarithm is ambiguous at the angle pi.
 
     Args:
         rotation: (C, C), orthogonal with determinant 1.
@@ -83,7 +125,7 @@ def fractional_rotation(rotation: Tensor, fraction: float) -> Tensor:
         (C, C) float64.
 
     Raises:
-        ValueError: not a rotation.
+        ValueError: ``rotation`` is not a rotation.
     """
     matrix = rotation.detach().double().cpu().numpy()
     dim = len(matrix)
@@ -93,35 +135,36 @@ def fractional_rotation(rotation: Tensor, fraction: float) -> Tensor:
         raise ValueError("expected a rotation, got a reflection (determinant -1): change the sign of one row")
     form, vectors = schur(matrix, output="real")[:2]
     power = np.eye(dim)
-    flipped: list[int] = []  # eigenvalues -1 that stand alone: two of them are one turn by pi in their plane
+    flipped: list[int] = []  # single eigenvalues -1: two of them are one rotation by pi in their plane
     i = 0
     while i < dim:
         if i + 1 < dim and abs(form[i + 1, i]) > 1e-9:
             angle = np.arctan2(form[i + 1, i] - form[i, i + 1], form[i, i] + form[i + 1, i + 1])
-            _turn(power, i, i + 1, fraction * angle)
+            _set_plane_rotation(power, i, i + 1, fraction * angle)
             i += 2
         else:
             if form[i, i] < 0:
                 flipped.append(i)
             i += 1
     for one, other in zip(flipped[::2], flipped[1::2], strict=True):
-        _turn(power, one, other, fraction * np.pi)
+        _set_plane_rotation(power, one, other, fraction * np.pi)
     return torch.from_numpy(vectors @ power @ vectors.T)
 
 
-def _turn(matrix: np.ndarray, i: int, j: int, angle: float) -> None:
+def _set_plane_rotation(matrix: np.ndarray, i: int, j: int, angle: float) -> None:
+    """Write a rotation by an angle in the plane (i, j) into a matrix."""
     matrix[i, i] = matrix[j, j] = np.cos(angle)
     matrix[j, i], matrix[i, j] = np.sin(angle), -np.sin(angle)
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """What turns activations into uncorrelated ones of variance 1: matrix @ (phi - mean).
+    """Hold the map from activations to uncorrelated ones of variance 1: matrix @ (phi - mean).
 
     Attributes:
         mean: (C,).
-        matrix: (C, C), symmetric (ZCA): whitened units stay as near to the units as they can.
-        rank: dimensions that vary at all; the others are left out.
+        matrix: (C, C), symmetric (ZCA): whitened units stay as close to the units as possible.
+        rank: number of dimensions with variance; the others are dropped.
     """
 
     mean: Tensor
@@ -130,14 +173,17 @@ class Whitening:
 
 
 def whitening(vectors: Tensor, *, tolerance: float = 1e-6) -> Whitening:
-    """The symmetric whitening of activations.
+    """Compute the symmetric whitening of activations.
 
     Args:
         vectors: (S, C).
-        tolerance: principal variances below this share of the largest count as none.
+        tolerance: principal variances below this fraction of the largest one count as zero.
+
+    Returns:
+        The whitening.
 
     Raises:
-        ValueError: fewer than two vectors, or activations that never vary.
+        ValueError: there are fewer than two vectors, or they are all equal.
     """
     if vectors.dim() != 2 or len(vectors) < 2:
         raise ValueError(f"expected at least two activation vectors (S, C), got {tuple(vectors.shape)}")
@@ -152,24 +198,24 @@ def whitening(vectors: Tensor, *, tolerance: float = 1e-6) -> Whitening:
 
 
 def fitted_basis(name: str, vectors: Tensor, num: int, *, seed: int = 0, max_iter: int = 200) -> Tensor:
-    """Directions fitted to activations, by scikit-learn.
+    """Fit directions to activations with scikit-learn.
 
-    ``pca``: principal axes. ``ica``: FastICA's unmixing rows. ``nmf``: the parts of a non-negative factorisation
-    (activations must not be negative). ``dictionary``: the atoms of a sparse code (Mairal 2009). A sign that the method
-    leaves open is chosen so that the long tail of the responses is positive.
+    ``pca``: principal axes. ``ica``: unmixing rows of FastICA. ``nmf``: parts of a non-negative factorisation
+    (activations must not be negative). ``dictionary``: atoms of a sparse code (Mairal 2009). Where the method leaves
+    the sign open, it is chosen so that the long tail of the responses is positive.
 
     Args:
-        name: one of `FITTED`.
+        name: one of ``FITTED``.
         vectors: (S, C).
-        num: how many directions; fewer come back where the activations have fewer dimensions.
-        seed: of the method's start.
-        max_iter: of the method; it is not an error to stop there.
+        num: number of directions; fewer are returned if the activations have fewer dimensions.
+        seed: seed of the method's initialisation.
+        max_iter: largest number of iterations; reaching it is no error.
 
     Returns:
         (M, C) normalised rows, M <= num.
 
     Raises:
-        ValueError: an unknown name, too few vectors, or negative activations for ``nmf``.
+        ValueError: the name is unknown, there are too few vectors, or ``nmf`` gets negative activations.
     """
     from sklearn.exceptions import ConvergenceWarning
 
@@ -179,7 +225,7 @@ def fitted_basis(name: str, vectors: Tensor, num: int, *, seed: int = 0, max_ite
         raise ValueError(f"expected at least two vectors (S, C) and one direction, got {tuple(vectors.shape)}, {num}")
     vectors = vectors.detach()
     if name == "nmf" and float(vectors.min()) < 0:
-        raise ValueError("nmf wants activations of at least 0, such as those of ReLU or sigmoid units")
+        raise ValueError("nmf needs activations of at least 0, such as those of ReLU or sigmoid units")
     rows = vectors.double().cpu().numpy()
     centred = rows - rows.mean(0)
     num = min(num, int(np.linalg.matrix_rank(centred)))
@@ -197,6 +243,7 @@ def fitted_basis(name: str, vectors: Tensor, num: int, *, seed: int = 0, max_ite
 
 
 def _components(name: str, rows: np.ndarray, centred: np.ndarray, num: int, seed: int, max_iter: int) -> np.ndarray:
+    """Fit the components (num, C) with scikit-learn."""
     from sklearn.decomposition import NMF, PCA, FastICA, MiniBatchDictionaryLearning
 
     if name == "pca":
@@ -207,8 +254,8 @@ def _components(name: str, rows: np.ndarray, centred: np.ndarray, num: int, seed
     if name == "nmf":
         nmf: Any = NMF
         return nmf(num, init="nndsvda", random_state=seed, max_iter=max_iter, tol=1e-3).fit(rows).components_
-    # Codes of at least 0 on activations that are not centred: an atom is then something that is there or is not.
-    # The stubs of both take floats for whole numbers.
+    # Non-negative codes of activations that are not centred: an atom is then present or absent.
+    # The type stubs of both classes declare whole numbers as floats.
     dictionary: Any = MiniBatchDictionaryLearning
     learning = dictionary(
         num,
@@ -224,4 +271,5 @@ def _components(name: str, rows: np.ndarray, centred: np.ndarray, num: int, seed
 
 
 def _normalised(rows: Tensor) -> Tensor:
+    """Scale rows to length 1."""
     return rows / rows.norm(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Scores of random sets of images: what a direction's top images are compared with."""
+"""Score random sets of images, the null distribution for a direction's top images."""
 
 from __future__ import annotations
 
@@ -9,31 +9,44 @@ from intriguing.units.scores import label_entropy, label_purity, similarity
 
 
 def random_sets(num_images: int, k: int, num: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Random image sets (num, k), each without repetition: the null of every score of top images."""
+    """Draw random sets of images, each without repetition.
+
+    Args:
+        num_images: number of images to draw from.
+        k: images per set.
+        num: number of sets.
+        generator: random generator; None uses PyTorch's global one.
+
+    Returns:
+        (num, k) indices, int64.
+
+    Raises:
+        ValueError: k is not in 1..num_images.
+    """
     if not 1 <= k <= num_images:
         raise ValueError(f"expected sets of 1 to {num_images} images, got {k}")
     keys = torch.randint(num_images, (num, k), generator=generator)
-    while True:  # draw again the few sets in which an image came twice
+    while True:  # redraw the few sets with a repeated image
         ordered = keys.sort(1).values
-        twice = (ordered[:, 1:] == ordered[:, :-1]).any(1).nonzero().flatten()
-        if not len(twice):
+        repeated = (ordered[:, 1:] == ordered[:, :-1]).any(1).nonzero().flatten()
+        if not len(repeated):
             return keys
-        if 4 * k > num_images:  # most would: shuffle instead
-            keys[twice] = torch.stack([torch.randperm(num_images, generator=generator)[:k] for _ in twice])
+        if 4 * k > num_images:  # repetitions are likely: use permutations
+            keys[repeated] = torch.stack([torch.randperm(num_images, generator=generator)[:k] for _ in repeated])
         else:
-            keys[twice] = torch.randint(num_images, (len(twice), k), generator=generator)
+            keys[repeated] = torch.randint(num_images, (len(repeated), k), generator=generator)
 
 
 def null_scores(labels: Tensor, rows: dict[str, Tensor], sets: Tensor) -> dict[str, Tensor]:
-    """Scores of random image sets.
+    """Compute the scores of random sets of images.
 
     Args:
         labels: (N,).
-        rows: by the score's name, what `similarity` compares.
-        sets: (B, k), see `random_sets`.
+        rows: normalised vectors (N, D) by the name of their similarity score, see ``similarity``.
+        sets: (B, k), see ``random_sets``.
 
     Returns:
-        (B,) by the score's name; the entropy's with its sign changed, so that more is always more.
+        (B,) by the name of the score; the entropy is negated, so that larger always means more meaningful.
     """
     found = {"purity": label_purity(labels, sets), "entropy": -label_entropy(labels, sets)}
     return found | {name: similarity(vectors, sets) for name, vectors in rows.items()}

@@ -1,6 +1,6 @@
-"""Are two layers the same: linear CKA and Procrustes, which are blind to a rotation, and the matching of single units.
+"""Compare two layers: linear CKA and Procrustes, which are invariant to rotation, and the matching of single units.
 
-Matrices are activations of the same N images, (N, C1) and (N, C2).
+Matrices are activations for N common images, (N, C1) and (N, C2).
 """
 
 from __future__ import annotations
@@ -13,10 +13,24 @@ from torch import Tensor
 
 
 def linear_cka(first: Tensor, second: Tensor) -> float:
-    """Linear centred kernel alignment (Kornblith 2019, equation 4), in [0, 1]; 1 for a rotation or a scaling.
+    """Compute the linear centred kernel alignment (Kornblith 2019, equation 4), invariant to rotation and scaling.
+
+    Args:
+        first: (N, C1).
+        second: (N, C2).
+
+    Returns:
+        A number in [0, 1]; 1 if one layer is a rotation or a scaling of the other.
 
     Raises:
-        ValueError: not the same images, or activations that never vary.
+        ValueError: the numbers of images differ, or all activations of a layer are equal.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 1.0]])
+        >>> rotation = torch.tensor([[0.6, 0.8], [-0.8, 0.6]])
+        >>> round(linear_cka(x, 5 * x @ rotation), 2)
+        1.0
     """
     x, y = _centred(first, second)
     cross = (x.T @ y).square().sum()
@@ -24,35 +38,41 @@ def linear_cka(first: Tensor, second: Tensor) -> float:
 
 
 Pair = tuple[Tensor, Tensor]
-"""Activations of two layers to the same images, (N, C1) and (N, C2)."""
+"""Activations of two layers for N common images, (N, C1) and (N, C2)."""
 
 
 def procrustes(first: Tensor, second: Tensor, *, fit: Pair | None = None) -> float:
-    """Share of the one layer that a rotation of the other can give, at most 1: their inner product after the rotation
-    over the product of the two Frobenius norms (Schönemann 1966; 1 - half the squared distance of the two scaled to
-    norm 1).
+    """Compute how much of one layer a rotation of the other explains, at most 1 (Schönemann 1966).
+
+    The value is the inner product of the layers after the rotation over the product of their Frobenius norms. This is
+    1 minus half the squared distance of the layers scaled to norm 1.
 
     Args:
-        first, second: (N, C1) and (N, C2).
-        fit: activations of other images, to which the rotation is fitted: with as many units as images, a rotation
-            finds agreement in noise. None: it is fitted to these, which makes the share their nuclear norm's.
+        first: (N, C1).
+        second: (N, C2).
+        fit: activations for other images, to which the rotation is fitted, because with as many units as images a
+            rotation also fits noise. None fits it to ``first`` and ``second``; the value is then the nuclear norm of
+            their normalised product.
+
+    Returns:
+        The share, at most 1.
 
     Raises:
-        ValueError: not the same images, or activations that never vary.
+        ValueError: the numbers of images differ, or all activations of a layer are equal.
     """
     x, y = _centred(first, second)
-    one, other = (x, y) if fit is None else _centred(*fit)
-    left, _, right = torch.linalg.svd(one.T @ other, full_matrices=False)
+    fit_first, fit_second = (x, y) if fit is None else _centred(*fit)
+    left, _, right = torch.linalg.svd(fit_first.T @ fit_second, full_matrices=False)
     return float(((x @ left) * (y @ right.mT)).sum() / (x.norm() * y.norm()))
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Units of one layer and their partners in another.
+    """Hold the units of one layer and their partners in another.
 
     Attributes:
         first, second: (M,) indices; first[i] and second[i] are partners.
-        correlation: (M,) of their responses.
+        correlation: (M,) correlation of the partners' responses.
     """
 
     first: Tensor
@@ -61,42 +81,47 @@ class Matching:
 
     @property
     def mean(self) -> float:
-        """Mean correlation of the partners."""
+        """Return the mean correlation of the partners."""
         return float(self.correlation.mean())
 
 
 def match_units(first: Tensor, second: Tensor, *, fit: Pair | None = None) -> Matching:
-    """The one-to-one matching of units with the largest sum of correlations (Li 2016, section 3); silent ones left out.
+    """Match units one to one, with the largest sum of correlations (Li 2016, section 3); constant units are left out.
 
     Args:
-        first, second: (N, C1) and (N, C2).
-        fit: activations of other images, by which partners are chosen: of many noisy candidates the best one always
-            correlates with the images it was chosen by. None: they are chosen by these.
+        first: (N, C1).
+        second: (N, C2).
+        fit: activations for other images, by which partners are chosen: the best of many noisy candidates always
+            correlates on the images by which it was chosen. None chooses them by ``first`` and ``second``.
+
+    Returns:
+        The matching.
 
     Raises:
-        ValueError: not the same images, or activations that never vary.
+        ValueError: the numbers of images differ, or all activations of a layer are equal.
     """
     x, y = _centred(first, second)
-    one, other = (x, y) if fit is None else _centred(*fit)
-    live = [_live(rows).nonzero().flatten() for rows in (one, other)]
-    chosen = _correlation(one[:, live[0]], other[:, live[1]])
+    fit_first, fit_second = (x, y) if fit is None else _centred(*fit)
+    varying = [_varying(rows).nonzero().flatten() for rows in (fit_first, fit_second)]
+    chosen = _correlation(fit_first[:, varying[0]], fit_second[:, varying[1]])
     rows, columns = (torch.from_numpy(found) for found in linear_sum_assignment(chosen.cpu().numpy(), maximize=True))
-    rows, columns = live[0][rows], live[1][columns]
+    rows, columns = varying[0][rows], varying[1][columns]
     return Matching(rows, columns, _correlation(x, y)[rows, columns])
 
 
 def _correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Of the columns of centred rows; 0 with one that never varies."""
-    first, second = (torch.where(_live(rows), rows / rows.norm(dim=0), 0.0) for rows in (x, y))
+    """Correlate the columns of centred rows; 0 for constant columns."""
+    first, second = (torch.where(_varying(rows), rows / rows.norm(dim=0), 0.0) for rows in (x, y))
     return first.T @ second
 
 
-def _live(rows: Tensor) -> Tensor:
-    """Which columns of centred rows vary by more than rounding."""
+def _varying(rows: Tensor) -> Tensor:
+    """Return the columns of centred rows that vary by more than rounding."""
     return rows.norm(dim=0) > 1e-9 * rows.norm()
 
 
 def _centred(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Check two matrices of activations and subtract their means."""
     if first.dim() != 2 or second.dim() != 2 or len(first) != len(second) or len(first) < 2:
         raise ValueError(
             f"expected activations (N, C1) and (N, C2) of the same images, got {tuple(first.shape)} and "

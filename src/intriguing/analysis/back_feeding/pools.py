@@ -8,7 +8,7 @@ from torch import nn
 
 from intriguing.analysis.identity import NetworkId
 from intriguing.analysis.inputs import Network
-from intriguing.models.layers import INPUT, layers_of
+from intriguing.callbacks.split_network import INPUT, injectable_layers
 
 BASELINE = "weight decay"
 POOLS = "callbacks.back_feeding."
@@ -96,7 +96,7 @@ def loss_scale(network: Network) -> float | None:
         return 1 + pools.weight * len(pools.layers)
     chain = getattr(network.module, "network", network.module)
     if isinstance(chain, nn.Sequential):
-        return 1 + pools.weight * len(layers_of(chain))
+        return 1 + pools.weight * len(injectable_layers(chain))
     widths = network.id.get("model.settings.widths")
     return None if widths is None else 1 + pools.weight * (1 + len(widths))
 

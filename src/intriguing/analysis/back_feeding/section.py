@@ -10,10 +10,10 @@ from intriguing.analysis.back_feeding.comparisons import compare
 from intriguing.analysis.back_feeding.figures import curves_figure, scatter_figure
 from intriguing.analysis.back_feeding.summary import summarize
 from intriguing.analysis.back_feeding.tables import arm_table, comparison_tables
-from intriguing.analysis.sections import Made, Material
+from intriguing.analysis.sections import SectionInputs, SectionOutput
 
 
-def section(material: Material) -> Made:
+def section(inputs: SectionInputs) -> SectionOutput:
     """Make the arms' table, their curves, and robustness against error, for each network that was trained with pools.
 
     Returns:
@@ -23,13 +23,13 @@ def section(material: Material) -> Made:
         UserError: two runs of one arm and seed.
     """
     tables, figures, sentences = [], [], []
-    for key, (name, arms) in families(material.networks).items():
-        add_sets(arms, material.measured)
+    for key, (name, arms) in families(inputs.networks).items():
+        add_sets(arms, inputs.sets)
         tests = compare(arms)
         tables += [arm_table(key, name, arms, tests), *comparison_tables(key, name, tests)]
         figures += [curves_figure(key, name, arms), scatter_figure(key, name, arms)]
         sentences += summarize(name, arms, tests)
-    return Made(
+    return SectionOutput(
         tables=tuple(tables),
         figures=tuple(figure for figure in figures if figure is not None),
         summary=tuple(sentences),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,18 +11,18 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis import paper
 from intriguing.analysis.cells import display_labels, variants
 from intriguing.analysis.drawing import canvas, photograph, show, style
-from intriguing.analysis.inputs import CraftedSet, Network
+from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import BLOCK, Examples, MeasuredSet, short, size_text
+from intriguing.analysis.sections import SectionInputs
 from intriguing.nn.evaluation import count_wrong
 from intriguing.results import Figure
 from intriguing.statistics.counts import Count
 from intriguing.statistics.intervals import wilson_interval
 
-FIGURE_7: tuple[str, str] = ("FC10(1e-4)", "FC200-200-10")
-"""The networks of the paper's Figure 7: a linear one and a deep one."""
 NOISE_STDDEV: float = 1.0
 DIFFERENCE_GAIN: float = 10.0
 
@@ -76,37 +76,59 @@ def grid_figure(one: MeasuredSet, label: str) -> Figure | None:
     )
 
 
-def figure_7(
-    networks: Sequence[Network],
-    sets: Sequence[MeasuredSet],
-    crafted: Sequence[CraftedSet],
-    *,
-    labels: tuple[str, str] = FIGURE_7,
-    seed: int,
-    batch_size: int,
-) -> Figure | None:
+@dataclass(frozen=True)
+class Figure7Settings:
+    """Settings of Figure 7.
+
+    Attributes:
+        linear: label of the linear network.
+        deep: label of the deep network.
+    """
+
+    linear: str = "FC10(1e-4)"
+    deep: str = "FC200-200-10"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Hold the accuracies under noise on the images of a set, and its first images without and with noise."""
+
+    accuracies: Mapping[str, NoiseAccuracy]
+    inputs: Tensor
+    noisy: Tensor
+
+
+def observe_noise(examples: AdversarialSet, one: MeasuredSet, inputs: SectionInputs) -> Noise | None:
+    """Measure linear networks and the set's own under noise on its images; None for a set that Figure 7 cannot show."""
+    settings: Figure7Settings = inputs.settings
+    labels = display_labels(inputs.networks)
+    if one.amplify is not None or one.split != "full" or labels.get(one.source or "") != settings.deep:
+        return None
+    linear = [n for n in inputs.networks if labels[n.name] == settings.linear and n.split == "full"]
+    shown = [*linear, *(n for n in inputs.networks if n.name == one.source)]
+    accuracies, noisy = _noise_accuracies(examples.inputs, examples.labels, shown, inputs.seed, inputs.batch_size)
+    by_name = {network.name: accuracy for network, accuracy in zip(shown, accuracies, strict=True)}
+    return Noise(by_name, examples.inputs[: len(noisy)].clone(), noisy)
+
+
+def figure_7(inputs: SectionInputs) -> Figure | None:
     """Make the paper's Figure 7: originals beside adversarial examples of two networks, and beside noise.
 
     Gaussian noise is added to all images of the deep network's set, and the accuracy of both networks is measured: the
     paper gives one number without naming the network.
 
     Args:
-        networks: all networks.
-        sets: all measured sets.
-        crafted: the sets, to load all images of one.
-        labels: of the linear and the deep network.
-        seed: of the noise.
-        batch_size: images per forward pass.
+        inputs: networks, sets, and the accuracies observed on the deep network's set.
 
     Returns:
         The figure, or None unless both networks were attacked.
     """
-    linear, deep = (_attacked(label, networks, sets) for label in labels)
+    settings: Figure7Settings = inputs.settings
+    linear, deep = (_attacked(label, inputs.networks, inputs.sets) for label in (settings.linear, settings.deep))
     if linear is None or deep is None or not (linear[1].num_success and deep[1].num_success):
         return None
-    examples = next(c.load for c in crafted if c.name == deep[1].name)()
-    accuracies, noisy = _noise_accuracies(examples.inputs, examples.labels, [linear[0], deep[0]], seed, batch_size)
-    count = noisy.shape[0]
+    noise: Noise = inputs.observed[deep[1].name]
+    accuracies, noisy = [noise.accuracies[network.name] for network in (linear[0], deep[0])], noise.noisy
     with style():
         figure = canvas(9.4, 4.5)
         panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
@@ -114,7 +136,7 @@ def figure_7(
             mean = size_text(float(one.distortion.mean()))
             _pairs(axes, one.examples.inputs, one.examples.adv_inputs)
             axes.set_title(f"({letter}) for {network.label}\nmean distortion {mean}")
-        _pairs(panels[2], examples.inputs[:count], noisy)
+        _pairs(panels[2], noise.inputs, noisy)
         panels[2].set_title(f"(c) Gaussian noise, stddev {NOISE_STDDEV:g}\n{_percents(accuracies)}")
     measured = "; ".join(one.words for one in accuracies)
     return photograph(
@@ -166,7 +188,7 @@ def _noise_accuracies(
             batches = zip(noisy.split(batch_size), batch_labels.split(batch_size), strict=True)
             wrong[i] += count_wrong(network.module, batches)
     found = [NoiseAccuracy(one.label, Count(w.n - w.k, w.n)) for one, w in zip(networks, wrong, strict=True)]
-    return found, inputs[:0] if kept is None else kept
+    return found, inputs[:0] if kept is None else kept.clone()
 
 
 def _percents(accuracies: Sequence[NoiseAccuracy]) -> str:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.identity import Penalty, labels_apart
-from intriguing.analysis.inputs import CraftedSet, Network
-from intriguing.analysis.measure import mixed_seed
-from intriguing.analysis.sections import Material
+from intriguing.analysis.inputs import Network
+from intriguing.analysis.measure import Examples, MeasuredSet, mixed_seed
+from intriguing.analysis.sections import SectionInputs
+from intriguing.analysis.stability.settings import StabilitySettings
 from intriguing.metrics import equal_norm_gaussian
 from intriguing.spectral import Certifier, certified_radii, jacobian_norms, layer_outputs, lipschitz_bounds
 
@@ -30,6 +32,7 @@ class NetworkStability:
         distances: (N,) L2 norms of the adversarial perturbations found, of the images the attack fooled.
         radii: (N,) certified L2 radii of those images.
         layers: names of the layers.
+        shape: (C, H, W) of one image.
         adversarial: (layers,) mean amplification of adversarial perturbations.
         random: (layers,) mean amplification of random perturbations of equal norm.
         bounds: (layers,) running products of the bounds.
@@ -45,6 +48,7 @@ class NetworkStability:
     distances: Tensor
     radii: Tensor
     layers: tuple[str, ...]
+    shape: tuple[int, ...]
     adversarial: tuple[float, ...]
     random: tuple[float, ...]
     bounds: tuple[float, ...]
@@ -82,16 +86,26 @@ Groups = Mapping[str, Sequence[NetworkStability]]
 """By label, the networks that are seeds of one another."""
 
 
-def measure_stability(material: Material, network: Network, chosen: CraftedSet | None) -> NetworkStability:
+def observe(examples: AdversarialSet, one: MeasuredSet, inputs: SectionInputs) -> Examples | None:
+    """Keep the first successful examples of a network's set, at most ``limit``; None for noise."""
+    if one.source is None:
+        return None
+    settings: StabilitySettings = inputs.settings
+    keep = examples.success.bool().nonzero().flatten()[: settings.limit]
+    columns = (examples.inputs, examples.adv_inputs, examples.labels, examples.targets, examples.distortion)
+    return Examples(*(column[keep] for column in columns))
+
+
+def measure_stability(inputs: SectionInputs, network: Network, chosen: MeasuredSet | None) -> NetworkStability:
     """Measure bounds, certified radii and amplification of one network.
 
     Args:
-        material: images and settings of the section.
+        inputs: images, settings and observed examples of the section.
         network: the network.
-        chosen: adversarial set made for it; None without one, which leaves radii and amplification empty.
+        chosen: measured set made for it; None without one, which leaves radii and amplification empty.
     """
-    limit = int(material.setting("limit", 256))
-    images = material.images(network, "test")[0][:limit]
+    settings: StabilitySettings = inputs.settings
+    images = inputs.images(network, "test", settings.limit)
     shape = tuple(images.shape[1:])
     layers = lipschitz_bounds(network.module, shape)
     product = math.prod(layer.bound for layer in layers)
@@ -100,24 +114,23 @@ def measure_stability(material: Material, network: Network, chosen: CraftedSet |
     distances, radii, adversarial, random = torch.zeros(0), torch.zeros(0), (), ()
     digests: tuple[str, ...] = ()
     if chosen is not None:
-        examples = chosen.load()
-        keep = examples.success.bool().nonzero().flatten()[:limit]
-        inputs, adv_inputs, labels = examples.inputs[keep], examples.adv_inputs[keep], examples.labels[keep]
-        digests = tuple(hashlib.sha256(one.contiguous().numpy().tobytes()).hexdigest() for one in inputs)
-        distances = (adv_inputs - inputs).double().flatten(1).norm(dim=1)
+        kept: Examples = inputs.observed[chosen.name]
+        originals, adv_inputs, labels = kept.inputs, kept.adv_inputs, kept.labels
+        digests = tuple(hashlib.sha256(one.contiguous().numpy().tobytes()).hexdigest() for one in originals)
+        distances = (adv_inputs - originals).double().flatten(1).norm(dim=1)
         with torch.no_grad():
-            logits = network.module(inputs)
+            logits = network.module(originals)
         radii = certified_radii(logits, labels, constant)
-        if bool(material.setting("pairs", True)):
+        if settings.pairs:
             radii = torch.maximum(certifier.radii(logits, labels), radii)
         moved = distances > 0
         noise = equal_norm_gaussian(
-            inputs[moved],
-            (distances[moved] / math.sqrt(inputs[0].numel())).float(),
-            generator=torch.Generator().manual_seed(mixed_seed(material.seed, chosen.name)),
+            originals[moved],
+            (distances[moved] / math.sqrt(originals[0].numel())).float(),
+            generator=torch.Generator().manual_seed(mixed_seed(inputs.seed, chosen.name)),
         )
-        adversarial = _amplification(network.module, inputs[moved], adv_inputs[moved])
-        random = _amplification(network.module, inputs[moved], noise)
+        adversarial = _amplification(network.module, originals[moved], adv_inputs[moved])
+        random = _amplification(network.module, originals[moved], noise)
     return NetworkStability(
         network=network,
         product=product,
@@ -126,6 +139,7 @@ def measure_stability(material: Material, network: Network, chosen: CraftedSet |
         distances=distances,
         radii=radii,
         layers=tuple(layer.kind for layer in layers),
+        shape=shape,
         adversarial=adversarial,
         random=random,
         bounds=tuple(math.prod(layer.bound for layer in layers[: k + 1]) for k in range(len(layers))),

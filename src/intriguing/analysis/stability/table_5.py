@@ -3,64 +3,43 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypeGuard, cast
 
-import torch
 from torch import nn
 
 from intriguing.analysis import paper
-from intriguing.errors import UserError
-from intriguing.models import AlexNet, Classifier, TorchvisionModel
+from intriguing.analysis.inputs import Network
+from intriguing.models import Classifier
 from intriguing.results import Cell, Quantity, Table
 from intriguing.spectral import operator_norm
 from intriguing.spectral.lipschitz import trace
 
-INITIALISED, PUBLISHED, NONE = "initialised", "published", "none"
 PRINTED, FORMULA, CORRECTED = "as printed", "printed formula", "corrected"
 BOUND = Quantity(name="bound")
 
 
-def alexnet(which: str, *, seed: int) -> tuple[Classifier, str]:
-    """Build the network of Table 5.
-
-    Args:
-        which: ``initialised`` (Krizhevsky's, random weights), ``published`` (torchvision's, downloaded), or a file of
-            torchvision's weights.
-        seed: of the random weights.
-
-    Returns:
-        The network in evaluation mode and its description.
-
-    Raises:
-        UserError: the weights can neither be downloaded nor found.
-    """
-    common: dict[str, Any] = {"label": "AlexNet", "input_shape": [3, 224, 224], "num_classes": 1000}
-    common["weight_decay"] = [0.0] * 8
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if which == INITIALISED:
-            words = "Krizhevsky's AlexNet with the random weights it starts from (Gaussian, stddev .01), not trained"
-            return AlexNet(**common).eval(), words
-        try:
-            weights = "default" if which == PUBLISHED else which
-            network = TorchvisionModel(architecture="alexnet", weights=weights, **common)
-        except ValueError as error:
-            raise UserError(f"settings.stability.alexnet={which}: {error}") from error
-        words = "torchvision's AlexNet with " + ("its published weights" if which == PUBLISHED else which)
-        return network.eval(), words
+def has_table_5_layers(module: nn.Module) -> bool:
+    """Check whether a network has five convolutions and three linear layers, like AlexNet."""
+    kinds = ["fc" if isinstance(one, nn.Linear) else "conv" for one in module.modules() if is_weighted(one)]
+    return kinds == [row.split()[0].rstrip("0123456789") for row in paper.TABLE_5]
 
 
-def table_5(network: Classifier, words: str) -> Table:
+def is_weighted(module: nn.Module | None) -> TypeGuard[nn.Linear | nn.Conv2d]:
+    """Check whether a layer is a Linear layer or a convolution."""
+    return isinstance(module, nn.Linear | nn.Conv2d)
+
+
+def table_5(network: Network) -> Table:
     """Make Table 5: the paper's numbers, its formula as printed, and the corrected bounds, with the products.
 
     Args:
         network: AlexNet.
-        words: its description.
     """
-    traced = trace(network, network.input_shape)
+    shape = cast(Classifier, network.module).input_shape
+    traced = trace(network.module, shape)
     shapes = dict(traced.calls)
-    bounds = [layer for layer in traced.layers if layer.bound != 1 or isinstance(layer.module, nn.Linear | nn.Conv2d)]
-    weighted = [(layer.module, layer.bound) for layer in bounds if isinstance(layer.module, nn.Linear | nn.Conv2d)]
+    bounds = [layer for layer in traced.layers if layer.bound != 1 or is_weighted(layer.module)]
+    weighted = [(layer.module, layer.bound) for layer in bounds if is_weighted(layer.module)]
     rows = tuple(paper.TABLE_5)[: len(weighted)]
     columns = {
         PRINTED: [paper.TABLE_5[row] for row in rows],
@@ -81,13 +60,13 @@ def table_5(network: Classifier, words: str) -> Table:
         key="table5",
         number="Table 5",
         title="Upper bounds of AlexNet's layers",
-        caption=f"Bounds of the operator norm of each layer. The last two columns are of {words}; the first is of "
-        "the paper's own trained network, so the columns show the effect of the misprints, not an agreement.",
+        caption=f"Bounds of the operator norm of each layer. The last two columns are of {_origin(network)}; the first "
+        "is of the paper's own trained network, so the columns show the effect of the misprints, not an agreement.",
         row_header="layer",
         rows=(*rows, product, whole),
         columns=(PRINTED, FORMULA, CORRECTED),
         cells=cells,
-        sample="224x224 images",
+        sample=f"{shape[1]}x{shape[2]} images",
         method="operator norms by Fourier blocks; float64",
         source="Table 5; its caption prints neither product",
         notes=(
@@ -98,7 +77,19 @@ def table_5(network: Classifier, words: str) -> Table:
             f"Overlapping 3x3 pools of stride 2 are no contractions, each at most doubles: a factor of {pools:g}. The "
             "last row's third column also contains the response norms (or the input's normalisation).",
         ),
+        runs=(network.name,),
     )
+
+
+def _origin(network: Network) -> str:
+    """Describe the network of Table 5 by its training."""
+    if network.id.get("trainer.max_epochs", 1):
+        return f"{network.label}, trained on {network.data}"
+    if network.id.get("model.name") == "alexnet":
+        return "Krizhevsky's AlexNet with the random weights it starts from (Gaussian, stddev .01), not trained"
+    weights = network.id.get("model.settings.weights")
+    words = "its published weights" if weights == "default" else weights or "random weights, not trained"
+    return f"torchvision's AlexNet with {words}"
 
 
 def printed_formula(layer: nn.Module, shape: tuple[int, ...], bound: float) -> float:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from intriguing.analysis.cells import AS_ONE, MEAN, WILSON, distortion_cell, error_cell, method
-from intriguing.analysis.sections import Material
 from intriguing.analysis.stability.measure import Groups, NetworkStability
 from intriguing.analysis.stability.table_5 import BOUND, CORRECTED, FORMULA, bound_cell, printed_formula
 from intriguing.results import Cell, Quantity, Table
@@ -21,12 +20,12 @@ RANGE = "bounds: mean and range over seeds"
 L2 = Quantity(name="L2 norm")
 
 
-def layer_table(material: Material, groups: Groups) -> Table:
+def layer_table(groups: Groups) -> Table:
     """Make the table of the bounds of each network's layers, of the lowest seed."""
     cells: dict[tuple[str, str], Cell] = {}
     for label, members in groups.items():
         network = members[0].network
-        traced = trace(network.module, tuple(material.images(network, "test")[0].shape[1:]))
+        traced = trace(network.module, members[0].shape)
         shapes, number, runs = dict(traced.calls), 0, (network.name,)
         for layer in traced.layers:
             weighted = isinstance(layer.module, nn.Linear | nn.Conv2d)

@@ -28,7 +28,7 @@ from intriguing.units import (
 )
 from intriguing.units.activations import respond
 from intriguing.units.chance import random_sets
-from intriguing.units.scores import MomentSums, label_entropy, label_purity, similarity
+from intriguing.units.scores import RunningMoments, label_entropy, label_purity, similarity
 
 UNIT, RANDOM, SHEET = "units", "random directions", "sheet"
 WHITE_UNIT, WHITE_RANDOM = "whitened units", "whitened random"
@@ -244,7 +244,7 @@ def _responses(
     model: nn.Module, layer: str, stacked: Tensor, live: Tensor, images: ScoredImages, settings: UnitSettings
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Find the top images (M, k) of directions (M, live units), and the scores of their responses' moments."""
-    parts = [(rows, TopImages(settings.columns), MomentSums(images.num_classes)) for rows in stacked.split(_PART)]
+    parts = [(rows, TopImages(settings.columns), RunningMoments(images.num_classes)) for rows in stacked.split(_PART)]
     for vectors, labels, first in stream(model, [layer], images.read(), aggregate=settings.aggregate):
         chosen = vectors[layer] if len(live) == vectors[layer].shape[2] else vectors[layer][:, :, live]
         for rows, top, sums in parts:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from intriguing.analysis.inputs import Network
-from intriguing.analysis.sections import Material
+from intriguing.analysis.sections import SectionInputs
 from intriguing.analysis.units.measure import ScoredImages, null_sets
 from intriguing.analysis.units.settings import UnitSettings
 from intriguing.data import Subset
@@ -21,13 +21,10 @@ from intriguing.units import collect, hidden_layers
 from intriguing.units.chance import null_scores
 from intriguing.units.scores import unit_rows
 
-TRAINING = ("model.label", "model.epochs", "model.batch_size", "model.weight_decay", "model.normaliser", "model.spell")
-TRAINING += tuple(
-    f"model.settings.{key}"
-    for key in (
-        *("learning_rate", "softmax_rate", "optimizer", "schedule", "dropout", "weights"),
-        *("pretrain_share", "sparsity", "sparsity_weight", "noise"),
-    )
+TRAINING = (
+    "model.label",
+    *(f"model.settings.{key}" for key in ("dropout", "weights")),
+    *(f"model.settings.{key}" for key in ("pretrain_share", "sparsity", "sparsity_weight", "noise")),
 )
 """Beginnings of the settings of a model that name it or belong to its training, not to its architecture."""
 
@@ -46,6 +43,7 @@ class PositionReader:
     batch_size: int
 
     def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read them batch by batch."""
         for part in self.positions.split(self.batch_size):
             yield self.subset.read(part)
 
@@ -53,8 +51,8 @@ class PositionReader:
 class Samples:
     """Choose the images for each network, once for all networks of equal data."""
 
-    def __init__(self, material: Material, settings: UnitSettings) -> None:
-        self.material, self.settings = material, settings
+    def __init__(self, inputs: SectionInputs, settings: UnitSettings) -> None:
+        self.inputs, self.settings = inputs, settings
         self._subsets: dict[str, Subset | FolderSubset] = {}
         self._pixels: dict[str, tuple[Tensor, Tensor]] = {}
         self._features: dict[tuple[str, str], Tensor] = {}
@@ -69,7 +67,7 @@ class Samples:
         described = [data, network.config.get("split", {}) if own else None]
         key = json.dumps(described, sort_keys=True, default=str)
         if key not in self._subsets:
-            self._subsets[key] = self.material.subset(network, self.settings.subset)
+            self._subsets[key] = self.inputs.subset(network, self.settings.subset)
         return key, self._subsets[key]
 
     def reader(self, network: Network, most: int | None = None) -> PositionReader:
@@ -95,17 +93,17 @@ class Samples:
         """Return the subset to fit to; None where it is missing, as with weights that were trained elsewhere."""
         if network.name not in self._others:
             try:
-                found = self.material.subset(network, self.fitted_on)
+                found = self.inputs.subset(network, self.fitted_on)
             except UserError:  # the folder does not hold the files that it was trained on
                 found = None
             self._others[network.name] = found if found is not None and len(found) >= FEWEST_FITTED else None
         return self._others[network.name]
 
     def _order(self, subset: Subset | FolderSubset) -> Tensor:
-        return torch.randperm(len(subset), generator=torch.Generator().manual_seed(self.material.seed))
+        return torch.randperm(len(subset), generator=torch.Generator().manual_seed(self.inputs.seed))
 
     def _reader(self, subset: Subset | FolderSubset, positions: Tensor) -> PositionReader:
-        return PositionReader(subset, positions.sort().values, min(self.material.batch_size, 256))
+        return PositionReader(subset, positions.sort().values, min(self.inputs.batch_size, 256))
 
     def of(self, network: Network) -> tuple[ScoredImages, dict[str, Tensor]]:
         """Return a network's images, and the scores of random sets of them.
@@ -140,13 +138,13 @@ class Samples:
             rows=rows,
             fit=self.fit_reader(network),
         )
-        return images, null_scores(labels, rows, null_sets(images, self.settings, seed=self.material.seed))
+        return images, null_scores(labels, rows, null_sets(images, self.settings, seed=self.inputs.seed))
 
     def _independent(self, network: Network) -> Network | None:
         """Find another network of equal data: of another architecture where there is one, else of another seed."""
         same = [
             n
-            for n in self.material.networks
+            for n in self.inputs.networks
             if n.name != network.name and self.subset(n)[0] == self.subset(network)[0] and hidden_layers(n.module)
         ]
         return min(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import Network
-from intriguing.analysis.sections import Made, Material
+from intriguing.analysis.sections import SectionInputs, SectionOutput
 from intriguing.analysis.units import figures, tables
 from intriguing.analysis.units.evidence import Agreement, Comparison, across_seeds, compare, corrected
 from intriguing.analysis.units.measure import SHEET, UNIT, LayerScores, measure_layers
@@ -23,7 +23,7 @@ from intriguing.results import Figure, Table
 from intriguing.units import SCORES, collect, find_layers
 
 
-def section(material: Material) -> Made:
+def section(inputs: SectionInputs) -> SectionOutput:
     """Make sheets of top images, scores of every basis, tests, the rotation, ablation, and networks of several seeds.
 
     Settings: see `UnitSettings`.
@@ -31,23 +31,23 @@ def section(material: Material) -> Made:
     Raises:
         UserError: a setting is out of range, or no network has a layer that was asked for.
     """
-    settings = UnitSettings.of(material.settings)
-    chosen = _chosen(material.networks, settings)
+    settings: UnitSettings = inputs.settings
+    chosen = _chosen(inputs.networks, settings)
     if not chosen:
-        return Made()
+        return SectionOutput()
     if settings.rotations is None:  # as many as all rows need, which are corrected together
         rows = {(network.label, layer) for network, layers in chosen for layer in layers}
         settings = replace(settings, rotations=rotations_for(len(rows) * len(SCORES)))
-    samples = Samples(material, settings)
-    found = _measure(material, chosen, samples, settings)
+    samples = Samples(inputs, settings)
+    found = _measure(inputs, chosen, samples, settings)
     comparisons = _compared(found.measured)
     agreements = [
         one
         for label, features in found.features.items()
-        for one in across_seeds(label, [r for r, _ in features], [f for _, f in features], seed=material.seed)
+        for one in across_seeds(label, [r for r, _ in features], [f for _, f in features], seed=inputs.seed)
     ]
     networks = [network for network, _ in chosen]
-    return Made(
+    return SectionOutput(
         tables=tuple(_tables(found, networks, comparisons, agreements, samples, settings)),
         figures=tuple(_figures(found, networks, agreements, settings)),
         summary=summarize(found.measured, comparisons, agreements, networks),
@@ -74,11 +74,11 @@ class _Found:
 
 
 def _measure(
-    material: Material, chosen: Sequence[tuple[Network, list[str]]], samples: Samples, settings: UnitSettings
+    inputs: SectionInputs, chosen: Sequence[tuple[Network, list[str]]], samples: Samples, settings: UnitSettings
 ) -> _Found:
     """Measure all networks; sheets and controls are of the lowest seed of a label."""
     found = _Found()
-    steps = _Steps(material, sum(len(layers) for _, layers in chosen))
+    steps = _Steps(inputs, sum(len(layers) for _, layers in chosen))
     for network, layers in sorted(chosen, key=lambda one: (one[0].label, one[0].seed)):
         images, null = samples.of(network)
         scores = measure_layers(network.module, layers, images, null, settings, seed=network.seed, on_layer=steps)
@@ -183,10 +183,10 @@ def _sheet(network: Network, one: LayerScores, samples: Samples, settings: UnitS
 class _Steps:
     """Report the progress of the section, layer by layer."""
 
-    def __init__(self, material: Material, total: int) -> None:
-        self.material, self.total, self.done = material, total, 0
+    def __init__(self, inputs: SectionInputs, total: int) -> None:
+        self.inputs, self.total, self.done = inputs, total, 0
 
     def __call__(self, layer: str) -> None:
-        if self.material.progress is not None:
-            self.material.progress(f"units: {layer}", self.done, self.total)
+        if self.inputs.progress is not None:
+            self.inputs.progress(f"units: {layer}", self.done, self.total)
         self.done += 1

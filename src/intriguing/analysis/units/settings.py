@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from intriguing.data import SUBSETS
-from intriguing.errors import UserError
 from intriguing.units import AGGREGATES, FITTED
-from intriguing.validation import choice, flag, number, whole
 
 FEWEST, MOST = 999, 1999
 """Limits of the default number of random bases."""
@@ -52,57 +48,18 @@ class UnitSettings:
 
     networks: tuple[str, ...] | None = None
     layers: tuple[str, ...] | None = None
-    subset: str = "test"
-    limit: int | None = None
-    aggregate: str = "max"
-    rows: int = 8
-    columns: int = 9
-    units: int = 64
-    bases: tuple[str, ...] = ("pca", "ica", "nmf", "dictionary")
+    subset: str = field(default="test", metadata={"choices": SUBSETS})
+    limit: int | None = field(default=None, metadata={"low": 2})
+    aggregate: str = field(default="max", metadata={"choices": AGGREGATES})
+    rows: int = field(default=8, metadata={"low": 1})
+    columns: int = field(default=9, metadata={"low": 2})
+    units: int = field(default=64, metadata={"low": 1})
+    bases: tuple[str, ...] = field(default=("pca", "ica", "nmf", "dictionary"), metadata={"choices": FITTED})
     whitened: bool = True
     untrained: bool = True
-    rotations: int | None = None
-    sweeps: int = 5
-    fractions: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    sets: int = 9999
-    ablated: int = 32
-    ablation_limit: int = 2000
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> UnitSettings:
-        """Check settings; a missing one or None keeps its default.
-
-        Raises:
-            UserError: a setting is unknown or out of range.
-        """
-        values = {key: value for key, value in given.items() if value is not None}
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise UserError(f"unknown settings.units.{unknown[0]}; known: {', '.join(sorted(known))}")
-        for key in ("networks", "layers", "bases", "fractions"):
-            if key in values:
-                values[key] = _several(key, values[key])
-        for key in {"networks", "layers"} & values.keys():
-            values[key] = tuple(map(str, values[key]))  # a layer may be called 4
-        lows = {"limit": 2, "rows": 1, "columns": 2, "units": 1, "rotations": 19, "sweeps": 0, "sets": 99}
-        lows |= {"ablated": 0, "ablation_limit": 1}
-        for key in lows.keys() & values.keys():
-            values[key] = whole(f"settings.units.{key}", values[key], lows[key])
-        for key in {"whitened", "untrained"} & values.keys():
-            values[key] = flag(f"settings.units.{key}", values[key])
-        for key, names in (("subset", SUBSETS), ("aggregate", AGGREGATES)):
-            if key in values:
-                values[key] = choice(f"settings.units.{key}", values[key], names)
-        for name in values.get("bases", ()):
-            choice("settings.units.bases", name, FITTED)
-        for value in values.get("fractions", ()):
-            number("settings.units.fractions", value, 0, above=True)
-        return cls(**values)
-
-
-def _several(key: str, value: Any) -> tuple:
-    if isinstance(value, str | int | float):
-        return (value,)
-    if not isinstance(value, list | tuple):
-        raise UserError(f"settings.units.{key} must be a list, got {value!r}")
-    return tuple(value)
+    rotations: int | None = field(default=None, metadata={"low": 19})
+    sweeps: int = field(default=5, metadata={"low": 0})
+    fractions: tuple[float, ...] = field(default=(0.25, 0.5, 0.75, 1.0), metadata={"above": 0})
+    sets: int = field(default=9999, metadata={"low": 99})
+    ablated: int = field(default=32, metadata={"low": 0})
+    ablation_limit: int = field(default=2000, metadata={"low": 1})

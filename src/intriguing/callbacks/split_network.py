@@ -1,4 +1,4 @@
-"""The layers of a network whose outputs can be looked at or fed: by name, with the range that their values have."""
+"""Name the layers of a network, and run it with further rows that enter at these layers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ RANGES: dict[type[nn.Module], tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class Layer:
-    """An output of a network: its images, or a hidden layer's after the activation.
+class InjectionLayer:
+    """Describe an output of a network: its images, or a hidden layer after the activation.
 
     Attributes:
         name: ``input``, ``hidden1``, ``hidden2`` and so on, from below.
-        position: how many modules of the network lie below.
-        lower, upper: the range of its values.
+        position: number of the network's modules below.
+        lower, upper: range of the layer's values.
     """
 
     name: str
@@ -35,54 +35,54 @@ class Layer:
     upper: float
 
 
-def layers_of(network: nn.Sequential) -> list[Layer]:
-    """The input and every hidden layer of a chain of modules, from below."""
-    found = [Layer(INPUT, 0, 0.0, 1.0)]
+def injectable_layers(network: nn.Sequential) -> list[InjectionLayer]:
+    """List the input and every hidden layer of a chain of modules, from below."""
+    found = [InjectionLayer(INPUT, 0, 0.0, 1.0)]
     for position, module in enumerate(network, 1):
         if type(module) in RANGES:
-            found.append(Layer(f"hidden{len(found)}", position, *RANGES[type(module)]))
+            found.append(InjectionLayer(f"hidden{len(found)}", position, *RANGES[type(module)]))
     return found
 
 
-class FedNetwork:
-    """A chain of modules that takes further rows at its layers, in one pass.
+class SplitNetwork:
+    """Run a chain of modules in one pass, with further rows that enter at its layers.
 
     Args:
         network: images (N, C, H, W) to logits (N, K).
-        layers: where rows may come in, from below.
+        layers: where rows may enter, from below.
     """
 
-    def __init__(self, network: nn.Sequential, layers: list[Layer]) -> None:
+    def __init__(self, network: nn.Sequential, layers: list[InjectionLayer]) -> None:
         ends = [*(layer.position for layer in layers if layer.position), len(network)]
         self.layers = layers
         self._starts = [0, *ends[:-1]]
         self.segments = [network[start:end] for start, end in zip(self._starts, ends, strict=True)]
 
-    def __call__(self, images: Tensor, fed: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run the images and the fed rows, each from its layer upwards.
+    def __call__(self, images: Tensor, injected: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the images and the injected rows, each from its layer upwards.
 
         Args:
             images: (N, C, H, W).
-            fed: by layer, (M, ...) values of it.
+            injected: by layer, values (M, ...) of its output.
 
         Returns:
-            Logits of the images, then of the fed rows in the layers' order; and what every layer gave out, whose first
-            N rows are the images'.
+            Logits of the images, then of the injected rows in the layers' order; and the output of every layer, whose
+            first N rows belong to the images.
         """
         names = {layer.position: layer.name for layer in self.layers}
         first, *others = zip(self._starts, self.segments, strict=True)
         rows, outputs = first[1](_kept(first[1], images)), {INPUT: images}
-        if INPUT in fed:  # apart, because the gradient with respect to the images is wanted and that to these is not
-            rows = torch.cat([rows, first[1](_kept(first[1], fed[INPUT]))])
+        if INPUT in injected:  # separately, because the gradient is taken with respect to the images, not to these rows
+            rows = torch.cat([rows, first[1](_kept(first[1], injected[INPUT]))])
         for start, segment in others:
             outputs[names[start]] = rows
-            if names[start] in fed:
-                rows = torch.cat([rows, fed[names[start]]])
+            if names[start] in injected:
+                rows = torch.cat([rows, injected[names[start]]])
             rows = segment(_kept(segment, rows))
         return rows, outputs
 
     def above(self, layer: str, values: Tensor) -> Tensor:
-        """Logits (M, K) of values (M, ...) of a layer."""
+        """Compute logits (M, K) from values (M, ...) of a layer."""
         position = next(one.position for one in self.layers if one.name == layer)
         for start, segment in zip(self._starts, self.segments, strict=True):
             if start >= position:
@@ -91,5 +91,5 @@ class FedNetwork:
 
 
 def _kept(segment: nn.Sequential, values: Tensor) -> Tensor:
-    """The values (N, ...), copied where a module of the segment may write to them."""
+    """Return the values (N, ...), copied if a module of the segment may write to them."""
     return values.clone() if any(getattr(module, "inplace", False) for module in segment.modules()) else values

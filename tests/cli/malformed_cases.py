@@ -155,7 +155,7 @@ def forged_archive(
             extra(archive)
         with open(folder / file, "w+b") as target:
             target.write(content.getvalue())
-            checkpoint_file.seal(target)
+            checkpoint_file.add_digest(target)
 
     return make
 
@@ -391,9 +391,9 @@ CONFIGS = [
     train("a checkpoint to keep that is none", "unknown keep", *DIGITS, "keep=first"),
     train("batches of 0", "data.batch_size", *DIGITS, "data.batch_size=0"),
     train("more validation images than there are", "data.validation", *DIGITS, "data.validation=100000"),
-    train("a layer of 0 units", "model.widths", *DIGITS, "model.settings.widths=[0,3]"),
+    train("a layer of 0 units", "model.settings.widths", *DIGITS, "model.settings.widths=[0,3]"),
     train("a setting the network has not", "depth", *DIGITS, "+model.settings.depth=3"),
-    train("a learning rate of nan", "learning_rate", *DIGITS, "model.settings.learning_rate=nan"),
+    train("a learning rate of nan", "optimizer.lr", *DIGITS, "optimizer.lr=nan"),
     train("a precision that is none", "trainer or callbacks: Precision 7 is invalid", *DIGITS, "trainer.precision=7"),
     train("a trainer option that is none", "speed", *DIGITS, "+trainer.speed=3"),
     train("a callback that is none", "callbacks.mine: ", *DIGITS, "+callbacks.mine={_target_: intriguing.nothing}"),
@@ -601,7 +601,7 @@ HOSTILE = [
         *RESUME,
         make=forged_archive(pickle.dumps(Payload(), 2), file=LAST),
     ),
-    forged("whose header says 10^12 bytes", "its header asks for more", raw_set(struct.pack("<Q", 10**12) + b"{}")),
+    forged("whose header says 10^12 bytes", "its header claims more", raw_set(struct.pack("<Q", 10**12) + b"{}")),
     forged(
         "with a header of 2 MiB", "expected a header of at most", raw_set(struct.pack("<Q", 1 << 21) + b" " * (1 << 21))
     ),

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from intriguing.callbacks import Feed, FeedSettings, LayerPool, Pool
-from intriguing.callbacks.feed import _stepped
-from intriguing.models.layers import FedNetwork, layers_of
+from intriguing.callbacks import LayerPool, Pool, PoolMixing, PoolSettings
+from intriguing.callbacks.pool_mixing import _stepped
+from intriguing.callbacks.split_network import SplitNetwork, injectable_layers
 
 SETTINGS = {
     "size": 6, "refresh": 1.0, "every": 1, "mix": 1.0, "weight": 1.0, "keep_scale": False, "turns": "together",
@@ -24,9 +24,11 @@ def network(activation: type[nn.Module] = nn.Sigmoid) -> nn.Sequential:
     ).double()
 
 
-def feed(net: nn.Sequential, layers=None, distortion: float = 0.05, **changes) -> Feed:
-    pools = [LayerPool(one, distortion, Pool(6)) for one in layers_of(net) if layers is None or one.name in layers]
-    return Feed(net, pools, FeedSettings(**{**SETTINGS, **changes}), seed=0)
+def feed(net: nn.Sequential, layers=None, distortion: float = 0.05, **changes) -> PoolMixing:
+    pools = [
+        LayerPool(one, distortion, Pool(6)) for one in injectable_layers(net) if layers is None or one.name in layers
+    ]
+    return PoolMixing(net, pools, PoolSettings(**{**SETTINGS, **changes}), seed=0)
 
 
 def batch(count: int = 6, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,15 +42,15 @@ def gradients(net: nn.Sequential) -> list[torch.Tensor]:
 
 
 def test_layers_have_names_and_ranges():
-    found = {one.name: (one.position, one.lower, one.upper) for one in layers_of(network())}
+    found = {one.name: (one.position, one.lower, one.upper) for one in injectable_layers(network())}
     assert found == {"input": (0, 0.0, 1.0), "hidden1": (3, 0.0, 1.0), "hidden2": (5, 0.0, 1.0)}
-    assert layers_of(network(nn.ReLU))[1].upper == math.inf
-    assert layers_of(network(nn.Tanh))[2].lower == -1.0
+    assert injectable_layers(network(nn.ReLU))[1].upper == math.inf
+    assert injectable_layers(network(nn.Tanh))[2].lower == -1.0
 
 
-def test_fed_rows_give_what_the_layers_above_give():
+def test_injected_rows_have_the_logits_of_the_layers_above():
     net = network()
-    fed, (images, _) = FedNetwork(net, layers_of(net)), batch()
+    fed, (images, _) = SplitNetwork(net, injectable_layers(net)), batch()
     rows = {"input": images[:2] / 2, "hidden2": torch.rand(3, 6, dtype=torch.float64)}
     logits, outputs = fed(images, rows)
     expected = torch.cat([net(images), net(rows["input"]), net[5](rows["hidden2"])])
@@ -61,7 +63,7 @@ def test_fed_rows_give_what_the_layers_above_give():
 def test_a_step_is_the_originals_loss_and_that_of_each_pool(turns):
     net = network()
     one = feed(net, turns=turns, weight=0.5)
-    for seed in (1, 2, 3, 4):  # fills every pool whoever's turn it is
+    for seed in (1, 2, 3, 4):  # fills every pool, for both kinds of turns
         one.step(*batch(seed=seed))[0].backward()
         one.renew()
     net.zero_grad()
@@ -83,7 +85,7 @@ def test_a_step_is_the_originals_loss_and_that_of_each_pool(turns):
         torch.testing.assert_close(mine, theirs)
 
 
-def test_the_loss_keeps_its_scale_where_that_is_wanted():
+def test_keep_scale_divides_the_loss():
     net = network()
     losses = []
     for keep in (False, True):
@@ -113,7 +115,7 @@ def test_a_hidden_pool_trains_the_layers_above_it_only():
 
 @pytest.mark.parametrize("activation", [nn.Sigmoid, nn.ReLU, nn.Tanh])
 @pytest.mark.parametrize("layer", ["input", "hidden1", "hidden2"])
-def test_one_step_goes_up_the_loss_by_its_length_inside_the_range(activation, layer):
+def test_one_step_ascends_the_loss_by_its_length_inside_the_range(activation, layer):
     net = network(activation)
     one = feed(net, layers=[layer], distortion=1e-3)
     images, labels = batch()
@@ -146,7 +148,7 @@ def test_more_steps_find_a_higher_loss_within_the_same_length():
     assert losses[1] > losses[0] > clean
 
 
-def test_noise_has_the_same_length_and_lbfgs_fools_within_it():
+def test_noise_has_the_given_length_and_lbfgs_fools_within_it():
     net = network()
     with torch.no_grad():
         for module in net:
@@ -184,7 +186,7 @@ def test_the_share_that_is_renewed_and_how_often():
     assert replaced == [3, 3, 3, 6, 6, 6, 9, 9, 9]
 
 
-def test_metrics_say_what_happened():
+def test_metrics_describe_the_epoch():
     one = feed(network())
     clean = []
     for seed in range(3):
@@ -197,14 +199,14 @@ def test_metrics_say_what_happened():
     assert metrics["pool/renewal_seconds"] > 0
     assert metrics["pool/distortion_hidden1"] == pytest.approx(0.05, rel=0.2)
     assert "pool/clean_loss" not in one.epoch_metrics()  # a new epoch
-    one.step(*batch(seed=2))  # the pools hold these images after a step up the loss, and nothing has been learnt
+    one.step(*batch(seed=2))  # the pools hold these images after a step up the loss, and no weight has changed
     metrics = one.epoch_metrics()
     assert metrics["pool/loss"] > metrics["pool/clean_loss"] == pytest.approx(clean[2])
 
 
 @pytest.mark.parametrize("attack", ["gradient", "noise", "lbfgs"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
-def test_a_step_and_a_renewal_write_to_nothing_they_are_given(attack, dtype):
+def test_a_step_and_a_renewal_do_not_modify_their_arguments(attack, dtype):
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Flatten(), nn.Dropout(0.5, inplace=True), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Sigmoid(), nn.Linear(8, 4)
@@ -228,7 +230,7 @@ def test_a_step_and_a_renewal_write_to_nothing_they_are_given(attack, dtype):
 
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("layer", ["input", "hidden1"])
-def test_values_that_autocast_made_in_half_precision_are_perturbed_as_far_as_asked(steps, layer):
+def test_values_that_autocast_made_in_half_precision_are_perturbed_by_the_given_distance(steps, layer):
     net = network(nn.Tanh).float()
     one = feed(net, layers=[layer], distortion=0.01, num_steps=steps)
     images, labels = batch()
@@ -243,7 +245,7 @@ def test_values_that_autocast_made_in_half_precision_are_perturbed_as_far_as_ask
 
 
 def test_slopes_that_are_zero_or_not_finite_do_not_spoil_a_step():
-    layer = layers_of(network())[0]
+    layer = injectable_layers(network())[0]
     values = torch.full((3, 4), 0.5)
     slopes = torch.tensor([[0.0, 0, 0, 0], [math.nan, 1e-30, 0, -math.inf], [1e30, 0, -1e30, 0]])
     expected = torch.tensor([[0.0, 0, 0, 0], [0, 0.2, 0, 0], [0.2 / 2**0.5, 0, -0.2 / 2**0.5, 0]])
@@ -252,7 +254,7 @@ def test_slopes_that_are_zero_or_not_finite_do_not_spoil_a_step():
     assert torch.equal(long[0], values[0])
 
 
-def test_a_pool_goes_on_from_a_state_without_writing_to_it():
+def test_a_pool_continues_from_a_state_without_modifying_it():
     pool, other = Pool(3), Pool(3)
     pool.renew(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), torch.zeros(3))
     state = pool.state_dict()

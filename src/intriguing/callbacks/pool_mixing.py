@@ -1,4 +1,4 @@
-"""Back-feeding itself: how pools of perturbed layer outputs are mixed into a training step and renewed from it."""
+"""Mix pools of perturbed layer outputs into training steps, and renew the pools from these steps (section 4.2)."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from intriguing.attacks import evaluating, lbfgs
+from intriguing.attacks import lbfgs
 from intriguing.callbacks.pool import Pool
+from intriguing.callbacks.split_network import InjectionLayer, SplitNetwork
 from intriguing.metrics import difference, distortion, root_mean_square
-from intriguing.models.layers import FedNetwork, Layer
+from intriguing.nn import evaluating
 
 ATTACKS = ("gradient", "noise", "lbfgs")
 TURNS = ("alternate", "together")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedSettings:
-    """How the examples of all pools are made and used.
+class PoolSettings:
+    """Set how the examples of all pools are made and used.
 
     Attributes:
         size: examples in a pool.
         refresh: share of a pool that a renewal replaces; at most one example for each image of the batch is made.
-        every: renewals come at every so many-th turn of a pool.
+        every: renew a pool every ``every`` uses.
         mix: examples of a pool in a step, for each original image.
-        weight: of a pool's mean loss beside the originals' mean loss.
-        keep_scale: divide the whole loss by 1 + weight for each pool in the step, so that the learning rate keeps its
-            meaning; otherwise it is a plain sum.
-        turns: ``alternate`` (one pool a step, in turn, as the paper says) or ``together`` (all pools in every step).
-        attack: ``gradient`` (normalised ascent on the loss; the first step costs nothing, its gradient is the training
-            step's own), ``noise`` (Gaussian of the same norm) or ``lbfgs`` (the paper's attack towards random classes,
-            for layers with values in [0, 1]).
-        num_steps: of the ascent.
-        max_iter, c_tolerance: budget of ``lbfgs``, see `intriguing.attacks.lbfgs`.
+        weight: weight of a pool's mean loss, relative to the mean loss of the original images.
+        keep_scale: divide the whole loss by 1 + weight * (number of pools in the step), so that the learning rate keeps
+            its meaning; otherwise the loss is a plain sum.
+        turns: ``alternate`` (one pool per step, in turn, as in the paper) or ``together`` (all pools in every step).
+        attack: ``gradient`` (normalised ascent on the loss; the first step is free, because it uses the gradient of the
+            training step), ``noise`` (Gaussian of equal norm) or ``lbfgs`` (the paper's attack towards random
+            classes, for layers with values in [0, 1]).
+        num_steps: steps of the ascent.
+        max_iter, c_tolerance: budget of ``lbfgs``, see ``intriguing.attacks.lbfgs``.
     """
 
     size: int
@@ -56,16 +57,16 @@ class FeedSettings:
 
 @dataclass
 class LayerPool:
-    """A layer with its pool and how far its perturbations go.
+    """Hold a layer, its pool and the size of its perturbations.
 
     Attributes:
-        layer: where.
-        distortion: RMS over the layer's values of a perturbation (for lbfgs the most that is let in).
+        layer: where the examples enter the network.
+        distortion: RMS over the layer's values of a perturbation (with lbfgs the largest that is kept).
         pool: the examples.
-        turns: how often it has been its turn.
+        turns: number of steps in which the pool was used, or with ``alternate`` was next in turn.
     """
 
-    layer: Layer
+    layer: InjectionLayer
     distortion: float
     pool: Pool
     turns: int = 0
@@ -73,59 +74,66 @@ class LayerPool:
 
 @dataclass
 class _Epoch:
+    """Hold the sums of an epoch: losses (scalars), steps, and the seconds spent on renewals."""
+
     steps: int = 0
     clean: Tensor | None = None
-    fed_steps: int = 0
-    fed: Tensor | None = None
+    mixed_steps: int = 0
+    mixed: Tensor | None = None
     renewal_seconds: float = 0.0
 
 
-class Feed:
-    """The pools of a network, a training step with them, and their renewal.
+class PoolMixing:
+    """Compute the loss of a training step with the examples of pools mixed in, and renew the pools.
 
-    For a hidden layer the perturbed example enters above it, so it trains the layers above it only (section 4.2). The
-    original images are always in the step. New examples are made from the images of the step, by the network as it is.
+    A perturbed example of a hidden layer enters above this layer, so it trains only the layers above (section 4.2). The
+    original images are always part of the step. New examples are made from the images of the step with the current
+    weights.
 
     Args:
         network: images (N, C, H, W) to logits (N, K).
-        pools: from below.
-        settings: see `FeedSettings`.
-        seed: of the noise and of lbfgs's classes.
-        criterion: the mean loss of logits (N, K) and labels (N,) that the network is trained with.
+        pools: one for each layer, from below.
+        settings: see ``PoolSettings``.
+        seed: seed of the noise and of the target classes of lbfgs.
     """
 
     def __init__(
         self,
         network: nn.Sequential,
         pools: Sequence[LayerPool],
-        settings: FeedSettings,
+        settings: PoolSettings,
         seed: int,
-        criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     ) -> None:
         self.pools, self.settings = list(pools), settings
-        self._network, self._criterion = network, criterion
-        self._fed = FedNetwork(network, [one.layer for one in pools])
+        self._network = network
+        self._split = SplitNetwork(network, [one.layer for one in pools])
         self._generator = torch.Generator().manual_seed(seed)
         self._step = 0
         self._due: list[tuple[LayerPool, Tensor, Tensor]] = []
         self._epoch = _Epoch()
 
-    def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of a training step.
+    def step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the loss of a training step.
 
         Args:
             images: (N, C, H, W); not written to.
             labels: (N,) of any integer dtype.
+            criterion: the mean loss of logits (N, K) and labels (N,) that the network is trained with.
 
         Returns:
-            The loss to descend on, the originals' part of it, and the originals' logits (N, K).
+            The loss to minimise, the part of it that belongs to the originals, and the logits (N, K) of the originals.
         """
         labels = labels.long()
-        if images.is_inference():  # autograd may not keep those
+        if images.is_inference():  # autograd cannot save tensors made in inference mode
             images = images.clone()
         together = self.settings.turns == "together"
         now = self.pools if together else [self.pools[self._step % len(self.pools)]]
-        # what the next step takes is made from this one
+        # the examples of the next step are made from this step
         soon = self.pools if together else [self.pools[(self._step + 1) % len(self.pools)]]
         self._step += 1
         renewing = []
@@ -137,18 +145,18 @@ class Feed:
         drawn = {one.layer.name: one.pool.draw(count) for one in now if len(one.pool)}
         if any(one.layer.position == 0 for one in renewing) and self.settings.attack == "gradient":
             images = images.detach().requires_grad_()
-        logits, outputs = self._fed(images, {name: examples for name, (examples, _) in drawn.items()})
-        clean = self._criterion(logits[: len(images)], labels)
-        loss, fed, first = clean, None, len(images)
+        logits, outputs = self._split(images, {name: examples for name, (examples, _) in drawn.items()})
+        clean = criterion(logits[: len(images)], labels)
+        loss, mixed, first = clean, None, len(images)
         for _, truth in drawn.values():
-            part = self._criterion(logits[first : first + len(truth)], truth)
+            part = criterion(logits[first : first + len(truth)], truth)
             first += len(truth)
-            fed = part if fed is None else fed + part
-        if fed is not None:
-            loss = clean + self.settings.weight * fed
+            mixed = part if mixed is None else mixed + part
+        if mixed is not None:
+            loss = clean + self.settings.weight * mixed
             if self.settings.keep_scale:
                 loss = loss / (1 + self.settings.weight * len(drawn))
-        self._note(clean, fed, len(drawn))
+        self._note(clean, mixed, len(drawn))
         self._due = []
         for one in renewing:
             output = outputs[one.layer.name]
@@ -157,24 +165,25 @@ class Feed:
             self._due.append((one, output, labels))
         return loss, clean, logits[: len(images)]
 
-    def _note(self, clean: Tensor, fed: Tensor | None, parts: int) -> None:
+    def _note(self, clean: Tensor, mixed: Tensor | None, parts: int) -> None:
+        """Add the losses of a step to the sums of the epoch."""
         epoch = self._epoch
         epoch.steps += 1
         value = clean.detach()
         epoch.clean = value if epoch.clean is None else epoch.clean + value
-        if fed is not None:
-            mean = fed.detach() / parts
-            epoch.fed_steps += 1
-            epoch.fed = mean if epoch.fed is None else epoch.fed + mean
+        if mixed is not None:
+            mean = mixed.detach() / parts
+            epoch.mixed_steps += 1
+            epoch.mixed = mean if epoch.mixed is None else epoch.mixed + mean
 
     def renew(self) -> None:
-        """Replace the pools' share that is due. To be called after the step's backward pass."""
+        """Replace the share of each pool that is due; call this after the backward pass of the step."""
         start = time.perf_counter()
         for one, output, labels in self._due:
             count = min(max(1, round(self.settings.refresh * one.pool.size)), len(labels))
-            # autocast may have made them in half precision, and is off here
+            # autocast may have made the outputs half precision; it is off here
             values, truth = output.detach()[:count].to(self._dtype(output)), labels[:count]
-            slope = self._own_slope(output, count)
+            slope = self._step_gradient(output, count)
             examples, kept = self._perturbed(one, values, truth, slope)
             size = distortion(values, examples)
             if kept is not None:
@@ -185,47 +194,57 @@ class Feed:
         self._epoch.renewal_seconds += time.perf_counter() - start
 
     @staticmethod
-    def _own_slope(output: Tensor, count: int) -> Tensor | None:
-        """What the step's backward pass left at the originals' rows; None where it left nothing."""
-        wanted = output.requires_grad and (output.is_leaf or output.retains_grad)
-        return output.grad[:count] if wanted and output.grad is not None else None
+    def _step_gradient(output: Tensor, count: int) -> Tensor | None:
+        """Return the gradient that the backward pass of the step left at the originals, None if there is none."""
+        has_gradient = output.requires_grad and (output.is_leaf or output.retains_grad)
+        return output.grad[:count] if has_gradient and output.grad is not None else None
 
     def _perturbed(
         self, one: LayerPool, values: Tensor, labels: Tensor, slope: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Perturbed values inside the layer's range; and which of them are worth keeping, None for all."""
+        """Perturb values within the range of the layer.
+
+        Returns:
+            The examples, and which of them to keep (M,) bool, or None for all.
+        """
         length = one.distortion * math.sqrt(values[0].numel())
         if self.settings.attack == "lbfgs":
             return self._lbfgs(one, values, labels)
         if self.settings.attack == "noise":
             noise = torch.randn(values.shape, generator=self._generator).to(values)
             return _stepped(values, noise, length, one.layer), None
-        if slope is None:  # the network below is not trained: nothing asked for this gradient
-            slope = self._slope(one, values, labels)
+        if slope is None:  # the layers below are not trained, so the step did not compute this gradient
+            slope = self._gradient(one, values, labels)
         steps = self.settings.num_steps
         if steps == 1:
             return _stepped(values, slope, length, one.layer), None
         examples = _stepped(values, slope, 2 * length / steps, one.layer)
         for _ in range(steps - 1):
-            examples = _stepped(examples, self._slope(one, examples, labels), 2 * length / steps, one.layer)
+            examples = _stepped(examples, self._gradient(one, examples, labels), 2 * length / steps, one.layer)
             shrink = (one.distortion / distortion(values, examples)).clamp(max=1)
             moved = difference(values, examples) * shrink.view(-1, *[1] * (values.dim() - 1))
             examples = (values + moved).to(values.dtype)
         return examples, None
 
     def _dtype(self, output: Tensor) -> torch.dtype:
-        """The dtype in which the network takes a layer's values outside autocast."""
+        """Return the dtype of the network's weights, in which it takes the values of a layer outside autocast."""
         weights = (one.dtype for one in self._network.parameters() if one.is_floating_point())
         return next(weights, output.dtype)
 
-    def _slope(self, one: LayerPool, values: Tensor, labels: Tensor) -> Tensor:
+    def _gradient(self, one: LayerPool, values: Tensor, labels: Tensor) -> Tensor:
+        """Compute the gradient of the loss with respect to values (M, ...) of a layer."""
         with torch.enable_grad(), evaluating(self._network):
             values = values.detach().requires_grad_()
-            loss = F.cross_entropy(self._fed.above(one.layer.name, values), labels, reduction="sum")
+            loss = F.cross_entropy(self._split.above(one.layer.name, values), labels, reduction="sum")
             return torch.autograd.grad(loss, values)[0]
 
     def _lbfgs(self, one: LayerPool, values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        above = _Above(self._fed, one.layer.name)
+        """Attack values (M, ...) of a layer with L-BFGS towards random classes.
+
+        Returns:
+            The examples, and which of them to keep (M,) bool.
+        """
+        above = _Above(self._split, one.layer.name)
         with torch.no_grad(), evaluating(self._network):
             num_classes = above(values[:1]).shape[1]
         step = torch.randint(1, num_classes, labels.shape, generator=self._generator).to(labels)
@@ -240,32 +259,32 @@ class Feed:
 
     @torch.no_grad()
     def epoch_metrics(self) -> dict[str, float]:
-        """What happened since the last call, and the pools as they are; starts the next epoch's counts.
+        """Return the metrics of the epoch, and start the counts of the next.
 
         Returns:
             ``pool/clean_loss``, ``pool/loss`` (mean over the pools), ``pool/renewal_seconds``, and by layer
-            ``pool/fooled_<layer>`` (share of the pool that the network gets wrong now), ``pool/distortion_<layer>``
+            ``pool/fooled_<layer>`` (share of the pool that is misclassified now), ``pool/distortion_<layer>``
             (mean RMS) and ``pool/replaced_<layer>``.
         """
         epoch, self._epoch = self._epoch, _Epoch()
         metrics = {"pool/renewal_seconds": epoch.renewal_seconds}
         if epoch.clean is not None:
             metrics["pool/clean_loss"] = float(epoch.clean) / epoch.steps
-        if epoch.fed is not None:
-            metrics["pool/loss"] = float(epoch.fed) / epoch.fed_steps
+        if epoch.mixed is not None:
+            metrics["pool/loss"] = float(epoch.mixed) / epoch.mixed_steps
         for one in self.pools:
             if not len(one.pool) or one.pool.examples is None:
                 continue
             name, filled = one.layer.name, len(one.pool)
             with evaluating(self._network):
-                answers = self._fed.above(name, one.pool.examples[:filled]).argmax(dim=1)
+                answers = self._split.above(name, one.pool.examples[:filled]).argmax(dim=1)
             metrics[f"pool/fooled_{name}"] = float((answers != one.pool.labels[:filled]).double().mean())
             metrics[f"pool/distortion_{name}"] = float(one.pool.distortion[:filled].double().mean())
             metrics[f"pool/replaced_{name}"] = float(one.pool.replaced)
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """The pools and all that decides what comes next."""
+        """Return the pools, the generator and the counters."""
         return {
             "step": self._step,
             "generator": self._generator.get_state(),
@@ -273,7 +292,7 @@ class Feed:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
-        """Go on from a state.
+        """Restore a state.
 
         Raises:
             ValueError: the state of other layers or of pools of another size.
@@ -290,21 +309,22 @@ class Feed:
 
 
 class _Above(nn.Module):
-    """The layers above one, as a network of its own."""
+    """Present the layers above a layer as a module."""
 
-    def __init__(self, fed: FedNetwork, layer: str) -> None:
+    def __init__(self, split: SplitNetwork, layer: str) -> None:
         super().__init__()
-        self._fed, self._layer = fed, layer
-        self.segments = nn.ModuleList(fed.segments)
+        self._split, self._layer = split, layer
+        self.segments = nn.ModuleList(split.segments)
 
     def forward(self, values: Tensor) -> Tensor:
-        return self._fed.above(self._layer, values)
+        """Compute logits (M, K) from values (M, ...) of the layer."""
+        return self._split.above(self._layer, values)
 
 
-def _stepped(values: Tensor, direction: Tensor, length: float, layer: Layer) -> Tensor:
-    """A step of this Euclidean length along each row's direction, clamped into the layer's range.
+def _stepped(values: Tensor, direction: Tensor, length: float, layer: InjectionLayer) -> Tensor:
+    """Move each row by a Euclidean length along its direction, and clamp it into the range of the layer.
 
-    Entries of the direction that are not finite are left out; a row without any other stays where it is.
+    Entries of the direction that are not finite count as zero; a row whose direction is zero does not move.
     """
     each = (-1, *[1] * (values.dim() - 1))
     direction = torch.where(direction.isfinite(), direction, 0).to(torch.promote_types(direction.dtype, torch.float32))

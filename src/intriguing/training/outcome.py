@@ -1,0 +1,109 @@
+"""Export the trained network and count its errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
+from intriguing.data import ImageArrays, ImageData, Subset
+from intriguing.data.folders import FolderSubset
+from intriguing.models import Classifier
+from intriguing.nn.nonfinite import check_logits
+from intriguing.storage.csv_log import CsvLog
+from intriguing.tracking.wandb_run import WandbRun
+from intriguing.training.job import TrainingJob
+
+_PIXELS = 10_000 * 784  # counted at once: ten thousand images of MNIST, fewer photographs
+
+
+class Trained(NamedTuple):
+    """Hold the end of a fit.
+
+    Attributes:
+        weights: of the network that is kept, in the precision of the fit.
+        epochs: how many were trained; the last one may have been cut short.
+        steps: of the optimiser.
+    """
+
+    weights: dict[str, Tensor]
+    epochs: int
+    steps: int
+
+
+def conclude(
+    job: TrainingJob, trained: Trained, data: ImageData, folder: Path, wandb_run: WandbRun
+) -> tuple[dict[str, Any], list[str]]:
+    """Write ``model.ckpt`` and count its errors.
+
+    Returns:
+        The run's result and the names of its artifacts.
+    """
+    if job.trainer.shows_only:
+        return {"debug": job.debug}, []
+    _export(folder / "checkpoints" / f"{job.keep}.ckpt", trained.weights, folder / "model.ckpt")
+    # With max_epochs=0 nothing was trained, so there is no training error.
+    only = () if job.trainer.max_epochs else ("val", "test")
+    model = load_model(folder / "model.ckpt")
+    errors = count_errors(model, data, only=only)
+    wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
+    shares = {name: k / n for name, (k, n) in errors.items()}
+    of_kept = _numbers_of_kept_epoch(folder) | model.weight_sizes()
+    of_kept |= {"curve/test_error": shares["test"]} if job.test_curve else {}
+    wandb_run.summarise(of_kept | {f"errors/{name}": share for name, share in shares.items()})
+    result = {"errors": errors, "epochs": trained.epochs, "steps": trained.steps}
+    return result, ["model.ckpt", "metrics.csv"]
+
+
+def _numbers_of_kept_epoch(folder: Path) -> dict[str, float]:
+    """Return the curves' numbers of the epoch of ``model.ckpt``; a summary would hold those of the last epoch."""
+    epoch = str(read_checkpoint(folder / "model.ckpt")["epoch"])
+    rows = CsvLog(folder / "metrics.csv").rows()
+    kept = next((row for row in rows if row.get("train/loss") and row["epoch"] == epoch), {})
+    return {key: float(value) for key, value in kept.items() if value and "/" in key}
+
+
+def _export(source: Path, weights: dict[str, Tensor], target: Path) -> None:
+    """Write the finished network: its weights, and the description in a checkpoint, without the state of its fit.
+
+    The weights are not the checkpoint's: a callback may have averaged them when the training ended.
+    """
+    checkpoint = read_checkpoint(source) | {"state_dict": weights}
+    kept = ("intriguing", "state_dict", "hyper_parameters", "pytorch-lightning_version", "epoch", "global_step")
+    AtomicCheckpointIO(target.parent).save_checkpoint({key: checkpoint[key] for key in kept}, target)
+
+
+@torch.no_grad()
+def count_errors(
+    model: Classifier, data: ImageData, *, batch_size: int = 10_000, only: Sequence[str] = ()
+) -> dict[str, list[int]]:
+    """Count wrong predictions and images, [k, n], on each subset that has images.
+
+    Args:
+        model: the network.
+        data: its images; ``train`` are those that it was trained on.
+        batch_size: images at once, fewer of large images.
+        only: names of subsets; empty: all.
+    """
+    names = ["train", *(["val"] if data.validation else []), "test", "full", "p1", "p2"]
+    if not isinstance(data.arrays, ImageArrays):  # photographs are not read several times over
+        names = names[:-3]
+    names = [name for name in names if name in only] if only else names
+    pixels = math.prod(data.input_shape)
+    size = max(1, min(batch_size, _PIXELS // pixels))
+    found = {name: data.subset(name) for name in names}
+    return {name: _count(model, subset, size) for name, subset in found.items() if len(subset)}
+
+
+def _count(model: Classifier, subset: Subset | FolderSubset, batch_size: int) -> list[int]:
+    wrong = 0
+    for images, labels in subset.batches(batch_size):
+        logits = model(images)
+        check_logits(model, images, logits)
+        wrong += int((logits.argmax(1) != labels).sum())
+    return [wrong, len(subset)]

@@ -1,0 +1,212 @@
+"""Check the parts of a training config and make typed settings of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from intriguing.data import DATA_NAMES, SPLIT_NAMES, ImageData
+from intriguing.data.folders import folder_name, folder_settings
+from intriguing.errors import UserError
+from intriguing.models import PENALTIES, REGISTRY, Classifier
+from intriguing.training.labels import architecture_label, network_label
+from intriguing.training.options import trainer_options
+from intriguing.validation import choice, flag, number, whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Describe the images of a training run; see ``ImageData`` for the attributes.
+
+    Attributes:
+        in_folder: ``folder``, ``size``, ``resize`` and ``workers`` of folders of images; empty for other data.
+    """
+
+    name: str
+    root: str
+    download: bool
+    split: str
+    split_seed: int
+    batch_size: int
+    validation: int
+    only: int | None
+    seed: int
+    in_folder: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> DataSettings:
+        """Check the sections ``data`` and ``split`` of a config."""
+        data, split = config["data"], config["split"]
+        choice("data", data["name"], DATA_NAMES)
+        in_folder = folder_settings(data) if data["name"] == "image_folder" else {}
+        known = ("name", "root", "download", "batch_size", "validation", "only", *in_folder)
+        refuse_unknown("data", data, known)
+        refuse_unknown("split", split, ("name", "seed"))
+        return cls(
+            name=data["name"],
+            root=data["root"] or "data",
+            download=flag("data.download", data["download"]),
+            split=choice("split", split["name"], SPLIT_NAMES),
+            split_seed=whole("split.seed", split["seed"], 0),
+            batch_size=whole("data.batch_size", data["batch_size"], 1),
+            validation=whole("data.validation", data["validation"], 0),
+            only=None if data["only"] is None else whole("data.only", data["only"], 1),
+            seed=whole("seed", config["seed"], 0),
+            in_folder=in_folder,
+        )
+
+    @property
+    def label(self) -> str:
+        """The data set, or the name of the folder of images."""
+        return folder_name(self.root, self.in_folder["folder"]) if self.in_folder else self.name
+
+    def open(self) -> ImageData:
+        """Open the images."""
+        own = {key: value for key, value in vars(self).items() if key != "in_folder"}
+        return ImageData(**own, **self.in_folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """Describe a network before it is built.
+
+    Attributes:
+        name: of the architecture, in the registry.
+        given_label: the label of the architecture; None for one that says its shape.
+        settings: the architecture's own.
+        weight_decay: lambda of all decayed layers, or of each.
+        implied: the weight decay that the architecture's label implies; None where none is implied.
+        normaliser: k of the weight decay.
+        penalty: kind and strength of the spectral penalty; None without one.
+    """
+
+    name: str
+    given_label: str | None
+    settings: Mapping[str, Any]
+    weight_decay: float | list[float]
+    implied: float | list[float] | None
+    normaliser: str | float
+    penalty: tuple[str, float] | None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> NetworkSettings:
+        """Check the sections ``model``, ``weight_decay`` and ``spectral_penalty`` of a config."""
+        model, decay, penalty = config["model"], config["weight_decay"], config["spectral_penalty"]
+        choice("model.name", model["name"], sorted(REGISTRY))
+        refuse_unknown("model", model, ("name", "label", "spell_lambda", "settings", "recipe"))
+        refuse_unknown("model.recipe", model["recipe"], ("lr", "weight_decay", "normaliser", "epochs", "batch_size"))
+        refuse_unknown("weight_decay", decay, ("value", "normaliser"))
+        refuse_unknown("spectral_penalty", penalty, ("kind", "value"))
+        kind = choice("spectral_penalty.kind", penalty["kind"], ("none", *PENALTIES))
+        strength = number("spectral_penalty.value", penalty["value"], 0)
+        if kind == "none" and strength:
+            raise UserError(
+                f"spectral_penalty.value={strength:g} is the strength of no penalty; give spectral_penalty=log_product "
+                "or spectral_penalty=margin"
+            )
+        k = decay["normaliser"]
+        return cls(
+            name=model["name"],
+            given_label=None if model["label"] is None else str(model["label"]),
+            settings=dict(model["settings"]),
+            weight_decay=_lambdas("weight_decay.value", decay["value"]),
+            implied=None
+            if flag("model.spell_lambda", model["spell_lambda"])
+            else _lambdas("model.recipe.weight_decay", model["recipe"]["weight_decay"]),
+            normaliser="units" if k == "units" else number("weight_decay.normaliser (or 'units')", k, 0, above=True),
+            penalty=(kind, strength) if strength else None,
+        )
+
+    @property
+    def lambdas(self) -> list[float]:
+        """The weight decays to spell out in labels and names: none where the architecture's label implies them."""
+        return [] if _shortened(self.weight_decay) == _shortened(self.implied) else _shortened(self.weight_decay)
+
+    def architecture(self, num_classes: int | None) -> str:
+        """Return the label of the architecture, see ``architecture_label``."""
+        return self.given_label or architecture_label(self.name, self.settings, num_classes)
+
+    def build(self, input_shape: tuple[int, ...], num_classes: int, split: str, **more: Any) -> Classifier:
+        """Build the network with random weights from the global seed.
+
+        Args:
+            input_shape: (C, H, W).
+            num_classes: K.
+            split: the images it trains on, for its label.
+            more: optimizer and scheduler.
+
+        Raises:
+            UserError: settings that the architecture does not take.
+        """
+        label = network_label(self.architecture(num_classes), self.lambdas, self.penalty, split)
+        if self.penalty:
+            more |= {"spectral_penalty_kind": self.penalty[0], "spectral_penalty": self.penalty[1]}
+        try:
+            return REGISTRY[self.name](
+                label=label,
+                input_shape=list(input_shape),
+                num_classes=num_classes,
+                weight_decay=self.weight_decay,
+                normaliser=self.normaliser,
+                **more,
+                **self.settings,
+            )
+        except (TypeError, ValueError) as error:
+            raise UserError(f"model.settings of {label}: {str(error).split('build_network() ')[-1]}") from error
+
+    def decay_of_layers(self, input_shape: tuple[int, ...], num_classes: int, split: str) -> list[float]:
+        """Return lambda of every decayed layer, which only the network knows; it is built without memory."""
+        with torch.device("meta"):
+            return replace(self, penalty=None).build(input_shape, num_classes, split).weight_decay
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """Hold the options of Lightning's Trainer.
+
+    Attributes:
+        options: arguments of ``lightning.Trainer`` without those that a run sets itself.
+    """
+
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> TrainerSettings:
+        """Check the section ``trainer`` of a config."""
+        options = trainer_options(config["trainer"])
+        # No epoch at all: a network as it comes, with published weights or random ones.
+        return cls({**options, "max_epochs": whole("trainer.max_epochs", options["max_epochs"], 0)})
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs at most."""
+        return self.options["max_epochs"]
+
+    @property
+    def shows_only(self) -> bool:
+        """Whether the run only shows that it runs (``fast_dev_run``), and keeps nothing."""
+        return bool(self.options.get("fast_dev_run"))
+
+    @property
+    def progress_bar(self) -> bool:
+        """Whether progress is shown."""
+        return bool(self.options.get("enable_progress_bar", True))
+
+
+def refuse_unknown(section: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Raise UserError for a key of a config's section that nothing reads."""
+    if unknown := sorted(set(given) - set(known)):
+        raise UserError(f"{section}.{unknown[0]} is read by nothing; {section} has {', '.join(known)}")
+
+
+def _lambdas(name: str, value: Any) -> float | list[float]:
+    return [number(name, item, 0) for item in value] if isinstance(value, list) else number(name, value, 0)
+
+
+def _shortened(value: float | list[float] | None) -> list[float]:
+    """Return one number where all layers have one."""
+    values: list[float] = [] if value is None else value if isinstance(value, list) else [value]
+    return values[:1] if len(set(values)) == 1 else values
