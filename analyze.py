@@ -1,13 +1,11 @@
 """Tables, figures and the page, from finished runs; a study runs what is missing first. README.md shows examples."""
 
-import os
-
 import hydra
 from omegaconf import DictConfig
 
 from intriguing.cli import main as entry
 from intriguing.cli.config import command, plain, task_overrides
-from intriguing.cli.study import check_without_study, perform, study_steps
+from intriguing.cli.study import check_without_study, make_executor, study_steps
 from intriguing.runs.folder import keep_others_out
 from intriguing.tracking.jobs import check_run_id
 
@@ -33,8 +31,7 @@ def main(cfg: DictConfig) -> None:
         ):
             folders = scheduler.run(
                 steps,
-                processes=config["processes"] or os.cpu_count() or 1,
-                perform=perform,
+                make_executor(config),
                 working=advance.running,
                 advance=lambda key, made: advance(progress.run_line(made[-1])),
             )

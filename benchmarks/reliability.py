@@ -44,7 +44,7 @@ from safetensors.torch import load_file
 
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.checkpoints import read_checkpoint
-from intriguing.data import load_arrays
+from intriguing.data import digits
 from intriguing.runs.records import find_runs, read_run
 from intriguing.storage.csv_log import CsvLog
 
@@ -134,7 +134,7 @@ class Bench:
 
     def prepare(self, stages: list[str]) -> None:
         """Make the networks and sets that attack and analyze start from."""
-        load_arrays("digits")
+        digits()
         assert threading.active_count() == 1, "a fork takes one thread with it"
         if not any("{inputs}" in argument for name in stages for argument in STAGES[name].arguments):
             return

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from malformed import in_child
 from malformed_cases import (
     OUTSIDE,
     Payload,
@@ -23,6 +22,7 @@ from malformed_cases import (
     tensor_of,
     twice,
 )
+from malformed_runs import in_child
 
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
 from intriguing.cli.config import training_job

@@ -17,7 +17,7 @@ import torch
 
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.attacking import AttackJob, craft, shards
-from intriguing.data import load_arrays
+from intriguing.data import digits
 from intriguing.errors import UserError
 from intriguing.storage.files import file_sha256
 from intriguing.training import fit
@@ -65,7 +65,7 @@ def test_success_and_distortion_hold_for_the_stored_images(
         assert bool((answers != made.labels).all())
         root_mean_square = (made.adv_inputs - made.inputs).flatten(1).square().mean(1).sqrt()
         torch.testing.assert_close(root_mean_square, made.distortion, atol=1e-7, rtol=1e-5)
-        assert torch.equal(made.inputs, load_arrays("digits").images["test"][made.indices])
+        assert torch.equal(made.inputs, digits().images["test"][made.indices])
 
 
 def test_closest_is_never_farther_than_another_rule(composed: Callable[..., dict], trained: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -116,8 +117,12 @@ def test_what_comes_with_a_study_goes_to_the_steps_that_read_it(text: str, stage
 
 
 def test_names_show_what_nothing_else_in_them_does() -> None:
+    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+        hydra = compose("train", return_hydra_config=True).hydra
     typed = ["data=digits", "trainer.max_epochs=5", "runs=/a=b", "logger.mode=online", "callbacks=none", "keep=best"]
-    assert name_extras(typed) == ["max_epochs5", "keepbest"]
+    assert name_extras([*typed, "logger=csv", "hydra.job.chdir=true"], hydra) == ["max_epochs5", "keepbest"]
+    typed = ["callbacks=back_feeding", "weight_decay=literal", "experiment=wide_relu", "weight_decay.value=1e-2"]
+    assert name_extras(typed, hydra) == ["back_feeding", "literal", "wide_relu"]
 
 
 def test_a_network_of_a_study_may_be_left_out() -> None:

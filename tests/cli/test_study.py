@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from intriguing.cli.scheduler import Step, run
+from intriguing.cli.scheduler import Here, Step, run
+from intriguing.cli.workers import Workers
 from intriguing.errors import UserError
 
 
@@ -30,7 +31,10 @@ def test_every_step_runs_once_after_those_it_needs(processes: int) -> None:
     seen: list[str] = []
     worked: list[list[str]] = []
     folders = run(
-        STEPS, processes=processes, advance=lambda key, made: seen.append(key), perform=do, working=worked.append
+        STEPS,
+        Here(do) if processes == 1 else Workers(do, processes),
+        advance=lambda key, made: seen.append(key),
+        working=worked.append,
     )
     assert {key for keys in worked for key in keys} == {"a", "b", "c", "d"}
     assert all(len(keys) <= processes for keys in worked)
@@ -44,7 +48,7 @@ def test_a_failed_step_is_named_and_takes_only_its_own_with_it() -> None:
     steps = [_step("bad"), _step("after", "bad"), _step("good")]
     seen: list[str] = []
     with pytest.raises(UserError, match=r"2 of 3 steps failed \(bad: ValueError: it broke; after: needs bad\)"):
-        run(steps, processes=1, advance=lambda key, made: seen.append(key), perform=do)
+        run(steps, Here(do), advance=lambda key, made: seen.append(key))
     assert seen == ["good"]
 
 

@@ -15,15 +15,15 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader
 from torchvision import datasets
 
-from intriguing.data import BatchIndices, ImageData, fetch_mnist, half_indices, load_arrays
-from intriguing.data.arrays import MNIST_FILES
+from intriguing.data import BatchIndices, ImageArrays, ImageData, Mnist, digits, half_indices, open_images
+from intriguing.data.arrays import MNIST_FILES, fetch_mnist
 from intriguing.errors import UserError
 
 FILES = tuple(MNIST_FILES)  # images and labels for training, images and labels for the test
 
 
 def test_digits_are_images_in_the_unit_interval_with_a_stratified_test_set() -> None:
-    arrays = load_arrays("digits")
+    arrays = digits()
     assert arrays.input_shape == (1, 8, 8)
     assert len(arrays.labels["full"]) + len(arrays.labels["test"]) == 1797
     for images in arrays.images.values():
@@ -40,11 +40,11 @@ def test_the_halves_are_disjoint_cover_everything_and_depend_on_the_seed() -> No
 
 
 def test_the_validation_part_is_cut_from_the_networks_own_images() -> None:
-    data = ImageData(name="digits", split="p2", validation=100)
+    data = ImageData(digits(), split="p2", validation=100)
     train, val, half = data.subset("train"), data.subset("val"), data.subset("p2")
     assert len(val) == 100
     assert torch.equal(torch.cat([train.indices, val.indices]).sort().values, half.indices)
-    assert torch.equal(val.images, data.arrays.images["full"][val.indices])
+    assert torch.equal(val.images, digits().images["full"][val.indices])
 
 
 def test_an_epoch_shows_every_image_once_in_an_order_of_its_own() -> None:
@@ -86,12 +86,12 @@ def test_the_epoch_is_read_when_the_first_batch_is_asked_for() -> None:
 )
 def test_wrong_arguments_are_named(arguments: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        ImageData(**arguments)
+        open_images(**arguments).setup()
 
 
 def test_missing_mnist_says_where_the_files_belong_and_leaves_no_trace(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.*MNIST/raw.*data=digits"):
-        load_arrays("mnist", tmp_path / "there", download=False)
+        Mnist(tmp_path / "there").select("full", torch.arange(1))
     assert not (tmp_path / "there").exists()
 
 
@@ -128,9 +128,10 @@ def test_a_download_that_fails_leaves_nothing_and_takes_nothing_from_another_pro
     assert [one.name for one in root.iterdir()] == ["MNIST"]
 
 
-def test_mnist_is_downloaded_by_the_first_process_and_loaded_by_each(
+def test_mnist_is_downloaded_by_prepare_data_alone_and_loaded_by_setup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A Trainer calls the first in one process of each node, and the second in every process, whatever its rank."""
     digests = _write_mnist(tmp_path / "published")
     monkeypatch.setattr("intriguing.data.arrays.MNIST_FILES", digests)
     original, downloads = datasets.MNIST, []
@@ -143,21 +144,41 @@ def test_mnist_is_downloaded_by_the_first_process_and_loaded_by_each(
 
     monkeypatch.setattr("torchvision.datasets.MNIST", mnist)
     root = tmp_path / "data"
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
-    further = ImageData(name="mnist", root=str(root))
-    assert (further.input_shape, further.num_classes) == ((1, 28, 28), 10)
-    assert not downloads and not root.exists()
-    monkeypatch.setattr(rank_zero_only, "rank", 0)
-    first = ImageData(name="mnist", root=str(root), validation=2)
+    for rank in (0, 1):
+        monkeypatch.setattr(rank_zero_only, "rank", rank)
+        data = open_images(name="mnist", root=str(root), validation=2)
+        assert (data.input_shape, data.num_classes) == ((1, 28, 28), 10)
+        with pytest.raises(UserError, match="MNIST is not there"):
+            data.setup("fit")
+        assert not downloads and not root.exists()
+    forbidden = open_images(name="mnist", root=str(root), download=False)
+    forbidden.prepare_data()
+    assert not downloads
+    data.prepare_data()  # in the first process of another node, whose disk may be another
     assert len(downloads) == 1 and not Path(downloads[0]).exists()
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
-    further.setup("fit")
-    assert torch.equal(further.subset("train").labels, first.subset("full").labels)
-    further.prepare_data()  # in the first process of another node, whose disk may be another
+    data.prepare_data()
     assert len(downloads) == 1
-    late = ImageData(name="mnist", root=str(root), validation=12)
+    data.setup("fit")
+    assert torch.equal(
+        torch.cat([data.subset(name).indices for name in ("train", "val")]).sort().values, torch.arange(12)
+    )
+    late = open_images(name="mnist", root=str(root), validation=12)
     with pytest.raises(UserError, match=r"data\.validation must be in"):
         late.setup("fit")
+
+
+def test_a_data_set_of_ones_own_needs_no_name() -> None:
+    """Anything with the few attributes of ``DataSet`` is one, tensors of one's own first of all."""
+    images = {"full": torch.rand(6, 2, 3, 3), "test": torch.rand(4, 2, 3, 3)}
+    labels = {"full": torch.tensor([0, 1, 2] * 2), "test": torch.tensor([0, 1, 2, 0])}
+    data = ImageData(ImageArrays("mine", images, labels, num_classes=3), batch_size=4)
+    data.setup()
+    assert (data.input_shape, data.num_classes, data.description["name"]) == ((2, 3, 3), 3, "mine")
+    batches = list(data.train_dataloader())
+    assert [len(batch[1]) for batch in batches] == [4, 2]
+    shown = torch.cat([batch[0] for batch in batches])
+    assert torch.equal(shown[:, 0, 0, 0].sort().values, images["full"][:, 0, 0, 0].sort().values)
+    assert torch.equal(data.subset("test").take().images, images["test"])
 
 
 def test_a_damaged_mnist_file_is_named(tmp_path: Path) -> None:
@@ -166,7 +187,7 @@ def test_a_damaged_mnist_file_is_named(tmp_path: Path) -> None:
     for name in MNIST_FILES:
         (raw / name).write_bytes(b"no such digits")
     with pytest.raises(UserError, match="train-images-idx3-ubyte is not the published MNIST file"):
-        load_arrays("mnist", tmp_path, download=False)
+        open_images(name="mnist", root=str(tmp_path)).setup()
     shutil.rmtree(raw)
 
 
@@ -191,7 +212,7 @@ def test_mnist_is_read_as_its_files_say(tmp_path: Path, monkeypatch: pytest.Monk
     if not published:
         root = tmp_path
         monkeypatch.setattr("intriguing.data.arrays.MNIST_FILES", _write_idx(root / "MNIST" / "raw"))
-    arrays = load_arrays("mnist", root, download=False)
+    arrays = Mnist(root).arrays
     assert arrays.input_shape == (1, 28, 28)
     for subset, images, labels in zip(("full", "test"), FILES[::2], FILES[1::2], strict=True):
         pixels = np.fromfile(root / "MNIST" / "raw" / images, np.uint8, offset=16).reshape(-1, 1, 28, 28)

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from intriguing.data import ImageData, folders
-from intriguing.data.folders import BACKGROUND, open_folders
+from intriguing.data import open_images, settings
+from intriguing.data.decoding import BACKGROUND
+from intriguing.data.folders import image_folder
 from intriguing.errors import UserError
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)
@@ -24,7 +25,7 @@ LEFT_WHITE[:, :4] = 255
 
 def read(folder: Path, size: int = 8) -> Tensor:
     """The one image below ``folder/test``."""
-    return open_folders(folder, size=size).select("test", torch.arange(1)).read(torch.arange(1))[0][0]
+    return image_folder(folder, size=size).select("test", torch.arange(1)).read(torch.arange(1))[0][0]
 
 
 def place(folder: Path, name: str) -> Path:
@@ -214,8 +215,8 @@ def test_what_is_no_image_is_passed_over_counted_and_told_once(
         (tmp_path / clutter).write_bytes(b"x")
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            folders = open_folders(tmp_path, size=4)
-    assert folders.classes == ("a", "b") and folders.content["counts"] == {"train": [1, 2], "test": [1, 1]}
+            folders = image_folder(tmp_path, size=4)
+    assert folders.classes == ("a", "b") and folders.description["counts"] == {"train": [1, 2], "test": [1, 1]}
     (said,) = [record.getMessage() for record in caplog.records]
     assert "3 files passed over" in said and "train/loose.png" in said and ".png" in said
 
@@ -224,10 +225,10 @@ def test_files_come_in_torchvisions_order(tmp_path: Path) -> None:
     from torchvision.datasets import ImageFolder
 
     names = ["b/2.png", "b/10.png", "a/z/1.png", "a/z-/1.png", "a/z/y/1.png", "a/q.png", "B/1.png"]
-    folders = open_folders(paint(tmp_path, *(f"test/{name}" for name in names)), size=4)
+    folders = image_folder(paint(tmp_path, *(f"test/{name}" for name in names)), size=4)
     theirs = ImageFolder(str(tmp_path / "test"))
     assert list(folders.classes) == theirs.classes
-    assert list(zip(folders.files["test"], folders.labels["test"].tolist(), strict=True)) == theirs.samples
+    assert list(zip(folders.parts["test"].files, folders.labels["test"].tolist(), strict=True)) == theirs.samples
 
 
 def test_links_are_followed_unless_they_lead_nowhere_or_back(tmp_path: Path) -> None:
@@ -235,14 +236,14 @@ def test_links_are_followed_unless_they_lead_nowhere_or_back(tmp_path: Path) -> 
     root = paint(tmp_path / "root", "test/a/1.png")
     (root / "test" / "b").symlink_to(elsewhere, target_is_directory=True)
     (root / "test" / "a" / "2.png").symlink_to(elsewhere / "2.png")
-    assert open_folders(root, size=4).content["counts"]["test"] == [2, 2]
+    assert image_folder(root, size=4).description["counts"]["test"] == [2, 2]
     (root / "test" / "a" / "back").symlink_to(root / "test")
     with pytest.raises(UserError, match="a/back is a link that leads back"):
-        open_folders(root, size=4)
+        image_folder(root, size=4)
     (root / "test" / "a" / "back").unlink()
     (root / "test" / "a" / "gone.png").symlink_to(tmp_path / "nothing.png")
     with pytest.raises(UserError, match=r"a/gone\.png is a link to a file that is not there"):
-        open_folders(root, size=4)
+        image_folder(root, size=4)
 
 
 def test_names_of_classes_in_any_script_and_either_form(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -250,21 +251,21 @@ def test_names_of_classes_in_any_script_and_either_form(tmp_path: Path, caplog: 
     decomposed = [unicodedata.normalize("NFD", name) for name in names]
     for part, written in (("train", names), ("test", decomposed)):
         paint(tmp_path, *(f"{part}/{name}/1.png" for name in written))
-    folders = open_folders(tmp_path, size=4)
+    folders = image_folder(tmp_path, size=4)
     assert folders.classes == tuple(sorted(names))
-    assert folders.digests["full"] == folders.digests["test"]  # the same files, whichever way the disk stores letters
+    assert folders.parts["full"].digest == folders.parts["test"].digest  # however the disk stores letters
     paint(tmp_path, f"test/{names[2]}/1.png")
     with pytest.raises(UserError, match="two class folders of one name, é"):
-        open_folders(tmp_path, size=4)
+        image_folder(tmp_path, size=4)
     with caplog.at_level(logging.WARNING):
-        assert len(open_folders(paint(tmp_path / "case", "test/Cat/1.png", "test/cat/1.png"), size=4).classes) == 2
+        assert len(image_folder(paint(tmp_path / "case", "test/Cat/1.png", "test/cat/1.png"), size=4).classes) == 2
     assert "Cat and cat differ by upper and lower case alone" in caplog.text
 
 
 def test_a_class_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
     paint(tmp_path, "test/a/1.png", "test/caf\udce9/1.png")
     with pytest.raises(UserError, match="name of this class folder is not UTF-8"):
-        open_folders(tmp_path, size=4)
+        image_folder(tmp_path, size=4)
 
 
 @pytest.mark.parametrize(
@@ -280,19 +281,19 @@ def test_a_class_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_folders_that_are_no_set_of_classes_are_named(tmp_path: Path, files: list[str], words: str) -> None:
     paint(tmp_path, *files)
     with pytest.raises(UserError, match=words):
-        ImageData(name="image_folder", folder=str(tmp_path), size=4)
+        open_images(name="image_folder", folder=str(tmp_path), size=4)
 
 
 def test_the_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(paint(tmp_path, "pics/test/a/1.png", "pics/test/b/1.png")))
-    assert ImageData(name="image_folder", folder="~/pics", size=4).num_classes == 2
+    assert open_images(name="image_folder", folder="~/pics", size=4).num_classes == 2
 
 
 def test_a_folders_part_of_a_runs_name_keeps_two_folders_apart(tmp_path: Path) -> None:
-    assert folders.folder_name(tmp_path, "pics") == "pics"
-    cats, dogs = (folders.folder_name(tmp_path, name) for name in ("猫", "犬"))
-    assert cats != dogs and cats == folders.folder_name("/", f"{tmp_path}/猫/")
-    assert folders.folder_name(tmp_path / "pics", ".") == "pics"
+    assert settings.folder_name(tmp_path, "pics") == "pics"
+    cats, dogs = (settings.folder_name(tmp_path, name) for name in ("猫", "犬"))
+    assert cats != dogs and cats == settings.folder_name("/", f"{tmp_path}/猫/")
+    assert settings.folder_name(tmp_path / "pics", ".") == "pics"
 
 
 # -- the folder that a network was trained on --------------------------------------------------------------------------
@@ -302,14 +303,14 @@ def test_a_folders_part_of_a_runs_name_keeps_two_folders_apart(tmp_path: Path) -
 def trained_on(tmp_path: Path) -> tuple[Path, dict]:
     """A folder of two classes, and what a checkpoint says of it."""
     folder = paint(tmp_path / "pics", *(f"{p}/{c}/{i}.png" for p in ("train", "test") for c in "ab" for i in range(3)))
-    return folder, ImageData(name="image_folder", folder=str(folder), size=4).description
+    return folder, open_images(name="image_folder", folder=str(folder), size=4).description
 
 
 def test_a_folder_that_moved_is_the_same_one(tmp_path: Path, trained_on: tuple[Path, dict]) -> None:
     folder, own = trained_on
-    before = ImageData(**own).subset("train").read(torch.arange(6))
+    before = open_images(**own).subset("train").read(torch.arange(6))
     moved = folder.rename(tmp_path / "moved")
-    after = ImageData(**own | {"folder": str(moved)}).subset("train").read(torch.arange(6))
+    after = open_images(**own | {"folder": str(moved)}).subset("train").read(torch.arange(6))
     assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
 
 
@@ -327,7 +328,7 @@ def test_other_classes_than_the_networks_are_refused(
     folder, own = trained_on
     change(folder)
     with pytest.raises(UserError, match=f"does not hold the classes that the network was trained on: {words}"):
-        ImageData(**own)
+        open_images(**own)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +345,7 @@ def test_other_training_files_are_refused_where_training_images_are_wanted(
 ) -> None:
     folder, own = trained_on
     change(folder)
-    data = ImageData(**own)
+    data = open_images(**own)
     assert len(data.subset("test")) == 6
     for subset in ("train", "full", "p1"):
         with pytest.raises(UserError, match="the train files are not those that the network was trained on"):
@@ -357,6 +358,6 @@ def test_more_test_files_of_the_same_classes_are_told_and_taken(
     folder, own = trained_on
     paint(folder, "test/b/9.png")
     with caplog.at_level(logging.WARNING):
-        data = ImageData(**own)
+        data = open_images(**own)
         assert len(data.subset("test")) == 7 and len(data.subset("train")) == 6
     assert "the test files are not those that the network was tested on" in caplog.text

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from intriguing.checkpoints import load_model
-from intriguing.data import ImageData, Subset
-from intriguing.data.folders import FolderSubset, open_folders
+from intriguing.data import Subset, open_images
+from intriguing.data.folders import FolderSubset, image_folder
 from intriguing.errors import UserError
 
 CLASSES = ("cat", "dog", "emu")
@@ -28,10 +28,10 @@ def paint(root: Path, parts: dict[str, int], size: tuple[int, int] = (12, 10)) -
 
 
 def test_images_are_read_where_they_are_and_as_large_as_asked_for(tmp_path: Path) -> None:
-    data = ImageData(
+    data = open_images(
         name="image_folder", root=str(paint(tmp_path, {"train": 4, "test": 2}).parent), folder=tmp_path.name, size=8
     )
-    assert data.arrays.input_shape == (3, 8, 8) and data.arrays.num_classes == 3
+    assert data.input_shape == (3, 8, 8) and data.num_classes == 3
     test = data.subset("test")
     images, labels = test.read(torch.tensor([5, 0]))
     assert images.shape == (2, 3, 8, 8) and labels.tolist() == [2, 0]
@@ -39,7 +39,7 @@ def test_images_are_read_where_they_are_and_as_large_as_asked_for(tmp_path: Path
     streamed = list(test.batches(4))
     assert [len(part) for _, part in streamed] == [4, 2]
     assert torch.equal(torch.cat([part for part, _ in streamed]), test.take(torch.arange(6)).images)
-    threaded = ImageData(name="image_folder", folder=str(tmp_path), size=8, workers=2).subset("test")
+    threaded = open_images(name="image_folder", folder=str(tmp_path), size=8, workers=2).subset("test")
     assert torch.equal(next(iter(threaded.batches(6)))[0], torch.cat([part for part, _ in streamed]))
 
 
@@ -48,27 +48,27 @@ def test_the_shorter_side_is_resized_and_the_middle_kept(tmp_path: Path) -> None
     image = Image.new("RGB", (40, 20))
     image.paste((255, 255, 255), (15, 5, 25, 15))
     image.save(tmp_path / "test" / "one" / "a.png")
-    folders = open_folders(tmp_path, size=10, resize=20)
+    folders = image_folder(tmp_path, size=10, resize=20)
     images, _ = folders.select("test", torch.arange(1)).read(torch.arange(1))
     assert float(images.min()) == 1  # the white square, and nothing else
 
 
 def test_splits_and_validation_are_those_of_any_set(tmp_path: Path) -> None:
     paint(tmp_path, {"train": 5, "val": 1})
-    data = ImageData(name="image_folder", folder=str(tmp_path), size=4, split="p1", validation=2)
+    data = open_images(name="image_folder", folder=str(tmp_path), size=4, split="p1", validation=2)
     p1, p2, train, val = (data.subset(name) for name in ("p1", "p2", "train", "val"))
     assert isinstance(p1, FolderSubset) and len(p1) == 7 and len(p2) == 8
     assert torch.equal(torch.cat([p1.indices, p2.indices]).sort().values, torch.arange(15))
     assert torch.equal(torch.cat([train.indices, val.indices]).sort().values, p1.indices)
     assert isinstance(train.take(torch.arange(2)), Subset)
-    few = ImageData(name="image_folder", folder=str(tmp_path), size=4, only=6).subset("train")
+    few = open_images(name="image_folder", folder=str(tmp_path), size=4, only=6).subset("train")
     assert len(few) == 6 and len(set(few.labels.tolist())) > 1  # not the first class alone
     assert data.description["folder"] == str(tmp_path) and data.description["size"] == 4
     assert len(data.subset("test")) == 3  # val/ holds the held-out images where there is no test/
 
 
 def test_a_held_out_folder_alone_is_enough_to_be_evaluated_on(tmp_path: Path) -> None:
-    data = ImageData(name="image_folder", folder=str(paint(tmp_path, {"val": 2})), size=4)
+    data = open_images(name="image_folder", folder=str(paint(tmp_path, {"val": 2})), size=4)
     assert len(data.subset("test")) == 6 and len(data.subset("train")) == 0
     with pytest.raises(UserError, match="no train images"):
         data.train_dataloader()
@@ -87,14 +87,14 @@ def test_wrong_layouts_are_named(tmp_path: Path, parts: dict[str, int], spoil: C
     paint(tmp_path, parts)
     spoil(tmp_path)
     with pytest.raises(UserError, match=words):
-        ImageData(name="image_folder", folder=str(tmp_path), size=4).subset("test").read(torch.arange(1))
+        open_images(name="image_folder", folder=str(tmp_path), size=4).subset("test").read(torch.arange(1))
 
 
 def test_missing_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"needs data\.folder"):
-        ImageData(name="image_folder")
+        open_images(name="image_folder")
     with pytest.raises(UserError, match=r"data\.resize at least as much"):
-        open_folders(tmp_path, size=10, resize=5)
+        image_folder(tmp_path, size=10, resize=5)
 
 
 def test_train_attack_and_a_network_as_it_comes(door: Callable[..., tuple], tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import pytest
 STUDY = """
 import os, sys, time
 from pathlib import Path
-from intriguing.cli import scheduler as study
+from intriguing.cli import scheduler, workers
 from intriguing.cli.main import run
 
-study.PRELOAD = []
+workers.PRELOAD = []
 FOLDER = Path(sys.argv[1])
 
 def perform(step):
@@ -34,8 +34,9 @@ def perform(step):
     return [FOLDER / step.key]
 
 def main():
-    steps = [study.Step(key, "train", {}) for key in sys.argv[2:]]
-    study.run(steps, processes=2, advance=lambda key, made: print(key, "done", flush=True), perform=perform)
+    steps = [scheduler.Step(key, "train", {}) for key in sys.argv[2:]]
+    executor = workers.Workers(perform, 2)
+    scheduler.run(steps, executor, advance=lambda key, made: print(key, "done", flush=True))
 
 if __name__ == "__main__":
     run(main)
@@ -109,4 +110,4 @@ def test_a_step_whose_process_is_killed_is_named_and_the_others_go_on(tmp_path: 
     assert sorted(out.splitlines()) == ["one done", "three done", "two done"]
     assert study.returncode == 1
     reason = "dies: its process was killed by SIGKILL (was the memory full?)"
-    assert err == f"error: 1 of 4 steps failed ({reason}); the same command goes on\n"
+    assert err == f"error: 1 of 4 steps failed ({reason}); the same command runs what is missing\n"

@@ -1,4 +1,4 @@
-"""Sweeps beyond one process: joblib, submitit on this machine, and Slurm as far as it goes without a cluster."""
+"""Sweeps and studies beyond one process: joblib, submitit on this machine, and Slurm without a cluster."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def slurm(tmp_path: Path) -> str:
     """A folder for PATH with what submitit calls."""
     (tmp_path / "bin").mkdir()
     script = (Path(__file__).parent / "slurm.py").read_text()
-    for name in ("sbatch", "srun", "sacct", "scontrol"):
+    for name in ("sbatch", "srun", "sacct", "squeue", "scancel", "scontrol"):
         (tmp_path / "bin" / name).write_text(script.replace("#!/usr/bin/env python3", f"#!{sys.executable}"))
         (tmp_path / "bin" / name).chmod(0o755)
     return f"{tmp_path / 'bin'}{os.pathsep}"
@@ -137,3 +138,82 @@ def test_what_runs_out_of_time_goes_on(tmp_path: Path, slurm: str) -> None:
     ]
     assert losses == [str(epoch) for epoch in range(60)]
     assert "this job is preempted" in "".join(log.read_text() for log in tmp_path.rglob("*_0_log.out"))
+
+
+STUDY = (
+    *("study=quickstart", "logger=csv", "launcher=slurm", "study.limit=8", "sections=[table1]", "launcher.mem_gb=2"),
+    *(f"~study.train.networks.{one}" for one in ("ae400_10", "fc200_200_10", "fc100_100_10", "fc10_1e-4")),
+    *(f"~study.train.networks.{one}" for one in ("fc100_100_10_p1", "fc123_456_10_p1", "fc100_100_10_p2")),
+    "study.attack=[{networks: ['*'], overrides: ['attack=lbfgs', 'subset=train']}]",
+)
+
+
+def _study(tmp_path: Path, path: str, *overrides: str) -> subprocess.Popen:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
+    kept |= {"PATH": f"{path}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "disabled"}
+    command = [sys.executable, str(ROOT / "analyze.py"), *STUDY, *overrides]
+    return subprocess.Popen(command, cwd=tmp_path, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_a_study_on_slurm(tmp_path: Path, slurm: str) -> None:
+    """Four jobs, each attack after its network; a job that is killed is named. 60 s of CPU."""
+    pytest.importorskip("submitit", reason="needs the extra submitit")
+    study = _study(tmp_path, slurm, "study.train.all=['data=digits','trainer.max_epochs=2']")
+    _, err = study.communicate(timeout=900)
+    assert study.returncode == 0, err
+    lines = [line.split(" s  ")[1].split(":")[0] for line in err.splitlines() if line.startswith("[")]
+    assert sorted(lines[:2]) == [f"train   digits_fc10_wd{one}_full_seed0_max_epochs2" for one in ("1", "1e-2")]
+    assert len(lines) == 4 and all(line.startswith("attack") for line in lines[2:])
+    assert (tmp_path / "runs/analyze/quickstart/report.html").is_file()
+    scripts = [file.read_text() for file in tmp_path.glob("runs/studies/quickstart/*/*submission.sh")]
+    assert len(scripts) == 4 and all("#SBATCH --mem=2GB\n" in text for text in scripts)
+    assert sorted(text.count("#SBATCH --job-name=train\n") for text in scripts) == [0, 0, 1, 1]
+    study = _study(tmp_path, slurm, "study.train.all=['data=digits','trainer.max_epochs=2']")
+    assert (study.communicate(timeout=900)[0], study.returncode) != ("", 1)  # all is skipped
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["ctrl-c", "killed"])
+def test_a_study_on_slurm_that_is_stopped_or_killed(tmp_path: Path, slurm: str, what: str) -> None:
+    """Ctrl-C interrupts the jobs and says what they saved; a killed job is named. 30 s of CPU."""
+    pytest.importorskip("submitit", reason="needs the extra submitit")
+    long = "study.train.all=['data=digits','trainer.max_epochs=4000']"
+    study = _study(tmp_path, slurm, long, "~study.train.networks.fc10_1")
+    deadline = time.monotonic() + 600
+    while not list(tmp_path.glob("runs/train/*/checkpoints/last.ckpt")):
+        assert study.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    (job,) = (tmp_path / "bin").glob("queued.*")
+    if what == "ctrl-c":
+        study.send_signal(signal.SIGINT)
+    else:
+        os.kill(int(job.read_text()), signal.SIGKILL)
+    _, err = study.communicate(timeout=120)
+    folder = "runs/train/digits_fc10_wd1e-2_full_seed0_max_epochs4000"
+    if what == "ctrl-c":
+        assert study.returncode == 130 and f"{folder}: epoch " in err and "0 of 2 steps are finished" in err, err
+    else:
+        assert study.returncode == 1 and "2 of 2 steps failed (fc10_1e-2 seed 0: its job 4711 ended without" in err, err
+    assert not list((tmp_path / "bin").glob("queued.*"))
+    state = json.loads((tmp_path / folder / "run.json").read_text())["state"]
+    assert state == ("interrupted" if what == "ctrl-c" else "running")
+
+
+def test_slurm_that_is_not_there_is_named(door: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="needs the extra submitit")
+    monkeypatch.setenv("PATH", "/nowhere")
+    status, _, err = door("analyze.py", *STUDY)
+    assert status == 1 and err.startswith("error: launcher=slurm: ") and "srun" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["launcher=local", "+launcher.partition=cpu"], "launcher.partition is read by nothing with launcher=local"),
+        (["launcher.name=pbs"], "unknown launcher.name 'pbs'; known: local, slurm"),
+    ],
+)
+def test_a_wrong_launcher_is_named(door: Callable[..., tuple], typed: list[str], words: str) -> None:
+    status, _, err = door("analyze.py", *[one for one in STUDY if "launcher" not in one], *typed)
+    assert (status, err.count("\n")) == (1, 1) and words in err

@@ -59,9 +59,9 @@ def test_p_values_of_a_basis_are_uniform_on_an_untrained_whitened_control() -> N
 
     The images are real digits with their labels, so the scores themselves are far from those of random sets.
     """
-    from intriguing.data import load_arrays
+    from intriguing.data import digits
 
-    arrays = load_arrays("digits")
+    arrays = digits()
     images, labels = arrays.images["full"], arrays.labels["full"]
     generator = torch.Generator().manual_seed(0)
     found = []

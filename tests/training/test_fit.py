@@ -12,7 +12,7 @@ import torch
 
 from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.cli.config import training_job
-from intriguing.data import ImageData
+from intriguing.data import open_images
 from intriguing.errors import UserError
 from intriguing.models import Classifier
 from intriguing.training import TrainingJob, fit
@@ -65,7 +65,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 def test_the_recorded_counts_are_those_of_the_stored_network(composed: Callable[..., dict]) -> None:
     folder = fit(_job(composed, "network=fc10_1e-2", "split=p1", "data.validation=50"))
     info = json.loads((folder / "run.json").read_text())
-    model, data = load_model(folder / "model.ckpt"), ImageData(name="digits", split="p1", validation=50)
+    model, data = load_model(folder / "model.ckpt"), open_images(name="digits", split="p1", validation=50)
     assert info["label"] == "FC10(1e-2)"
     assert set(info["result"]["errors"]) == {"train", "val", "test", "full", "p1", "p2"}
     for name, (wrong, total) in info["result"]["errors"].items():

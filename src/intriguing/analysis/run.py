@@ -20,8 +20,7 @@ from intriguing.analysis.job import AnalysisJob
 from intriguing.analysis.measure import Progress
 from intriguing.analysis.sections import Subsets
 from intriguing.checkpoints import load_model
-from intriguing.data import ImageData, Subset, check_given, images_of_network
-from intriguing.data.folders import FolderSubset
+from intriguing.data import ImageData, ImageSubset, check_given, images_of_network, open_images
 from intriguing.errors import UserError, shown
 from intriguing.models import Classifier
 from intriguing.results import AnalysisResult
@@ -81,7 +80,7 @@ def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
     if job.data.get("folder") or any(section.reads_images for section in request.chosen.values()):
         for network in networks:
             if (data := _images_of(network, job))["name"] == "image_folder":
-                ImageData(**data)  # a folder that is not the recorded one is refused before any set is read
+                open_images(**data)  # a folder that is not the recorded one is refused before any set is read
     sets = [_crafted(record, _source(record, job.networks)) for record in job.sets]
     measurements = measure_sets(request, sets)
     with run_of(job, "analyze") as run:
@@ -101,11 +100,12 @@ def _subsets(job: AnalysisJob) -> Subsets:
     """Find the images of networks' data where the job's data are; each data set is opened once, when it is needed."""
     loaded: dict[str, ImageData] = {}
 
-    def subsets(network: Network, subset: str) -> Subset | FolderSubset:
+    def subsets(network: Network, subset: str) -> ImageSubset:
         data = _images_of(network, job)
         key = json.dumps(data, sort_keys=True)
         if key not in loaded:
-            loaded[key] = ImageData(**data)
+            loaded[key] = open_images(**data)
+            loaded[key].prepare_data()
         return loaded[key].subset(subset)
 
     return subsets

@@ -16,11 +16,10 @@ from torch import Tensor
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet, Progress
-from intriguing.data import Subset
-from intriguing.data.folders import FolderSubset
+from intriguing.data import ImageSubset
 from intriguing.results import Figure, Table
 
-Subsets = Callable[[Network, str], Subset | FolderSubset]
+Subsets = Callable[[Network, str], ImageSubset]
 """Map a network and a subset (train, test, full, p1, p2, val) to these images of the network's data."""
 
 
@@ -57,7 +56,7 @@ class SectionInputs:
     batch_size: int = 1024
     progress: Progress | None = field(default=None, repr=False)
 
-    def subset(self, network: Network, name: str) -> Subset | FolderSubset:
+    def subset(self, network: Network, name: str) -> ImageSubset:
         """Return a subset of a network's data, which need not fit in memory: ``read``, ``batches``, ``labels``.
 
         Raises:

@@ -54,8 +54,9 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
     fabric = make_fabric(job.processes)
     if job.processes.num_nodes > 1:
         fabric.launch()  # srun or torchrun has started the processes; here they meet
-        if fabric.local_rank == 0:
-            job.data.prepare_data()  # the disk of a further node may lack MNIST
+    if fabric.local_rank == 0:
+        job.data.prepare_data()  # on every node, whose disk may lack MNIST
+    if job.processes.num_nodes > 1:
         fabric.barrier()
     images = pick_images(job)
     if fabric.global_rank > 0:

@@ -11,8 +11,15 @@ from intriguing.attacks import ATTACKS, Attack
 from intriguing.attacks.amplify import RULES as AMPLIFY_RULES
 from intriguing.attacks.targets import RULES
 from intriguing.checkpoints import TrainedNetwork, find_checkpoints, load_network
-from intriguing.data import DATA_NAMES, SUBSETS, ImageData, images_of_network
-from intriguing.data.folders import folder_name, folder_settings
+from intriguing.data import (
+    DATA_NAMES,
+    SUBSETS,
+    ImageData,
+    folder_name,
+    folder_settings,
+    images_of_network,
+    open_images,
+)
 from intriguing.errors import UserError
 from intriguing.models import Classifier
 from intriguing.runs.identity import identity_of
@@ -245,7 +252,7 @@ def _noise_job(config: Mapping[str, Any], extras: Sequence[str], common: Mapping
     if given["name"] == "image_folder":
         data |= folder_settings(given)
         prefix = folder_name(data["root"], data["folder"])
-    job = AttackJob(**common, data=ImageData(**data), label=f"Gaussian, stddev {attack.settings['stddev']}")
+    job = AttackJob(**common, data=open_images(**data), label=f"Gaussian, stddev {attack.settings['stddev']}")
     return _identified(job, config, data, prefix, extras)
 
 
@@ -257,7 +264,7 @@ def _network_job(
     folder = checkpoint.parent if checkpoint.name == "model.ckpt" else checkpoint.parent.parent
     stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"
     source = Source(stem, data["split"], trained)
-    job = AttackJob(**common, data=ImageData(**data), source=source, label=trained.model.label)
+    job = AttackJob(**common, data=open_images(**data), source=source, label=trained.model.label)
     return _identified(job, config, data, stem, extras)
 
 

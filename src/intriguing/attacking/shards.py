@@ -95,7 +95,7 @@ def pick_images(job: AttackJob) -> Subset:
     job.data.require(job.subset)
     subset = job.data.subset(job.subset)
     if job.limit is None or job.limit >= len(subset):
-        return subset if isinstance(subset, Subset) else subset.take(torch.arange(len(subset)))
+        return subset.take()
     order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(job.seed))
     return subset.take(order[: job.limit].sort().values)
 

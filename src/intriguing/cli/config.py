@@ -69,7 +69,7 @@ def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
 
 
 _MAPPING = re.compile(
-    r"data|split|model(\.settings|\.recipe)?|optimizer|scheduler|weight_decay|spectral_penalty|trainer|logger|debug"
+    r"data|split|model(\.settings|\.recipe)?|optimizer|scheduler|weight_decay|spectral_penalty|trainer|logger|launcher|debug"
     r"|attack|settings(\.\w+)?"
 )
 _KINDS = {

@@ -1,8 +1,9 @@
-"""Hydra overrides as texts: written from values, put in order, checked, recorded, and made into names."""
+"""Write Hydra overrides from values, order, check and record them, and make names of them."""
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import re
 import shlex
 from collections.abc import Sequence
@@ -11,45 +12,35 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; no public name has it
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
 from intriguing.errors import UserError
 from intriguing.runs.provenance import relative_path, without_absolute_paths
 
-# What may be deleted by ~key: entries of open mappings. Everything else is a setting that a stage reads.
+# Entries of open mappings, which ~key may delete. All other keys are settings that a stage reads.
 _DELETABLE = re.compile(
     r"(callbacks|optimizer|scheduler|attack\.settings|hydra)\..+|study\.train\.networks\.[^.]+|trainer\.(precision|deterministic)"
     r"|model\.settings\..+"
 )
-_UNSET = ("network", "experiment", "study")  # groups of which no option is needed: null unsets them
-_NONE = ("callbacks", "debug", "weight_decay", "spectral_penalty")  # groups in which null is the option none
-_ATTACK_TRAINER = ("accelerator", "devices", "num_nodes")  # what an attack reads of the trainer's settings
-_UNSET = ("network", "experiment", "local", "study")  # groups that need no option
-
-# Overrides that do not change the result, or that the name already shows.
-_NOT_IN_NAME = (
-    "network", "model", "weight_decay.value", "split", "data", "seed", "runs", "name", "study", "tags", "threads",
-    "resume", "data.root", "data.download", "data.folder", "data.workers", "debug", "trainer", "checkpoints", "attack",
-    "attack.targets",
-    "attack.amplify", "attack.amplify_by", "attack.stddev", "subset", "limit", "shard", "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "test_curve", "spectral_penalty",
-    "spectral_penalty.kind", "spectral_penalty.value",
-)  # fmt: skip
-_GROUPS_BY_VALUE = ("callbacks", "optimizer", "scheduler", "weight_decay", "experiment")
+_UNSET = ("network", "experiment", "local", "study")  # groups that need no option: null unsets them
+_NONE = ("callbacks", "debug", "weight_decay", "spectral_penalty")  # groups whose option none null stands for
+_ATTACK_TRAINER = ("accelerator", "devices", "num_nodes")  # settings of the trainer that an attack reads
 
 
 def override(key: str, value: Any) -> str:
-    """Write a setting as the override that gives it this very value, whatever letters are in it.
+    """Write a setting as the override that Hydra reads as exactly this value.
 
     Args:
-        key: name of the setting, for example ``data.root``.
-        value: text, number, bool, None, or a list of them.
+        key: Name of the setting, for example ``data.root``.
+        value: Text of any letters, number, bool, None, or a list of them.
 
     Raises:
-        UserError: the text ``???``, which Hydra reads as a value that is missing.
+        UserError: The text is ``???``, which Hydra reads as a missing value.
     """
     if value == "???":
         raise UserError(f"{key}=??? cannot be given: to Hydra, ??? is a value that is missing")
@@ -73,7 +64,7 @@ def _written(value: Any) -> str:
 
 
 def parse(text: str) -> Override | None:
-    """Parse one override; None where it cannot be."""
+    """Parse one override; return None if it cannot be parsed."""
     try:
         return _parser().parse_override(text)
     except HydraException:
@@ -92,10 +83,10 @@ def split(text: str) -> tuple[str, str, str]:
 
 
 def arranged(argv: Sequence[str]) -> list[str]:
-    """Put a command line into the order that Hydra reads: options first, then all overrides.
+    """Order a command line as Hydra reads it: options first, then all overrides.
 
     Raises:
-        UserError: an option that Hydra does not have, where argparse would print its usage over many lines.
+        UserError: An option that Hydra does not have; argparse would print its usage over many lines.
     """
 
     def refuse(message: str) -> NoReturn:
@@ -114,10 +105,10 @@ def arranged(argv: Sequence[str]) -> list[str]:
 
 
 def accepted(overrides: Sequence[str]) -> list[str]:
-    """Write overrides as Hydra takes them.
+    """Write overrides in the form that Hydra accepts.
 
-    ``callbacks={name: {...}}`` adds to the callbacks that are there; ``null`` and ``~`` take
-    back the option of a group that may be without one.
+    ``callbacks={name: {...}}`` adds to the configured callbacks; ``null`` and ``~`` remove the option of a group that
+    needs none.
     """
     found: list[str] = []
     for text in overrides:
@@ -134,16 +125,16 @@ def accepted(overrides: Sequence[str]) -> list[str]:
 
 
 def for_stage(text: str, stage: str, config: dict[str, Any], network: dict[str, Any] | None = None) -> str | None:
-    """Write an override of ``data`` or ``trainer`` that came with a study as a step of it takes it.
+    """Write an override of ``data`` or ``trainer`` that was given with a study for one of its steps.
 
     Args:
-        text: the override.
+        text: The override.
         stage: ``train`` or ``attack``.
-        config: the step's own config.
-        network: of an attack, the config with which its network is trained.
+        config: The step's own config.
+        network: The training config of an attack's network.
 
     Returns:
-        The override; None where the step does not read such a setting.
+        The override; None if the step does not read the setting.
     """
     prefix, key, value = split(text)
     group, *parts = key.split(".")
@@ -156,15 +147,15 @@ def for_stage(text: str, stage: str, config: dict[str, Any], network: dict[str, 
     if stage == "attack" and group == "trainer" and parts and parts[0] not in _ATTACK_TRAINER:
         return None
     if network is not None and group == "data" and (not parts or for_stage(text, "train", network) is None):
-        return None  # the checkpoint says which images, and where they are matters only if the training read that
+        return None  # the checkpoint names the images; their place matters only if the training read it
     return text if "~" in prefix else f"{key}={value}"
 
 
 def check(overrides: Sequence[str]) -> None:
-    """Refuse the deletion of a setting that a stage reads.
+    """Refuse the deletion (``~``) of a setting that a stage reads.
 
     Raises:
-        UserError: a deletion by ``~``.
+        UserError: There is one.
     """
     for text in overrides:
         prefix, key, _ = split(text)
@@ -179,9 +170,9 @@ def command(script: str, overrides: Sequence[str], folder: Path | None = None) -
     """Write the command line that makes one job alone, quoted for a shell.
 
     Args:
-        script: the entry point.
-        overrides: as typed.
-        folder: paths below it are written relative to it, of others only the last part; None: the working folder.
+        script: The entry point.
+        overrides: As typed.
+        folder: Paths below it are written relative to it, others by their last part; None: the working folder.
     """
     return shlex.join(["python", script, *(_recorded(text, folder) for text in overrides)])
 
@@ -199,14 +190,22 @@ def _plain(value: Any) -> Any:
     return value.text if isinstance(value, QuotedString) else value
 
 
-def name_extras(overrides: Sequence[str]) -> list[str]:
-    """Parts of a run's name for the overrides that its other parts do not show, for example ``max_epochs5``."""
+def name_extras(overrides: Sequence[str], hydra: HydraConf | DictConfig | None = None) -> list[str]:
+    """Write the parts of a run's name for the overrides that its other parts do not show, for example ``max_epochs5``.
+
+    Args:
+        overrides: As typed.
+        hydra: Hydra's own config of the job, whose ``job.config.override_dirname.exclude_keys`` lists patterns of the
+            keys without a part (conf/base.yaml); None: of the running job.
+    """
+    hydra = HydraConfig.get() if hydra is None else hydra
+    excluded, groups = hydra.job.config.override_dirname.exclude_keys, hydra.runtime.choices
     parts = []
     for text in overrides:
         _, key, value = split(text)
-        if key in _NOT_IN_NAME or key.split(".")[0] in ("logger", "hydra"):
+        if any(fnmatch.fnmatchcase(key, pattern) for pattern in excluded):
             continue
-        short = "" if key in _GROUPS_BY_VALUE else key.split(".")[-1]
+        short = "" if key in groups else key.split(".")[-1]
         if short or value not in ("none", "paper", "null"):
             parts.append(f"{short}{value}")
     return parts

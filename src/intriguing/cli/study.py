@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from omegaconf import DictConfig, open_dict
 
 from intriguing.cli import overrides as texts
 from intriguing.cli.config import command, plain, training_job
 from intriguing.cli.overrides import name_extras, override
+from intriguing.cli.scheduler import Executor, Here, Step
+from intriguing.cli.workers import Workers
 from intriguing.errors import UserError
-from intriguing.validation import whole
+from intriguing.validation import choice, whole
 
 STUDY: dict[str, Any] = {  # what a study must say, and what kind of value that is
     "name": str,
@@ -27,7 +31,7 @@ STUDY: dict[str, Any] = {  # what a study must say, and what kind of value that 
 }
 
 
-def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
+def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]:
     """Compose every step of a study from its overrides, exactly as train.py and attack.py would.
 
     Args:
@@ -41,9 +45,6 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
     Raises:
         UserError, HydraException: an override that is wrong or that no step reads, a network that no step trains.
     """
-    from intriguing.cli.scheduler import Step
-    from intriguing.cli.study import check_study
-
     study, runs = config["study"], config["runs"]
     check_study(study)  # said now, not after the networks were trained
     wanted = [text for text in given if texts.split(text)[1].split(".")[0] in ("data", "trainer")]
@@ -53,17 +54,17 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
 
     def composed(
         stage: str, own: list[str], *quiet: str, network: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], list[str]]:
-        """The config of a step, and its own overrides with those that were given and that it reads."""
-        found = _compose(stage, [*common, *own, *quiet], config)
+    ) -> tuple[dict[str, Any], list[str], tuple[str, ...]]:
+        """Compose a step: its config, its overrides with those given that it reads, and the extras of its name."""
+        found, hydra = _compose(stage, [*common, *own, *quiet], config)
         taken = {text: texts.for_stage(text, stage, found, network) for text in wanted}
         for text in taken:
             if taken[text]:
                 unread.pop(text, None)
-        if not any(taken.values()):
-            return found, own
-        own = [*own, *(text for text in taken.values() if text)]
-        return _compose(stage, [*common, *own, *quiet], config), own
+        if any(taken.values()):
+            own = [*own, *(text for text in taken.values() if text)]
+            found, hydra = _compose(stage, [*common, *own, *quiet], config)
+        return found, own, tuple(name_extras(own, hydra))
 
     steps: list[Step] = []
     for seed in study["seeds"]:
@@ -74,9 +75,8 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
             if key in once:
                 continue
             overrides = [*study["overrides"], *study["train"]["all"], *own, override("seed", seed)]
-            made, overrides = composed("train", overrides, "trainer.enable_progress_bar=false")
+            made, overrides, extras = composed("train", overrides, "trainer.enable_progress_bar=false")
             trained[key] = made
-            extras = tuple(name_extras(overrides))
             name = training_job(made, extras).name
             checkpoints[key] = f"{runs}/train/{name}/model.ckpt"
             steps.append(Step(f"{key} seed {seed}", "train", made, extras, command("train.py", overrides)))
@@ -87,12 +87,12 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
                 overrides += [override("limit", study["limit"])]
                 source = [] if key is None else [override("checkpoints", checkpoints[key])]
                 network = None if key is None else trained[key]
-                made, overrides = composed("attack", overrides, *source, network=network)
+                made, overrides, extras = composed("attack", overrides, *source, network=network)
                 step = Step(
                     f"attack {number + 1} on {key or 'noise'} seed {seed}",
                     "attack",
                     made,
-                    tuple(name_extras(overrides)),
+                    extras,
                     command("attack.py", [*source, *overrides]),
                     () if key is None else (before[key],),
                 )
@@ -104,6 +104,26 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Any]:
     return steps
 
 
+def make_executor(config: dict[str, Any]) -> Executor:
+    """Make what runs the steps of a study.
+
+    Args:
+        config: The resolved config of ``analyze.py``.
+
+    Raises:
+        UserError: An unknown launcher, or one that is not there.
+    """
+    launcher, processes = config["launcher"], config["processes"]
+    if choice("launcher.name", launcher.get("name"), ("local", "slurm")) == "slurm":
+        from intriguing.cli.slurm import Slurm
+
+        return Slurm(perform, launcher, Path(config["runs"]) / "studies" / config["study"]["name"], processes)
+    if unknown := sorted(set(launcher) - {"name"}):
+        raise UserError(f"launcher.{unknown[0]} is read by nothing with launcher=local")
+    processes = processes or os.cpu_count() or 1
+    return Here(perform) if processes == 1 else Workers(perform, processes)
+
+
 def check_without_study(given: Sequence[str]) -> None:
     """Refuse overrides that only the steps of a study read.
 
@@ -111,11 +131,11 @@ def check_without_study(given: Sequence[str]) -> None:
         UserError: there is one.
     """
     for text in given:
-        if texts.split(text)[1].split(".")[0] in ("trainer", "processes"):
+        if texts.split(text)[1].split(".")[0] in ("trainer", "processes", "launcher"):
             raise UserError(f"{text} is for the steps of a study; give study=... or leave it out")
 
 
-def perform(step: Any) -> list[Path]:
+def perform(step: Step) -> list[Path]:
     """Run one step of a study, as its door would; skip what is finished.
 
     Returns:
@@ -169,11 +189,15 @@ def _words(kinds: Any) -> str:
     return " or ".join(names[kind] for kind in (kinds.__args__ if hasattr(kinds, "__args__") else (kinds,)))
 
 
-def _compose(stage: str, overrides: list[str], config: dict[str, Any]) -> dict[str, Any]:
+def _compose(stage: str, overrides: list[str], config: dict[str, Any]) -> tuple[dict[str, Any], DictConfig]:
+    """Compose the config of a step and Hydra's own."""
     overrides = texts.accepted(overrides)
     texts.check(overrides)
-    logger = config["logger"] | {"name": None}  # the analysis' own
-    return plain(compose(stage, overrides=overrides)) | {"study": config["study"]["name"], "logger": logger}
+    logger = config["logger"] | {"name": None}  # the name is the analysis'
+    composed = compose(stage, overrides=overrides, return_hydra_config=True)
+    with open_dict(composed):
+        hydra = composed.pop("hydra")
+    return plain(composed) | {"study": config["study"]["name"], "logger": logger}, hydra
 
 
 def _chosen(patterns: list[str] | None, names: Iterable[str]) -> list[str | None]:

@@ -1,8 +1,17 @@
 """Images, in memory or in folders, and the Lightning DataModule over them."""
 
-from intriguing.data.arrays import SHAPES, ImageArrays, fetch_mnist, load_arrays
-from intriguing.data.module import BatchIndices, ImageData, check_given, check_typed, images_of_network
-from intriguing.data.subsets import DATA_NAMES, SPLIT_NAMES, SUBSETS, Subset, half_indices
+from intriguing.data.arrays import SHAPES, ImageArrays, Mnist, digits
+from intriguing.data.folders import ImageFolders, image_folder
+from intriguing.data.module import BatchIndices, ImageData
+from intriguing.data.settings import (
+    check_given,
+    check_typed,
+    folder_name,
+    folder_settings,
+    images_of_network,
+    open_images,
+)
+from intriguing.data.subsets import DATA_NAMES, SPLIT_NAMES, SUBSETS, DataSet, ImageSubset, Subset, half_indices
 
 __all__ = [
     "DATA_NAMES",
@@ -10,13 +19,20 @@ __all__ = [
     "SPLIT_NAMES",
     "SUBSETS",
     "BatchIndices",
+    "DataSet",
     "ImageArrays",
     "ImageData",
+    "ImageFolders",
+    "ImageSubset",
+    "Mnist",
     "Subset",
     "check_given",
     "check_typed",
-    "fetch_mnist",
+    "digits",
+    "folder_name",
+    "folder_settings",
     "half_indices",
+    "image_folder",
     "images_of_network",
-    "load_arrays",
+    "open_images",
 ]

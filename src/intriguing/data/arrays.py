@@ -1,18 +1,19 @@
-"""Data sets that fit in memory, as whole tensors: MNIST and scikit-learn's digits."""
+"""Load data sets that fit in memory as whole tensors: MNIST and scikit-learn's digits."""
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from intriguing.data.subsets import DATA_NAMES, Subset
+from intriguing.data.subsets import Part, Subset
 from intriguing.errors import UserError
+from intriguing.storage.files import file_sha256
 
 # sha256 of the four decompressed MNIST files as LeCun, Cortes and Burges published them.
 MNIST_FILES = {
@@ -21,62 +22,93 @@ MNIST_FILES = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-MNIST_SHAPE = (1, 28, 28)
-SHAPES = {"mnist": (MNIST_SHAPE, 10), "digits": ((1, 8, 8), 10)}  # (C, H, W) and classes, known before any image is
+SHAPES = {"mnist": ((1, 28, 28), 10), "digits": ((1, 8, 8), 10)}  # (C, H, W) and classes, known before any image is
 DIGITS_TEST, DIGITS_SEED = 360, 0  # scikit-learn's digits have no official test set: a stratified, fixed one
 
 
 @dataclass(frozen=True)
 class ImageArrays:
-    """One data set: the official training and test images, pixels in [0, 1].
+    """Hold a data set in memory.
 
     Attributes:
-        name: ``mnist`` or ``digits``.
-        images: subset name (``full``, ``test``) to float32 tensor (N, C, H, W).
-        labels: subset name to int64 tensor (N,).
-        num_classes: number of classes.
+        name: Name of the data set.
+        images: float32 tensor (N, C, H, W) in [0, 1], by part: ``full`` (training) and ``test``.
+        labels: int64 tensor (N,), by part.
+        num_classes: Number of classes.
     """
 
     name: str
     images: dict[str, Tensor]
     labels: dict[str, Tensor]
     num_classes: int = 10
+    in_memory = True
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image."""
         return tuple(self.images["full"].shape[1:])
 
-    def select(self, source: str, indices: Tensor) -> Subset:
-        """Images of ``full`` or ``test`` by index."""
-        images, labels = self.images[source], self.labels[source]
+    @property
+    def description(self) -> dict[str, Any]:
+        """Nothing: the name says all."""
+        return {}
+
+    def prepare(self) -> None:
+        """Do nothing: the images are there."""
+
+    def select(self, part: Part, indices: Tensor) -> Subset:
+        """Return the images of a part at indices (N,)."""
+        images, labels = self.images[part], self.labels[part]
         whole = len(indices) == len(labels)
         return Subset(images, labels, indices) if whole else Subset(images[indices], labels[indices], indices)
 
 
-def load_arrays(name: str, root: str | Path = "data", *, download: bool = True) -> ImageArrays:
-    """Load a data set by name.
+class Mnist:
+    """Load MNIST when its images are first asked for; shape and classes are known before.
 
     Args:
-        name: ``mnist`` (read by torchvision below ``root``, downloaded where that is possible, verified by sha256) or
-            ``digits`` (scikit-learn's bundled 8x8 digits; needs no file and no network).
-        root: folder in torchvision's layout (``root/MNIST/raw``).
-        download: fetch MNIST when it is not there.
-
-    Raises:
-        UserError: unknown name; MNIST missing, damaged, or not to be downloaded.
+        root: Folder in torchvision's layout (``root/MNIST/raw``).
+        download: Whether ``prepare`` downloads missing files.
     """
-    if name == "digits":
-        return _load_digits()
-    if name == "mnist":
-        if download:
-            fetch_mnist(root)
-        return _load_mnist(str(Path(root).expanduser().resolve()))
-    raise UserError(f"unknown data '{name}'; known: {', '.join(DATA_NAMES)}")
+
+    name, in_memory = "mnist", True
+    input_shape, num_classes = SHAPES["mnist"]
+
+    def __init__(self, root: str | Path = "data", *, download: bool = True) -> None:
+        self._root, self._download = Path(root).expanduser().resolve(), download
+
+    @property
+    def arrays(self) -> ImageArrays:
+        """The images and labels.
+
+        Raises:
+            UserError: A file is missing or damaged.
+        """
+        return _load_mnist(self._root)
+
+    @property
+    def labels(self) -> dict[str, Tensor]:
+        """int64 tensor (N,) by part."""
+        return self.arrays.labels
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Nothing: the name says all."""
+        return {}
+
+    def prepare(self) -> None:
+        """Download the files that are missing, if that is allowed."""
+        if self._download:
+            fetch_mnist(self._root)
+
+    def select(self, part: Part, indices: Tensor) -> Subset:
+        """Return the images of a part at indices (N,)."""
+        return self.arrays.select(part, indices)
 
 
 @lru_cache(maxsize=1)
-def _load_digits() -> ImageArrays:
+def digits() -> ImageArrays:
+    """Load scikit-learn's bundled 8x8 digits (1437 training and 360 test images); no file and no network is needed."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -91,25 +123,25 @@ def _load_digits() -> ImageArrays:
 
 
 @lru_cache(maxsize=1)
-def _load_mnist(root: str) -> ImageArrays:
+def _load_mnist(root: Path) -> ImageArrays:
     from torchvision.datasets import MNIST
 
-    raw = Path(root) / "MNIST" / "raw"
-    if missing := _missing_mnist(Path(root)):
+    raw = root / "MNIST" / "raw"
+    if missing := _missing_mnist(root):
         raise UserError(
             f"MNIST is not there: put {', '.join(missing)} into {raw} (or set data.root / INTRIGUING_DATA to the "
             "folder that holds MNIST/raw); data=digits needs no files"
         )
     for name, digest in MNIST_FILES.items():
-        if hashlib.sha256((raw / name).read_bytes()).hexdigest() != digest:
+        if file_sha256(raw / name) != digest:
             raise UserError(
                 f"{raw / name} is not the published MNIST file (sha256 differs); delete it and fetch it again"
             )
     images, labels = {}, {}
-    for subset, train in (("full", True), ("test", False)):
+    for part, train in (("full", True), ("test", False)):
         dataset = MNIST(root, train=train, download=False)
-        images[subset] = dataset.data.to(torch.float32).div_(255).unsqueeze(1)
-        labels[subset] = dataset.targets.to(torch.int64)
+        images[part] = dataset.data.to(torch.float32).div_(255).unsqueeze(1)
+        labels[part] = dataset.targets.to(torch.int64)
     return ImageArrays("mnist", images, labels)
 
 
@@ -118,11 +150,11 @@ def _missing_mnist(root: Path) -> list[str]:
 
 
 def fetch_mnist(root: str | Path) -> None:
-    """Download the MNIST files that are not below ``root``, where that is possible.
+    """Download the MNIST files that are missing below ``root``, if a mirror can be reached.
 
-    They are downloaded into a folder of this process's own and moved one by one, so that other processes that do the
-    same meet whole files only, and lose none where this one fails. A failure is silent and leaves nothing behind: who
-    loads the files says which are missing.
+    They are downloaded into a temporary folder and moved one by one, so that other processes that do so at the same
+    time see whole files only, and lose none if this one fails. A failure is silent and leaves nothing behind; loading
+    the files names those that are missing.
     """
     from torchvision.datasets import MNIST
 

@@ -59,6 +59,9 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
         data = job.data.open()
     else:
         data.require(*(["train"] if job.trainer.max_epochs else []), "test")
+    if is_first_process():  # so that images that are not there are named before anything is written
+        data.prepare_data()
+        data.setup()
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = job.build_model(data)
     with quiet(), refused_in_one_line():

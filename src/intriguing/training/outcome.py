@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
-from intriguing.data import ImageArrays, ImageData, Subset
-from intriguing.data.folders import FolderSubset
+from intriguing.data import ImageData, ImageSubset
 from intriguing.models import Classifier
 from intriguing.nn.nonfinite import check_logits
 from intriguing.storage.csv_log import CsvLog
@@ -91,7 +90,7 @@ def count_errors(
         only: names of subsets; empty: all.
     """
     names = ["train", *(["val"] if data.validation else []), "test", "full", "p1", "p2"]
-    if not isinstance(data.arrays, ImageArrays):  # photographs are not read several times over
+    if not data.images.in_memory:  # photographs are not read several times over
         names = names[:-3]
     names = [name for name in names if name in only] if only else names
     pixels = math.prod(data.input_shape)
@@ -100,7 +99,7 @@ def count_errors(
     return {name: _count(model, subset, size) for name, subset in found.items() if len(subset)}
 
 
-def _count(model: Classifier, subset: Subset | FolderSubset, batch_size: int) -> list[int]:
+def _count(model: Classifier, subset: ImageSubset, batch_size: int) -> list[int]:
     wrong = 0
     for images, labels in subset.batches(batch_size):
         logits = model(images)

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from intriguing.data import DATA_NAMES, SPLIT_NAMES, ImageData
-from intriguing.data.folders import folder_name, folder_settings
+from intriguing.data import DATA_NAMES, SPLIT_NAMES, ImageData, folder_name, folder_settings, open_images
 from intriguing.errors import UserError
 from intriguing.models import PENALTIES, REGISTRY, Classifier
 from intriguing.training.labels import architecture_label, network_label
@@ -19,7 +18,7 @@ from intriguing.validation import choice, flag, number, whole
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Describe the images of a training run; see ``ImageData`` for the attributes.
+    """Describe the images of a training run; see ``open_images`` for the attributes.
 
     Attributes:
         in_folder: ``folder``, ``size``, ``resize`` and ``workers`` of folders of images; empty for other data.
@@ -66,7 +65,7 @@ class DataSettings:
     def open(self) -> ImageData:
         """Open the images."""
         own = {key: value for key, value in vars(self).items() if key != "in_folder"}
-        return ImageData(**own, **self.in_folder)
+        return open_images(**own, **self.in_folder)
 
 
 @dataclass(frozen=True, kw_only=True)

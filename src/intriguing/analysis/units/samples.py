@@ -14,8 +14,7 @@ from intriguing.analysis.inputs import Network
 from intriguing.analysis.sections import SectionInputs
 from intriguing.analysis.units.measure import ScoredImages, null_sets
 from intriguing.analysis.units.settings import UnitSettings
-from intriguing.data import Subset
-from intriguing.data.folders import FolderSubset
+from intriguing.data import ImageSubset
 from intriguing.errors import UserError
 from intriguing.units import collect, hidden_layers
 from intriguing.units.chance import null_scores
@@ -38,7 +37,7 @@ SIDE = {1: 32, 3: 16}
 class PositionReader:
     """Read the images of a subset at some positions (N,), again at each call."""
 
-    subset: Subset | FolderSubset
+    subset: ImageSubset
     positions: Tensor
     batch_size: int
 
@@ -53,13 +52,13 @@ class Samples:
 
     def __init__(self, inputs: SectionInputs, settings: UnitSettings) -> None:
         self.inputs, self.settings = inputs, settings
-        self._subsets: dict[str, Subset | FolderSubset] = {}
+        self._subsets: dict[str, ImageSubset] = {}
         self._pixels: dict[str, tuple[Tensor, Tensor]] = {}
         self._features: dict[tuple[str, str], Tensor] = {}
-        self._others: dict[str, Subset | FolderSubset | None] = {}
+        self._others: dict[str, ImageSubset | None] = {}
         self.counts: list[int] = []
 
-    def subset(self, network: Network) -> tuple[str, Subset | FolderSubset]:
+    def subset(self, network: Network) -> tuple[str, ImageSubset]:
         """Return the subset whose images are scored, and a key that equal subsets share."""
         own = self.settings.subset not in ("test", "full")  # images chosen by the network's split
         apart = ("batch_size",) if own else ("batch_size", "validation", "only")
@@ -89,7 +88,7 @@ class Samples:
         """The subset to fit to: training images where held-out images are scored, else test images."""
         return "train" if self.settings.subset in ("test", "val") else "test"
 
-    def _other(self, network: Network) -> Subset | FolderSubset | None:
+    def _other(self, network: Network) -> ImageSubset | None:
         """Return the subset to fit to; None where it is missing, as with weights that were trained elsewhere."""
         if network.name not in self._others:
             try:
@@ -99,10 +98,10 @@ class Samples:
             self._others[network.name] = found if found is not None and len(found) >= FEWEST_FITTED else None
         return self._others[network.name]
 
-    def _order(self, subset: Subset | FolderSubset) -> Tensor:
+    def _order(self, subset: ImageSubset) -> Tensor:
         return torch.randperm(len(subset), generator=torch.Generator().manual_seed(self.inputs.seed))
 
-    def _reader(self, subset: Subset | FolderSubset, positions: Tensor) -> PositionReader:
+    def _reader(self, subset: ImageSubset, positions: Tensor) -> PositionReader:
         return PositionReader(subset, positions.sort().values, min(self.inputs.batch_size, 256))
 
     def of(self, network: Network) -> tuple[ScoredImages, dict[str, Tensor]]:

@@ -1,0 +1,161 @@
+"""Open the images that settings describe: of a config, or of a trained network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from intriguing.data.arrays import Mnist, digits
+from intriguing.data.folders import SIZE, image_folder
+from intriguing.data.module import ImageData
+from intriguing.data.subsets import DATA_NAMES, DataSet
+from intriguing.errors import UserError
+from intriguing.validation import choice, flag, whole
+
+# The data settings that attack.py and analyze.py read; the others are the network's own.
+_NO_FOLDER = "data=image_folder needs data.folder=..., which holds train/<class> and test/<class>"
+READ_AFTER_TRAINING = ("root", "download", "folder", "size", "resize", "workers")
+
+
+def open_images(
+    *,
+    name: str,
+    root: str = "data",
+    download: bool = True,
+    folder: str | None = None,
+    size: int = SIZE,
+    resize: int | None = None,
+    workers: int = 0,
+    classes: Sequence[str] | None = None,
+    counts: Mapping[str, Sequence[int]] | None = None,
+    files: Mapping[str, str] | None = None,
+    **splits: Any,
+) -> ImageData:
+    """Open images by the name of their data set.
+
+    Args:
+        name: ``mnist``, ``digits`` or ``image_folder``.
+        root: Where MNIST lies, or the folder that a relative ``folder`` lies in.
+        download: Whether MNIST may be downloaded.
+        folder, size, resize, workers: Of ``image_folder``, see there.
+        classes, counts, files: Of ``image_folder``: its content when a network was trained on it, see
+            ``ImageFolders.description``. Other classes are refused; other training files when they are asked for.
+        splits: Further arguments of ``ImageData``.
+
+    Raises:
+        UserError: An unknown name, wrong arguments of ``ImageData``, or a folder that is not the recorded one.
+    """
+    choice("data", name, DATA_NAMES)
+    images: DataSet
+    if name == "image_folder":
+        if not folder:
+            raise UserError(_NO_FOLDER)
+        images = image_folder(
+            folder, root=root, size=size, resize=resize, workers=workers, classes=classes, recorded=files
+        )
+        if images.num_classes < 2:
+            only = images.classes[0]
+            raise UserError(f"{images.root} holds one class, {only}; a classifier needs two or more folders of classes")
+    else:
+        images = Mnist(root, download=download) if name == "mnist" else digits()
+    return ImageData(images, **splits)
+
+
+def folder_settings(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the arguments of ``image_folder`` in a config's ``data``.
+
+    Returns:
+        ``folder``, ``size``, ``resize`` and ``workers``.
+
+    Raises:
+        UserError: No folder, or a number that cannot be right.
+    """
+    if not data["folder"]:
+        raise UserError(_NO_FOLDER)
+    return {
+        "folder": str(data["folder"]),
+        "size": SIZE if data["size"] is None else whole("data.size", data["size"], 1),
+        "resize": None if data["resize"] is None else whole("data.resize", data["resize"], 1),
+        "workers": whole("data.workers", data["workers"] or 0, 0),
+    }
+
+
+def folder_name(root: str | Path, folder: str) -> str:
+    """Name a folder of images within a run's name: by its name, with a hash if that is not all ASCII."""
+    name = unicodedata.normalize("NFC", (Path(root).expanduser() / Path(folder).expanduser()).resolve().name)
+    return name if name.isascii() else f"{name}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+
+
+def images_of_network(own: Mapping[str, Any] | None, given: Mapping[str, Any], network: str) -> dict[str, Any]:
+    """Combine a network's description of its images with the settings that say where they lie now.
+
+    Args:
+        own: The description in the checkpoint (``ImageData.description``).
+        given: The ``data`` settings of ``attack.py`` or ``analyze.py``: ``root``, ``download``; and, if they are not
+            None, ``name``, ``folder``, ``size``, ``resize``, ``workers``.
+        network: Name of the network, for messages.
+
+    Returns:
+        Arguments of ``open_images``.
+
+    Raises:
+        UserError: See ``check_given``; or the checkpoint does not describe its images.
+    """
+    if not own or not own.keys() >= {"name", "split", "split_seed"}:
+        raise UserError(f"{network} does not say which images it was trained on")
+    choice("data", own["name"], DATA_NAMES)
+    check_given(own, given, network)
+    found = {**own, "root": given["root"] or "data", "download": flag("data.download", given["download"])}
+    if own["name"] != "image_folder":
+        return found
+    if "classes" not in own:
+        raise UserError(f"{network} does not say which classes it was trained on: train it with this version")
+    if given.get("folder"):
+        found["folder"] = str(given["folder"])
+    return found | {"workers": whole("data.workers", given.get("workers") or 0, 0)}
+
+
+def check_given(own: Mapping[str, Any], given: Mapping[str, Any], network: str) -> None:
+    """Check that settings of images are the network's.
+
+    Args:
+        own: ``name`` of the network's data; for folders of images ``size`` and ``resize``.
+        given: See ``images_of_network``.
+        network: Name of the network, for messages.
+
+    Raises:
+        UserError: A setting is not the network's, or has no meaning for its images.
+    """
+    name = own.get("name")
+    if given["name"] not in (None, name):
+        raise UserError(f"{network} was trained on {name}, so data={given['name']} cannot be")
+    if name != "image_folder":
+        for key in ("folder", "size", "resize", "workers"):
+            if given.get(key):
+                raise UserError(f"{network} was trained on {name}, for which data.{key}={given[key]} changes nothing")
+        return
+    its = {"size": own["size"], "resize": own["resize"] or own["size"]}
+    for key, value in its.items():
+        if given.get(key) not in (None, value):
+            raise UserError(
+                f"{network} was trained on images of data.{key}={value}, so data.{key}={given[key]} cannot be"
+            )
+
+
+def check_typed(overrides: Sequence[str]) -> None:
+    """Refuse a data setting that was typed to ``attack.py`` or ``analyze.py`` and that neither of them reads.
+
+    Raises:
+        UserError: There is one.
+    """
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key.startswith("data.") and key.removeprefix("data.") not in READ_AFTER_TRAINING:
+            raise UserError(
+                f"{override} changes nothing here: the images are those of the network's training; of the data "
+                f"settings, {', '.join(READ_AFTER_TRAINING)} are read"
+            )
