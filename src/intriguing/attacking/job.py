@@ -169,6 +169,7 @@ class AttackJob:
         study: name of the study, or None.
         tags: free words.
         command: the command line that makes this job.
+        files: further files of the run folder, text by name.
     """
 
     runs: str
@@ -187,10 +188,16 @@ class AttackJob:
     study: str | None
     tags: tuple[str, ...]
     command: str
+    files: Mapping[str, str] = field(repr=False)
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], *, extras: Sequence[str] = (), command: str = ""
+        cls,
+        config: Mapping[str, Any],
+        *,
+        extras: Sequence[str] = (),
+        command: str = "",
+        files: Mapping[str, str] | None = None,
     ) -> list[AttackJob]:
         """Check a resolved ``attack`` config and make its jobs: one a checkpoint, a single one for noise.
 
@@ -200,6 +207,7 @@ class AttackJob:
             config: plain values.
             extras: parts of the name for overrides that nothing else in it shows.
             command: the command line that makes these jobs.
+            files: further files of their run folders, text by name.
 
         Raises:
             UserError: a value that cannot be right, a pattern that matches nothing, a checkpoint that cannot be used.
@@ -222,6 +230,7 @@ class AttackJob:
             "study": config["study"],
             "tags": tuple(config["tags"]),
             "command": command,
+            "files": files or {},
         }
         if not attack.attack.reads_model:
             return [_noise_job(config, extras, common)]

@@ -13,9 +13,8 @@ import os
 import re
 import struct
 from collections.abc import Callable
-from io import BufferedRandom, BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -126,7 +125,7 @@ def _write_digest(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _read_header(file: BufferedReader | BufferedRandom, path: Path, what: str) -> bytes:
+def _read_header(file: BinaryIO, path: Path, what: str) -> bytes:
     """Read the header's JSON bytes, from byte 8 on, after their little-endian length (the safetensors format)."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)

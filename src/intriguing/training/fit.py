@@ -57,11 +57,11 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
     last, resumed_step = _resume_from(job, folder)  # a damaged checkpoint is named before anything is written
     if data is None:
         data = job.data.open()
+        if is_first_process():  # images that are not there are named before anything is written
+            data.prepare_data()
+            data.setup()
     else:
         data.require(*(["train"] if job.trainer.max_epochs else []), "test")
-    if is_first_process():  # so that images that are not there are named before anything is written
-        data.prepare_data()
-        data.setup()
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = job.build_model(data)
     with quiet(), refused_in_one_line():
