@@ -27,12 +27,12 @@ EMPTY = torch.zeros(0)
 
 
 def network(
-    name: str, seed: int, wrong: int, callbacks=None, dropout=(), curve=(), label="FC100-100-10", lr=0.25, **settings
+    name: str, seed: int, wrong: int, callbacks=None, dropout=(), curve=(), label="FC100-100-10", **settings
 ) -> Network:
+    optimizer = {"_target_": settings.pop("optimizer", "torch.optim.SGD"), "lr": settings.pop("lr", 0.25)}
     model = {"label": label, "settings": settings}
     if dropout:
         model["settings"]["dropout"] = list(dropout)
-    optimizer = {"_target_": "torch.optim.SGD", "lr": lr}
     config = {"seed": seed, "callbacks": callbacks, "model": model, "optimizer": optimizer}
     return Network.in_memory(
         label=label,
@@ -182,7 +182,8 @@ def test_distances_of_two_attacks_are_not_compared():
 def fed(kind: str, errors, layers=None, *, data="mnist", rate=0.25, decay=(1e-4, 1e-4, 1e-5), pools=True, **feed):
     """Arms of FC100-100-10 as the study has them: the loss of each pool is added to that of the originals."""
     callbacks = {"back_feeding": {"layers": layers, "attack": "gradient", "num_steps": 1, "keep_scale": False} | feed}
-    found = arms(kind, errors, callbacks=callbacks if pools else {}, lr=rate, widths=[100, 100])
+    settings = {"lr": rate, "widths": [100, 100]}
+    found = arms(kind, errors, callbacks=callbacks if pools else {}, **settings)
     more = {"data": {"name": data, "batch_size": 100}, "weight_decay": {"value": [*decay]}}
     return [rerecorded(one, config={**one.config, **more}) for one in found]
 

@@ -25,8 +25,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "trainer__max_epochs": (60, 1, 12),
     "trainer__gradient_clip_val": (None, 0.5),
     "model__settings__widths": ([100, 100], [30, 20]),
-    "model__settings__learning_rate": (0.4, 0.1),
-    "model__settings__optimizer": ("sgd", "adam"),
+    "optimizer__lr": (0.4, 0.1),
+    "optimizer___target_": ("torch.optim.SGD", "torch.optim.Adam"),
+    "scheduler": ({"_target_": None}, {"_target_": "mine.steps"}),
     "model__settings__anything": (None, "1", 1, True),
     "data__batch_size": (20, 100),
     "data__name": ("mnist", "digits"),
@@ -178,7 +179,6 @@ def test_other_widths_have_another_name(composed: Callable) -> None:
         *("FC30-20-10", "digits_fc30_20_10_full_seed0"),
     )
     assert named("data=mnist", "network=ae400_10", "model.settings.units=50")[0] == "AE50-10"
-    assert named("data=image_folder", "data.folder=pets", "model=fc10")[0] == "FC(1e-4)"  # the images are not read yet
     assert named("data=mnist", "model=fc10", "model.label=mine")[0] == "mine(1e-4)"
 
 

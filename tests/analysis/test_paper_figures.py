@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
 
-from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis import paper
-from intriguing.analysis.measure import MeasuredSet, measure
+from intriguing.analysis.measure import measure
 from intriguing.analysis.paper_tables.charts import agreement_figure, distortion_figure, lambda_figure
 from intriguing.analysis.paper_tables.pictures import Figure7Settings, figure_7, grid_figure, mosaic, observe_noise
 from intriguing.analysis.paper_tables.weight_decay import lambda_curves, lambda_table
@@ -169,15 +167,12 @@ def test_figure_7_pairs_originals_with_adversarial_examples_and_counts_answers_u
 ) -> None:
     nets = [network("FC10(1e-4)", 0), network("FC200-200-10", 1)]
     crafts = [crafted(net, {i: 40}) for i, net in enumerate(nets)]
-    before = SectionInputs(networks=nets, settings=Figure7Settings(), batch_size=7)
-    noise_of: dict[str, Any] = {}
-
-    def observe(examples: AdversarialSet, one: MeasuredSet) -> None:
-        noise_of[one.name] = observe_noise(examples, one, before)
-
-    sets = [measure(one, nets, seed=0, batch_size=64, observe=observe) for one in crafts]
-    assert noise_of[sets[0].name] is None  # the noise is shown on the images of the deep network's set
-    figure = figure_7(replace(before, sets=sets, observed=noise_of))
+    sets = [measure(one, nets, seed=0, batch_size=64) for one in crafts]
+    settings = Figure7Settings()
+    before = SectionInputs(networks=nets, settings=settings, seed=0, batch_size=7)
+    observed = {one.name: observe_noise(c.load(), one, before) for c, one in zip(crafts, sets, strict=True)}
+    assert observed[sets[0].name] is None  # of the linear network's set
+    figure = figure_7(replace(before, sets=sets, observed=observed))
     assert figure is not None and figure.number == "Figure 7"
     linear, deep, noise = (axes.images[0].get_array() for axes in canvases[0].axes)
     # odd columns are originals: digits 0, 2, 4, 6 and 8 in the first column; even ones show the next digit in one pixel
@@ -191,7 +186,7 @@ def test_figure_7_pairs_originals_with_adversarial_examples_and_counts_answers_u
     right = int((nets[0].module(noisy).argmax(1) == crafts[1].load().labels).sum())
     assert f"FC10(1e-4) {100 * right / 40:.1f} % (" in figure.caption
     assert f"{paper.NOISE_ACCURACY} %" in figure.caption
-    assert figure_7(replace(before, networks=nets[:1], sets=sets[:1], observed=noise_of)) is None
+    assert figure_7(SectionInputs(networks=nets[:1], sets=sets[:1], settings=settings)) is None
 
 
 def test_a_mosaic_puts_tiles_at_its_pitch_on_white() -> None:

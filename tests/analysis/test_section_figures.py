@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,8 +102,7 @@ def test_the_penaltys_curve_starts_without_it_and_has_the_range_over_seeds(canva
 def arm(name: str, errors: dict[int, int], curves: dict[int, list[float]], sizes: dict[int, float]) -> Arm:
     def one(seed: int) -> Network:
         made = planted_network("FC", 0, seed=seed, name=f"{name}{seed}", errors={"test": (errors[seed], 100)})
-        object.__setattr__(made, "curves", {"curve/test_error": curves[seed]} if seed in curves else {})
-        return made
+        return replace(made, curves={"curve/test_error": curves[seed]} if seed in curves else {})
 
     sets: dict[int, Any] = {
         seed: [

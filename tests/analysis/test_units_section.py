@@ -281,7 +281,7 @@ def test_the_reference_network_is_of_another_architecture_and_is_named() -> None
     """A half, a suffixed label, another seed or rate is no other architecture; wider layers are."""
     own = _network("FC")
     half = rerecorded(_network("FC on P1", 1), config={**own.config, "split": {"name": "p1"}})
-    rate = rerecorded(_network("a slow FC", 2), config={**own.config, "model": {"settings": {"learning_rate": 1}}})
+    rate = rerecorded(_network("a slow FC", 2), config={**own.config, "optimizer": {"lr": 1}})
     wide = _network("Z", 3)
     wide.module[1], wide.module[3] = nn.Linear(K, 2 * K), nn.Linear(2 * K, K)  # type: ignore[operator]
     settings: dict[str, Any] = {

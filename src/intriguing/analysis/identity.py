@@ -148,7 +148,7 @@ def distinct_labels(labels: Sequence[str], settings: Sequence[Mapping[str, str]]
 
 
 def differences(first: NetworkId, second: NetworkId, *besides: str) -> str:
-    """Name the settings in which two networks differ, with the first's values: "max_epochs=1, learning_rate=0.1".
+    """Name the settings in which two networks differ, with the first's values: "max_epochs=1, optimizer.lr=0.1".
 
     Args:
         first: the network whose values are named.

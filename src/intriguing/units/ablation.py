@@ -1,4 +1,4 @@
-"""What a network loses when a direction of a layer is taken away: a unit, or a random direction of equal variance."""
+"""Measure the accuracy lost when a direction of a layer is removed: a unit, or a random direction of equal variance."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from intriguing.nn.evaluation import count_wrong
 from intriguing.statistics.counts import Count
 from intriguing.units.activations import Batches
 
-_COPIES = 2**25  # activations held at once while several directions are removed side by side
+_COPIES = 2**25  # activations in memory while several directions are removed together
 
 
 def equal_variance_directions(
     covariance: Tensor, variances: Tensor, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Random directions along which activations vary as much as they are told to.
+    """Draw random directions along which activations have given variances.
 
-    Each is a Gaussian vector g in the principal axes, weighted by the s-th power of the principal variances: s = 0 is
-    the isotropic direction, a larger s leans towards where activations vary more, and the s is taken (by bisection)
-    that gives the wanted variance. So it leans no more than it must.
+    Each direction is a Gaussian vector in the principal axes, weighted by the s-th power of the principal standard
+    deviations: s = 0 gives the isotropic direction, a larger s prefers axes with more variance. Bisection finds the s
+    that gives the variance, so the direction deviates from the isotropic one no more than necessary.
 
     Args:
-        covariance: (C, C).
+        covariance: (C, C), covariance of the activations.
         variances: (M,), each between the smallest and the largest principal variance.
-        generator: source of randomness.
+        generator: random generator; None uses PyTorch's global one.
 
     Returns:
-        (M, C) of length 1; v' covariance v = variances (at the nearest end where it lies outside the range).
+        (M, C), rows v of length 1 with v' covariance v = variance; outside the range, the variance at its nearest end.
     """
     values, axes = torch.linalg.eigh(covariance.double())
     values = values.clamp_min(float(values.max()) * 1e-12)
     squares = torch.randn(len(variances), len(values), generator=generator, dtype=torch.float64)
-    wanted, logs = variances.double(), values.log()
-    low, high = (torch.full_like(wanted, end) for end in (-200.0, 200.0))
+    required, logs = variances.double(), values.log()
+    low, high = (torch.full_like(required, end) for end in (-200.0, 200.0))
     for _ in range(100):
         middle = (low + high) / 2
         weights = _weights(squares, logs, middle)
-        more = (weights.square() @ values) < wanted
+        more = (weights.square() @ values) < required
         low, high = torch.where(more, middle, low), torch.where(more, high, middle)
     return (_weights(squares, logs, (low + high) / 2) @ axes.T).float()
 
 
 def _weights(gauss: Tensor, logs: Tensor, powers: Tensor) -> Tensor:
-    """(M, C) of length 1: gauss * values^(s / 2), without overflow."""
+    """Compute rows of length 1 (M, C): gauss * values^(s / 2), without overflow."""
     exponent = 0.5 * powers[:, None] * logs
     rows = gauss * (exponent - exponent.amax(1, keepdim=True)).exp()
     return rows / rows.norm(dim=1, keepdim=True)
@@ -57,11 +57,11 @@ def _weights(gauss: Tensor, logs: Tensor, powers: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Ablation:
-    """Hold the errors of a network on the same images, whole and with one direction removed.
+    """Hold the numbers of errors of a network on one set of images, whole and with one direction removed.
 
     Attributes:
-        whole: images that the whole network gets wrong.
-        removed: (M,) number of images that it gets wrong without each direction.
+        whole: images that the whole network misclassifies.
+        removed: (M,) number of images that it misclassifies without each direction.
     """
 
     whole: Count
@@ -69,27 +69,30 @@ class Ablation:
 
     @property
     def drop(self) -> Tensor:
-        """(M,) fall of accuracy, as a fraction; negative where it rises."""
+        """Return the decrease in accuracy (M,), as a fraction; negative where accuracy increases."""
         return (self.removed - self.whole.k).double() / self.whole.n
 
 
 def ablate(model: nn.Module, layer: str, batches: Batches, directions: Tensor, mean: Tensor) -> Ablation:
-    """Counts errors with each direction removed in turn: a - (<a, v> - <mean, v>) v at every position.
+    """Count errors with each direction removed in turn: a - (<a, v> - <mean, v>) v at every position.
 
-    What is left of the direction is its mean, so that the layers above see no offset they do not know. The layers below
-    are passed once for all directions.
+    The mean along the direction remains, so that the layers above see no unfamiliar offset. The layers below run once
+    for all directions.
 
     Args:
-        model: images to logits (N, K); every image must be treated on its own. Evaluated in evaluation mode.
-        layer: name of the module whose output (N, C), (N, tokens, C) or (N, C, H, W) is changed; it must be called
-            once in a pass.
-        batches: images, which are not written to, and labels of any integer dtype.
+        model: images to logits (N, K), each image independently of the others. It runs in evaluation mode.
+        layer: name of the module whose output (N, C), (N, tokens, C) or (N, C, H, W) is changed; the network must call
+            it once per forward pass.
+        batches: images, which are not modified, and labels of any integer dtype.
         directions: (M, C) of length 1.
         mean: (C,) mean activation.
 
+    Returns:
+        The numbers of errors.
+
     Raises:
-        TypeError: labels or logits of a wrong type.
-        ValueError: an unknown layer, directions or a mean that do not fit its channels, logits that are nan, or no
+        TypeError: labels or logits have a wrong type.
+        ValueError: the layer is unknown, directions or mean do not fit its channels, a logit is nan, or there is no
             image.
     """
     modules = dict(model.named_modules())
@@ -101,7 +104,7 @@ def ablate(model: nn.Module, layer: str, batches: Batches, directions: Tensor, m
     removed = torch.zeros(len(directions), dtype=torch.int64)
     for images, labels in batches:
         with torch.no_grad(), evaluating(model):
-            # A module may write to what it is given: each pass gets a copy.
+            # A module may write to its input, so each pass gets a copy.
             whole += count_wrong(model, [(images.clone(), labels)])
             with _size_of(layer, modules[layer]) as size:
                 model(images[:1].clone())
@@ -118,29 +121,35 @@ def ablate(model: nn.Module, layer: str, batches: Batches, directions: Tensor, m
 
 @contextmanager
 def _size_of(layer: str, module: nn.Module) -> Iterator[list[int]]:
-    """Inside, the list gets the number of values that the module gives; ValueError at the end if it cannot be used."""
+    """Record, inside the context, the number of values that the module returns.
+
+    Raises:
+        ValueError: the output has a wrong shape, or the module was not called exactly once.
+    """
     sizes: list[int] = []
 
-    def look(module: nn.Module, inputs: tuple, output: object) -> None:
+    def record(module: nn.Module, inputs: tuple, output: object) -> None:
+        """Check the module's output and record its size."""
         if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4):
             got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f"the layer {layer} must give (N, C), (N, tokens, C) or (N, C, H, W), got {got}")
+            raise ValueError(f"the layer {layer} must return (N, C), (N, tokens, C) or (N, C, H, W), got {got}")
         sizes.append(output.numel())
 
-    handle = module.register_forward_hook(look)
+    handle = module.register_forward_hook(record)
     try:
         yield sizes
     finally:
         handle.remove()
     if len(sizes) != 1:
-        raise ValueError(f"the network must call its layer {layer} once in a pass, it calls it {len(sizes)} times")
+        raise ValueError(f"the network must call its layer {layer} once per forward pass, got {len(sizes)} calls")
 
 
 @contextmanager
 def _removing(module: nn.Module, directions: Tensor, mean: Tensor) -> Iterator[None]:
-    """Inside, the module gives M copies of its output, each without one direction: (M * N, ...)."""
+    """Make the module, inside the context, return M copies of its output, each without one direction: (M * N, ...)."""
 
     def remove(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        """Replace the module's output."""
         channels_last = output.movedim(1, -1) if output.dim() == 4 else output
         if channels_last.shape[-1] != directions.shape[1]:
             raise ValueError(f"directions have {directions.shape[1]} channels, the layer {channels_last.shape[-1]}")
@@ -148,9 +157,9 @@ def _removing(module: nn.Module, directions: Tensor, mean: Tensor) -> Iterator[N
         values = channels_last.to(torch.promote_types(output.dtype, torch.float32))
         rows, offset = directions.to(values), mean.to(values)
         along = torch.einsum("...c,mc->m...", values - offset, rows)
-        left = (values - along[..., None] * rows.view(shape)).to(output.dtype)
-        left = left.flatten(0, 1)
-        return left.movedim(-1, 1) if output.dim() == 4 else left
+        remaining = (values - along[..., None] * rows.view(shape)).to(output.dtype)
+        remaining = remaining.flatten(0, 1)
+        return remaining.movedim(-1, 1) if output.dim() == 4 else remaining
 
     handle = module.register_forward_hook(remove)
     try:

@@ -17,9 +17,11 @@ from intriguing.analysis.measure import MeasuredSet
 from intriguing.errors import UserError
 
 ATTACKS = ("lbfgs", "nearest")
-_RATES = ("optimizer.lr", "scheduler.second_lr")
-_TRAINING = (DROPOUT,)
-"""Settings of a model that belong to its training; all others make it another network."""
+_RATES = ("optimizer.lr", "scheduler.max_lr", "scheduler.second_lr")
+_SCALE_FREE = tuple(
+    f"torch.optim.{name}" for name in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad")
+)
+"""Optimisers whose steps do not depend on the scale of the loss."""
 
 
 @dataclass
@@ -109,7 +111,7 @@ def families(networks: Sequence[Network]) -> dict[str, tuple[str, list[Arm]]]:
     """
     shapes: dict[tuple[object, ...], list[Network]] = {}
     for one in networks:
-        shape = tuple(pair for pair in one.id.architecture if pair[0] not in _TRAINING)
+        shape = tuple(pair for pair in one.id.architecture if pair[0] != DROPOUT)
         shapes.setdefault((one.id.name, shape, one.data_set, one.split), []).append(one)
     found = [(members[0].id.name, _arms(members)) for members in shapes.values()]
     found = [(name, arms) for name, arms in found if len(arms) > 1 and not all(arm.plain for arm in arms)]
@@ -171,21 +173,17 @@ def _matches(network: Network, networks: Sequence[Network]) -> float | None:
     return next((loss_scale(one) for one in pooled if _compensates(network, one)), None)
 
 
-def _is_adam(network: NetworkId) -> bool:
-    return str(network.get("optimizer._target_", "")).endswith(".Adam")
-
-
 def _matched_name(network: NetworkId, scale: float) -> str:
     """Name an arm of another rate and decay, "weight decay, rate x 4, decay / 4"."""
-    rate = "" if _is_adam(network) else f"rate x {scale:g}, "
+    rate = "" if network.get("optimizer._target_") in _SCALE_FREE else f"rate x {scale:g}, "
     return f"{BASELINE}, {rate}decay / {scale:g}"
 
 
 def _compensates(plain: Network, pooled: Network) -> bool:
     """Check whether a network without pools differs from one with them only in a rate and decay for its larger loss.
 
-    To SGD, a loss s times as large is a rate s times as large with a decay s times smaller. Adam does not depend on the
-    scale of a loss: there the decay alone is s times smaller.
+    To SGD, a loss s times as large is a rate s times as large with a decay s times smaller. The steps of Adam do not
+    depend on the scale of a loss: there the decay alone is s times smaller.
     """
     scale = loss_scale(pooled)
     if scale is None or scale == 1:
@@ -196,7 +194,7 @@ def _compensates(plain: Network, pooled: Network) -> bool:
     )
     if one.keys() != other.keys():
         return False
-    faster = 1.0 if _is_adam(pooled.id) else scale
+    faster = 1.0 if pooled.id.get("optimizer._target_") in _SCALE_FREE else scale
     factors = {"weight_decay.value": 1 / scale, **dict.fromkeys(_RATES, faster)}
     return all(_scaled(one[key], other[key], factors[key]) if key in factors else one[key] == other[key] for key in one)
 

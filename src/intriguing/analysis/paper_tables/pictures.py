@@ -91,7 +91,7 @@ class Figure7Settings:
 
 @dataclass(frozen=True)
 class Noise:
-    """Accuracy under Gaussian noise on the images of a set, by network, and its first images without and with noise."""
+    """Hold the accuracies under noise on the images of a set, and its first images without and with noise."""
 
     accuracies: Mapping[str, NoiseAccuracy]
     inputs: Tensor
@@ -112,10 +112,13 @@ def observe_noise(examples: AdversarialSet, one: MeasuredSet, inputs: SectionInp
 
 
 def figure_7(inputs: SectionInputs) -> Figure | None:
-    """Draw Figure 7: originals beside adversarials for a linear and a deep network, and beside Gaussian noise.
+    """Make the paper's Figure 7: originals beside adversarial examples of two networks, and beside noise.
 
-    The noise is added to all images of the deep network's set, and both networks' accuracy on it is measured: the paper
-    gives one number without the network.
+    Gaussian noise is added to all images of the deep network's set, and the accuracy of both networks is measured: the
+    paper gives one number without naming the network.
+
+    Args:
+        inputs: networks, sets, and the accuracies observed on the deep network's set.
 
     Returns:
         The figure, or None unless both networks were attacked.

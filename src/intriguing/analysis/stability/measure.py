@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.identity import Penalty, labels_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import Examples, MeasuredSet, mixed_seed
@@ -85,13 +86,23 @@ Groups = Mapping[str, Sequence[NetworkStability]]
 """By label, the networks that are seeds of one another."""
 
 
+def observe(examples: AdversarialSet, one: MeasuredSet, inputs: SectionInputs) -> Examples | None:
+    """Keep the first successful examples of a network's set, at most ``limit``; None for noise."""
+    if one.source is None:
+        return None
+    settings: StabilitySettings = inputs.settings
+    keep = examples.success.bool().nonzero().flatten()[: settings.limit]
+    columns = (examples.inputs, examples.adv_inputs, examples.labels, examples.targets, examples.distortion)
+    return Examples(*(column[keep] for column in columns))
+
+
 def measure_stability(inputs: SectionInputs, network: Network, chosen: MeasuredSet | None) -> NetworkStability:
     """Measure bounds, certified radii and amplification of one network.
 
     Args:
-        inputs: images, settings and observed sets of the section.
+        inputs: images, settings and observed examples of the section.
         network: the network.
-        chosen: adversarial set made for it; None without one, which leaves radii and amplification empty.
+        chosen: measured set made for it; None without one, which leaves radii and amplification empty.
     """
     settings: StabilitySettings = inputs.settings
     images = inputs.images(network, "test", settings.limit)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.cells import one_attack
-from intriguing.analysis.measure import Examples, MeasuredSet
 from intriguing.analysis.sections import SectionInputs, SectionOutput
 from intriguing.analysis.stability import figures
 from intriguing.analysis.stability.measure import groups_of, measure_stability
@@ -15,7 +13,7 @@ from intriguing.analysis.stability.tables import bound_table, layer_table
 
 
 def section(inputs: SectionInputs) -> SectionOutput:
-    """Make Table 5 in three columns, bounds and certificates of every network, and the figures.
+    """Make Table 5, bounds and certificates of every network, amplification by layer, and the curve of the penalty.
 
     Table 5 is made from the network of the lowest seed that has its layers, with images or without.
     """
@@ -45,13 +43,3 @@ def section(inputs: SectionInputs) -> SectionOutput:
         figures=tuple(figure for figure in drawn if figure is not None),
         summary=(*sentences, *summarize(groups, settings.radius)),
     )
-
-
-def observe(examples: AdversarialSet, one: MeasuredSet, inputs: SectionInputs) -> Examples | None:
-    """Keep the first successful examples of a network's set, at most ``limit``; None for noise."""
-    if one.source is None:
-        return None
-    settings: StabilitySettings = inputs.settings
-    keep = examples.success.bool().nonzero().flatten()[: settings.limit]
-    columns = (examples.inputs, examples.adv_inputs, examples.labels, examples.targets, examples.distortion)
-    return Examples(*(column[keep] for column in columns))

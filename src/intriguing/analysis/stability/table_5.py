@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import TypeGuard, cast
 
 from torch import nn
 
@@ -19,35 +19,27 @@ BOUND = Quantity(name="bound")
 
 
 def has_table_5_layers(module: nn.Module) -> bool:
-    """Whether a network has five convolutions and three linear layers, like AlexNet."""
-    layers = [one for one in module.modules() if isinstance(one, nn.Linear | nn.Conv2d)]
-    kinds = ["fc" if isinstance(one, nn.Linear) else "conv" for one in layers]
+    """Check whether a network has five convolutions and three linear layers, like AlexNet."""
+    kinds = ["fc" if isinstance(one, nn.Linear) else "conv" for one in module.modules() if is_weighted(one)]
     return kinds == [row.split()[0].rstrip("0123456789") for row in paper.TABLE_5]
 
 
-def _origin(network: Network) -> str:
-    """Describe the network of Table 5 by its training."""
-    model = network.config.get("model", {})
-    if network.config.get("trainer", {}).get("max_epochs", 1):
-        return f"{network.label}, trained on {network.data}"
-    if model.get("name") == "alexnet":
-        return "Krizhevsky's AlexNet with the random weights it starts from (Gaussian, stddev .01), not trained"
-    weights = model.get("settings", {}).get("weights")
-    words = "its published weights" if weights == "default" else weights or "random weights, not trained"
-    return f"torchvision's AlexNet with {words}"
+def is_weighted(module: nn.Module | None) -> TypeGuard[nn.Linear | nn.Conv2d]:
+    """Check whether a layer is a Linear layer or a convolution."""
+    return isinstance(module, nn.Linear | nn.Conv2d)
 
 
 def table_5(network: Network) -> Table:
     """Make Table 5: the paper's numbers, its formula as printed, and the corrected bounds, with the products.
 
     Args:
-        network: AlexNet, on images of any size that it takes.
+        network: AlexNet.
     """
     shape = cast(Classifier, network.module).input_shape
     traced = trace(network.module, shape)
     shapes = dict(traced.calls)
-    bounds = [layer for layer in traced.layers if layer.bound != 1 or isinstance(layer.module, nn.Linear | nn.Conv2d)]
-    weighted = [(layer.module, layer.bound) for layer in bounds if isinstance(layer.module, nn.Linear | nn.Conv2d)]
+    bounds = [layer for layer in traced.layers if layer.bound != 1 or is_weighted(layer.module)]
+    weighted = [(layer.module, layer.bound) for layer in bounds if is_weighted(layer.module)]
     rows = tuple(paper.TABLE_5)[: len(weighted)]
     columns = {
         PRINTED: [paper.TABLE_5[row] for row in rows],
@@ -87,6 +79,17 @@ def table_5(network: Network) -> Table:
         ),
         runs=(network.name,),
     )
+
+
+def _origin(network: Network) -> str:
+    """Describe the network of Table 5 by its training."""
+    if network.id.get("trainer.max_epochs", 1):
+        return f"{network.label}, trained on {network.data}"
+    if network.id.get("model.name") == "alexnet":
+        return "Krizhevsky's AlexNet with the random weights it starts from (Gaussian, stddev .01), not trained"
+    weights = network.id.get("model.settings.weights")
+    words = "its published weights" if weights == "default" else weights or "random weights, not trained"
+    return f"torchvision's AlexNet with {words}"
 
 
 def printed_formula(layer: nn.Module, shape: tuple[int, ...], bound: float) -> float:

@@ -20,13 +20,10 @@ from intriguing.units import collect, hidden_layers
 from intriguing.units.chance import null_scores
 from intriguing.units.scores import unit_rows
 
-TRAINING = ("model.label", "model.epochs", "model.batch_size", "model.weight_decay", "model.normaliser", "model.spell")
-TRAINING += tuple(
-    f"model.settings.{key}"
-    for key in (
-        *("dropout", "weights"),
-        *("pretrain_share", "sparsity", "sparsity_weight", "noise"),
-    )
+TRAINING = (
+    "model.label",
+    *(f"model.settings.{key}" for key in ("dropout", "weights")),
+    *(f"model.settings.{key}" for key in ("pretrain_share", "sparsity", "sparsity_weight", "noise")),
 )
 """Beginnings of the settings of a model that name it or belong to its training, not to its architecture."""
 
@@ -45,6 +42,7 @@ class PositionReader:
     batch_size: int
 
     def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read them batch by batch."""
         for part in self.positions.split(self.batch_size):
             yield self.subset.read(part)
 
