@@ -5,6 +5,7 @@ from omegaconf import DictConfig
 
 from intriguing.cli import main as entry
 from intriguing.cli.config import command, plain, task_overrides
+from intriguing.cli.hydra_files import hydra_files
 from intriguing.cli.study import check_without_study, make_executor, study_steps
 from intriguing.runs.folder import keep_others_out
 from intriguing.tracking.jobs import check_run_id
@@ -21,7 +22,7 @@ def main(cfg: DictConfig) -> None:
     from intriguing.analysis.run import run_analysis
     from intriguing.cli import progress, scheduler
 
-    job = AnalysisJob.from_config(config, command=command("analyze.py", overrides))
+    job = AnalysisJob.from_config(config, command=command("analyze.py", overrides), files=hydra_files(cfg))
     if config["study"]:
         steps = study_steps(config, overrides)
         check_run_id(config["logger"], len(steps) + 1)

@@ -5,6 +5,7 @@ from omegaconf import DictConfig
 
 from intriguing.cli import main as entry
 from intriguing.cli.config import command, plain, task_overrides
+from intriguing.cli.hydra_files import hydra_files
 from intriguing.cli.overrides import name_extras
 from intriguing.storage.ranks import is_first_process
 from intriguing.tracking.jobs import check_run_id
@@ -21,7 +22,7 @@ def main(cfg: DictConfig) -> None:
 
     data.check_typed(overrides)
     jobs = attacking.AttackJob.from_config(
-        config, extras=name_extras(overrides), command=command("attack.py", overrides)
+        config, extras=name_extras(overrides), command=command("attack.py", overrides), files=hydra_files(cfg)
     )
     check_run_id(config["logger"], len(jobs) + bool(config["attack"].get("amplify")))
     # Processes that are forked must not inherit the thread that draws the bars.

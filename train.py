@@ -5,6 +5,7 @@ from omegaconf import DictConfig
 
 from intriguing.cli import main as entry
 from intriguing.cli.config import command, objective, plain, task_overrides, training_job
+from intriguing.cli.hydra_files import hydra_files
 from intriguing.cli.overrides import name_extras
 from intriguing.storage.ranks import is_first_process
 
@@ -18,8 +19,9 @@ def main(cfg: DictConfig) -> float | None:
     from intriguing import training
     from intriguing.cli import progress, sweep
 
-    job = training_job(config, name_extras(overrides), command("train.py", overrides))
-    live = bool(job.trainer.progress_bar) and sweep.is_alone() and is_first_process()
+    files = hydra_files(cfg)
+    job = training_job(config, name_extras(overrides), command("train.py", overrides), files)
+    live = job.trainer.progress_bar and sweep.is_alone() and is_first_process()
     with progress.training(job.name, sweep=sweep.place(), live=live) as tell:
         folder = training.fit(job, progress=tell)
     if not is_first_process():

@@ -381,8 +381,9 @@ def test_hydras_files_and_a_log_lie_beside_the_config(tmp_path):
         assert run.resumed
         log.warning("the second")
         run.finish({})
-    lines = (run.folder / "train.log").read_text().splitlines()
-    assert [line.split("] ")[-1] for line in lines] == ["the first attempt", "the second"]
+    lines = [line.split("] ")[-1] for line in (run.folder / "train.log").read_text().splitlines()]
+    states = [f"{state}: train.py seed=0" for state in ("running", "interrupted", "running", "finished")]
+    assert lines == [states[0], "the first attempt", *states[1:3], "the second", states[3]]
     assert (run.folder / ".hydra" / "overrides.yaml").read_text() == "- seed=0\n"
     before = snapshot(run.folder)
     assert start(tmp_path, files={".hydra/overrides.yaml": "other"}).finished

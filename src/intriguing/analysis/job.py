@@ -40,6 +40,7 @@ class AnalysisJob:
         study: name of the study, or None.
         tags: free words.
         command: the command line that makes this job.
+        files: further files of the run folder, text by name.
     """
 
     runs: str
@@ -59,9 +60,12 @@ class AnalysisJob:
     study: str | None
     tags: tuple[str, ...]
     command: str
+    files: Mapping[str, str]
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], *, command: str = "") -> AnalysisJob:
+    def from_config(
+        cls, config: Mapping[str, Any], *, command: str = "", files: Mapping[str, str] | None = None
+    ) -> AnalysisJob:
         """Check a resolved ``analyze`` config; a study's runs are added by ``of`` when they are finished.
 
         Raises:
@@ -96,6 +100,7 @@ class AnalysisJob:
             study=study["name"] if study else None,
             tags=tuple(config["tags"]),
             command=command,
+            files=files or {},
         )
 
     def of(self, folders: Sequence[Path]) -> AnalysisJob:

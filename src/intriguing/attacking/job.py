@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class AttackJob:
         subset, limit, seed: which images.
         shard: images saved at once.
         accelerator, devices, num_nodes: where the network runs, and in how many processes.
+        files: further files of the run folder, text by name.
         logger: ``wandb`` (bool), ``project``, ``mode``.
     """
 
@@ -63,9 +64,17 @@ class AttackJob:
     study: str | None
     tags: tuple[str, ...]
     command: str
+    files: Mapping[str, str]
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], *, extras: Sequence[str] = (), command: str = "") -> list[AttackJob]:
+    def from_config(
+        cls,
+        config: dict[str, Any],
+        *,
+        extras: Sequence[str] = (),
+        command: str = "",
+        files: Mapping[str, str] | None = None,
+    ) -> list[AttackJob]:
         """Check a resolved ``attack`` config and make its jobs: one a checkpoint, one in all for Gaussian noise.
 
         Raises:
@@ -101,6 +110,7 @@ class AttackJob:
             study=config["study"],
             tags=tuple(config["tags"]),
             command=command,
+            files=files or {},
         )
         if config["name"] and len(sources) > 1:
             raise UserError(f"name={config['name']} would be shared by {len(sources)} checkpoints; leave name out")

@@ -7,7 +7,7 @@ or whose process is killed, is named, and the others go on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ class Step:
         extras: Parts of the run's name, see ``overrides.name_extras``.
         command: The command line that makes this step alone.
         needs: Keys of the steps that must be finished first.
+        files: Further files of the run folder, text by name.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Step:
     extras: tuple[str, ...] = ()
     command: str = ""
     needs: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

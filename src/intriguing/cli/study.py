@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from intriguing.cli import overrides as texts
 from intriguing.cli.config import command, plain, training_job
+from intriguing.cli.hydra_files import hydra_files
 from intriguing.cli.overrides import name_extras, override
 from intriguing.cli.scheduler import Executor, Here, Step
 from intriguing.cli.workers import Workers
@@ -46,7 +47,6 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
         UserError: An override that no step reads, or a network that no step trains.
         HydraException: An override that is wrong.
     """
-
     study, runs = config["study"], config["runs"]
     check_study(study)
     wanted = [text for text in given if texts.split(text)[1].split(".")[0] in ("data", "trainer")]
@@ -56,17 +56,17 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
 
     def composed(
         stage: str, own: list[str], *quiet: str, network: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], list[str], tuple[str, ...]]:
-        """Compose a step: its config, its overrides with those given that it reads, and the extras of its name."""
-        found, hydra = _compose(stage, [*common, *own, *quiet], config)
+    ) -> tuple[dict[str, Any], list[str], tuple[str, ...], dict[str, str]]:
+        """Compose a step: its config, its overrides with those given that it reads, its name's extras, its files."""
+        found, whole = _compose(stage, [*common, *own, *quiet], config)
         taken = {text: texts.for_stage(text, stage, found, network) for text in wanted}
         for text in taken:
             if taken[text]:
                 unread.pop(text, None)
         if any(taken.values()):
             own = [*own, *(text for text in taken.values() if text)]
-            found, hydra = _compose(stage, [*common, *own, *quiet], config)
-        return found, own, tuple(name_extras(own, hydra))
+            found, whole = _compose(stage, [*common, *own, *quiet], config)
+        return found, own, tuple(name_extras(own, whole.hydra)), hydra_files(whole, own)
 
     steps: list[Step] = []
     for seed in study["seeds"]:
@@ -77,11 +77,11 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
             if key in once:
                 continue
             overrides = [*study["overrides"], *study["train"]["all"], *own, override("seed", seed)]
-            made, overrides, extras = composed("train", overrides, "trainer.enable_progress_bar=false")
+            made, overrides, extras, files = composed("train", overrides, "trainer.enable_progress_bar=false")
             trained[key] = made
             name = training_job(made, extras).name
             checkpoints[key] = f"{runs}/train/{name}/model.ckpt"
-            steps.append(Step(f"{key} seed {seed}", "train", made, extras, command("train.py", overrides)))
+            steps.append(Step(f"{key} seed {seed}", "train", made, extras, command("train.py", overrides), (), files))
         before: dict[str, str] = {key: f"{key} seed {seed}" for key in checkpoints}
         for number, entry in enumerate(study["attack"]):
             for key in _chosen(entry["networks"], checkpoints):
@@ -89,7 +89,7 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
                 overrides += [override("limit", study["limit"])]
                 source = [] if key is None else [override("checkpoints", checkpoints[key])]
                 network = None if key is None else trained[key]
-                made, overrides, extras = composed("attack", overrides, *source, network=network)
+                made, overrides, extras, files = composed("attack", overrides, *source, network=network)
                 step = Step(
                     f"attack {number + 1} on {key or 'noise'} seed {seed}",
                     "attack",
@@ -97,6 +97,7 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
                     extras,
                     command("attack.py", [*source, *overrides]),
                     () if key is None else (before[key],),
+                    files,
                 )
                 if key is not None:
                     before[key] = step.key  # attacks of one network run in order: amplifying reads the plain set
@@ -146,10 +147,10 @@ def perform(step: Step) -> list[Path]:
     if step.stage == "train":
         from intriguing import training
 
-        return [training.fit(training_job(step.config, step.extras, step.command))]
+        return [training.fit(training_job(step.config, step.extras, step.command, step.files))]
     from intriguing import attacking
 
-    jobs = attacking.AttackJob.from_config(step.config, extras=step.extras, command=step.command)
+    jobs = attacking.AttackJob.from_config(step.config, extras=step.extras, command=step.command, files=step.files)
     return [attacking.craft(job) for job in jobs]
 
 
@@ -192,14 +193,13 @@ def _words(kinds: Any) -> str:
 
 
 def _compose(stage: str, overrides: list[str], config: dict[str, Any]) -> tuple[dict[str, Any], DictConfig]:
-    """Compose the config of a step and Hydra's own."""
+    """Compose the config of a step, in plain values and with Hydra's own."""
     overrides = texts.accepted(overrides)
     texts.check(overrides)
     logger = config["logger"] | {"name": None}  # the name is the analysis'
     composed = compose(stage, overrides=overrides, return_hydra_config=True)
-    with open_dict(composed):
-        hydra = composed.pop("hydra")
-    return plain(composed) | {"study": config["study"]["name"], "logger": logger}, hydra
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    return plain(own) | {"study": config["study"]["name"], "logger": logger}, composed
 
 
 def _chosen(patterns: list[str] | None, names: Iterable[str]) -> list[str | None]:

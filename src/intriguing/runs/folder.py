@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
+log = logging.getLogger(__name__)
 LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # what NFS and the like answer
 
@@ -207,6 +208,9 @@ class RunFolder:
         info = self._info | changes | {"seconds": seconds}
         write_atomic(self.folder / RUN, json.dumps(seal(info), indent=1, allow_nan=False) + "\n")
         self._info = info
+        if self._log is not None:  # alone: the console has lines of its own
+            message = f"{info['state']}: {info.get('error') or info['command']}"
+            self._log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, message, (), None))
 
 
 class _LogFile(logging.FileHandler):

@@ -76,7 +76,7 @@ def _without(value: Any, left_out: tuple[str, ...], prefix: str = "") -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML only: an alias can blow a small file up to any size, and no config of ours has one."""
+    """Load plain YAML only: an alias can blow a small file up to any size, and no config of a run has one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -85,7 +85,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def plain(value: Any, where: str = "identity", depth: int = 0) -> Any:
-    """A copy made of dict (text keys), list, str, int, float, bool and None only.
+    """Copy a value as dict (text keys), list, str, int, float, bool and None only.
 
     Raises:
         TypeError: another type is inside; the message says where.
@@ -108,7 +108,7 @@ def plain(value: Any, where: str = "identity", depth: int = 0) -> Any:
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys in which equal numbers are equal texts (1 and 1.0, 1e-4 and 0.0001)."""
+    """Write JSON with sorted keys in which equal numbers are equal texts (1 and 1.0, 1e-4 and 0.0001)."""
     return json.dumps(_equal_numbers(plain(value)), sort_keys=True, separators=(",", ":"))
 
 
@@ -123,11 +123,12 @@ def _equal_numbers(value: Any) -> Any:
 
 
 def identity_sha256(identity: dict[str, Any]) -> str:
+    """Return the sha256 of an identity; equal identities have equal ones, whatever the order of their keys."""
     return hashlib.sha256(canonical(identity).encode()).hexdigest()
 
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """What differs, key by key: `seed is 0 there and 1 here`. Empty when the identities are equal."""
+    """List the keys in which identities differ: ``seed is 0 there and 1 here``. Empty when they are equal."""
     old, new = _flat(there), _flat(here)
     keys = [*new, *(key for key in old if key not in new)]
     found = []
@@ -154,12 +155,13 @@ def _short(text: str, limit: int = 60) -> str:
 
 
 def dump_config(identity: dict[str, Any]) -> str:
+    """Write an identity as YAML."""
     # escaped rather than as it is: PyYAML writes some line separators unescaped and reads them back as spaces
     return yaml.safe_dump(plain(identity), sort_keys=False, width=120)
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """The identity in a config.yaml.
+    """Read the identity in a ``config.yaml``.
 
     Raises:
         FileNotFoundError: there is none.

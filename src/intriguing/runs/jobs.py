@@ -60,6 +60,8 @@ class Job(Protocol):
     def command(self) -> str: ...
     @property
     def logger(self) -> LoggerSettings: ...
+    @property
+    def files(self) -> Mapping[str, str]: ...
 
 
 def finished_folder(job: Job, stage: str) -> Path | None:
@@ -102,4 +104,5 @@ def run_of(job: Job, stage: str, *, writer: bool = True) -> RunFolder:
         tags=list(job.tags),
         command=job.command,
         writer=writer,
+        files=job.files,
     )

@@ -87,7 +87,9 @@ class TrainingJob:
 
         Args:
             config: the whole config, plain values.
-            optimizer, scheduler, callbacks: those of the config, built.
+            optimizer: the config's, takes parameters or parameter groups.
+            scheduler: the config's; None keeps the learning rate constant.
+            callbacks: the config's, built.
             extras: parts of the name for overrides that nothing else in it shows.
             command: the command line that makes this job.
             files: further files of the run folder, text by name.

@@ -56,7 +56,9 @@ def run_name(
 
     Args:
         images: the data set, or the name of the folder of images; MNIST is not named.
-        architecture, lambdas, penalty: see ``network_label``.
+        architecture: see ``network_label``.
+        lambdas: see there.
+        penalty: see there.
         split: the images it trains on.
         seed: of the run.
         debug: the kind of debugging run; None for none.
