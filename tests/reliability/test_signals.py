@@ -100,7 +100,7 @@ def test_a_stopped_attack_keeps_its_shards_and_analyze_just_stops(
     assert door(*attack)[0] == 0
     assert not (folder / "shards").exists()
     analyze = ("analyze.py", f"networks={runs}/train/*", f"sets={runs}/attack/*", "logger=csv", "sections=[table1]")
-    send_at(run, "analyze", signal.SIGINT, 1)
+    send_at(run, "make_result", signal.SIGINT, 1)
     status, _, err = door(*analyze)
     assert status == 130 and err.startswith("stopped by Ctrl-C: ") and err.count("\n") == 1
     assert read_run(runs / "analyze" / "analysis").state == "interrupted"
