@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from intriguing.adversarial_set import MAX_HEADER, AdversarialSet
+from intriguing.attacks import ATTACKS
 from intriguing.errors import UserError
+from intriguing.storage.files import file_sha256
 
 METADATA = {
     "source": {"name": "fc10", "label": "FC10(1e-4)", "checkpoint_sha256": "0" * 64, "split": "full", "seed": 0},
@@ -251,7 +253,8 @@ def test_a_forged_file_is_one_line_too(tmp_path, whole, old, new, words):
 
 FULL_THEN_KILLED = """
 import os, resource, signal, sys
-from intriguing import adversarial_set, sealed
+from intriguing import adversarial_set
+from intriguing.storage import files
 from intriguing.errors import UserError
 path = sys.argv[1]
 made = adversarial_set.AdversarialSet.load(path)
@@ -264,7 +267,7 @@ except UserError as error:
 resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
 def die(old, new):
     os.kill(os.getpid(), signal.SIGKILL)
-sealed.os.replace = die
+files.os.replace = die
 made.save(path)
 """
 
@@ -291,3 +294,26 @@ def test_the_digest_is_not_confused_by_digests_in_the_metadata(tmp_path):
     made = AdversarialSet(**{**values(), "metadata": metadata})
     made.save(tmp_path / "set.safetensors")
     assert AdversarialSet.load(tmp_path / "set.safetensors").metadata == made.metadata
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_set_is_made_of_the_result_of_any_attack(tmp_path, name):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+    inputs = torch.rand(5, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+    labels = model(inputs).argmax(1)
+    quick = {"lbfgs": {"search_steps": 5}, "adam_l1": {"num_steps": 5}, "nearest": {}, "gaussian": {"stddev": 0.1}}
+    metadata = {**METADATA, "clip": name != "gaussian"}
+    result = ATTACKS[name](model, inputs, labels, generator=torch.Generator().manual_seed(0), **quick[name])
+    made = AdversarialSet.from_result(result, inputs, labels, metadata=metadata)
+    made.save(tmp_path / "set.safetensors")
+    found = AdversarialSet.load(tmp_path / "set.safetensors", sha256=file_sha256(tmp_path / "set.safetensors"))
+    for column in ("adv_inputs", "success", "distortion", "num_forwards", "num_backwards"):
+        assert torch.equal(getattr(found, column), getattr(result, column))
+    assert found.c.isnan().all() if result.c is None else torch.equal(found.c, result.c)
+    assert found.indices.tolist() == list(range(5)) and found.targets.tolist() == [-1] * 5
+    given = AdversarialSet.from_result(
+        result, inputs, labels, metadata=metadata, indices=torch.arange(5) + 7, targets=labels + 1
+    )
+    assert given.indices.tolist() == [7, 8, 9, 10, 11] and torch.equal(given.targets, labels + 1)
+    with pytest.raises(UserError, match="was changed or damaged since its run wrote it"):
+        AdversarialSet.load(tmp_path / "set.safetensors", sha256="0" * 64)

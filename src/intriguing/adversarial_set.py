@@ -1,6 +1,6 @@
-"""The only contract between crafting and analysing: a set of adversarial images, in memory and as one file.
+"""Adversarial sets, in memory and as one file: the contract between crafting and analysing.
 
-On disk it is a safetensors file, which cannot execute anything when read, sealed with a sha256 over every byte of it
+On disk a set is a safetensors file, which cannot run code when it is read, with a sha256 over every byte
 (`intriguing.storage.safetensors_file`), so a byte that changed anywhere is found at load.
 """
 
@@ -45,7 +45,7 @@ METADATA = ("source", "data", "attack", "amplify", "clip", "seed", "study", "ver
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdversarialSet:
-    """N images, what an attack made of them, and where they come from. Checked when made, on the CPU.
+    """N images, their adversarial versions and their origin, on the CPU; checked when it is made.
 
     Attributes:
         inputs: (N, C, H, W) float32 originals in [0, 1].
@@ -130,7 +130,7 @@ class AdversarialSet:
         )
 
     def save(self, path: Path | str) -> None:
-        """Write the set to one file; its name holds the old content or the whole new one at any moment.
+        """Write the set to one file, which holds the old content or the whole new one at any moment.
 
         Equal sets give equal files.
 

@@ -50,7 +50,7 @@ MAX_PIXELS = 1 << 26
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network as its checkpoint holds it.
+    """A trained network with what identifies it.
 
     Attributes:
         path: the checkpoint.
@@ -107,7 +107,7 @@ def load_network(path: str | Path, *, sha256: str | None = None) -> TrainedNetwo
 
 
 def find_checkpoints(patterns: str | Sequence[str], *, runs: str = "runs", wandb_mode: str | None = None) -> list[Path]:
-    """The checkpoints that patterns name, in natural order, each once.
+    """Find the checkpoints that patterns match, in natural order, each once.
 
     Args:
         patterns: a file, a run folder (its ``model.ckpt``), a glob of either, ``wandb:entity/project/artifact:alias``,
@@ -239,7 +239,7 @@ def _wrong_weights(checkpoint: Mapping[str, Any]) -> str | None:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there: after a kill the old file or the new one is there.
+    """Write a checkpoint beside its place and move it there, so that a kill leaves the old file or the new one.
 
     Reads with every check of ``read_checkpoint``, and removes nothing but checkpoints in its folders.
 
@@ -251,6 +251,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.folders = [folder.resolve() for folder in folders]
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint and its digest."""
         path = Path(path)
         with replacing(path) as temporary:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -266,9 +267,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     )
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read and verify a checkpoint."""
         return read_checkpoint(path)
 
     def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint that lies in one of the folders."""
         # Which file was the best one so far is read from a checkpoint, so it may be any path.
         path = Path(path)
         if path.suffix == ".ckpt" and any(map(path.resolve().is_relative_to, self.folders)):

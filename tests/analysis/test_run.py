@@ -18,7 +18,7 @@ from intriguing.analysis.run import run_analysis
 from intriguing.attacking import AttackJob, craft
 from intriguing.cli.config import plain, training_job
 from intriguing.errors import UserError
-from intriguing.runs.records import seal
+from intriguing.runs.records import with_checksum
 from intriguing.storage.files import file_sha256
 from intriguing.training import fit
 
@@ -100,7 +100,7 @@ def test_a_set_that_its_run_does_not_vouch_for_is_refused(
     crafted.save(copy / "set.safetensors")
     info = json.loads((copy / "run.json").read_text())
     info["artifacts"]["set.safetensors"] = file_sha256(copy / "set.safetensors")
-    (copy / "run.json").write_text(json.dumps(seal(info)))
+    (copy / "run.json").write_text(json.dumps(with_checksum(info)))
     given = (f"networks={made}/a/train/net", f"sets={copy}")
     with pytest.raises(UserError, match=r"set\.safetensors names another source than config\.yaml"):
         run_analysis(AnalysisJob.from_config(composed("analyze", *given)))

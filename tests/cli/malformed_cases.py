@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from intriguing.adversarial_set import KEY
-from intriguing.runs.records import seal
+from intriguing.runs.records import with_checksum
 from intriguing.storage import checkpoint_file, safetensors_file
 from intriguing.storage.files import file_sha256
 
@@ -126,7 +126,7 @@ def record_of(file: Path) -> None:
     record = file.parent / "run.json"
     info = json.loads(record.read_text())
     info["artifacts"][file.name] = file_sha256(file)
-    record.write_text(json.dumps(seal(info)))
+    record.write_text(json.dumps(with_checksum(info)))
 
 
 def forged_checkpoint(change: Callable[[dict[str, Any]], object], file: Path = MODEL) -> Callable[[Path], None]:
@@ -224,7 +224,7 @@ def forged_record(file: Path, change: Callable[[dict[str, Any]], object]) -> Cal
     def make(folder: Path) -> None:
         info = json.loads((folder / file).read_text())
         change(info)
-        (folder / file).write_text(json.dumps(seal(info)))
+        (folder / file).write_text(json.dumps(with_checksum(info)))
 
     return make
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from intriguing.attacking.job import ATTACKS
+from intriguing.attacks import ATTACKS
 from intriguing.cli.config import training_job
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -16,6 +16,7 @@ KINDS = ("network", "model", "data", "split", "optimizer", "scheduler", "weight_
 KINDS += ("callbacks", "logger", "debug", "experiment")
 NEEDED = {
     "data=image_folder": ["data.folder=photographs"],
+    "data=blank": ["data.shape=[1,8,8]", "data.num_classes=10", "trainer.max_epochs=0"],
     "model=alexnet": ["data=image_folder", "data.folder=photographs"],  # for images of three channels
     "model=torchvision": ["data=image_folder", "data.folder=photographs"],
     "optimizer=other": ["optimizer._target_=torch.optim.RMSprop"],
@@ -41,9 +42,9 @@ def test_every_option_makes_a_job(composed: Callable[..., dict], group: str, opt
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 def test_attack_settings_are_the_functions_own_defaults(composed: Callable[..., dict], name: str) -> None:
     config = composed("attack", f"attack={name}")["attack"]
-    parameters = inspect.signature(ATTACKS[name]).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-    assert config["settings"] == {k: v for k, v in defaults.items() if k not in ("targets", "generator")}
+    given = config["settings"] if ATTACKS[name].reads_model else {k: v for k, v in config.items() if k != "name"}
+    defaults = ATTACKS[name].defaults
+    assert given == {key: given[key] if value is inspect.Parameter.empty else value for key, value in defaults.items()}
 
 
 @pytest.mark.parametrize("study", _options("study"))

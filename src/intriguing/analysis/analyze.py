@@ -204,7 +204,7 @@ def make_result(
     return AnalysisResult(
         title=title,
         summary=(
-            *summarize(networks, measurements.sets, paper_tables),
+            *(summarize(networks, measurements.sets, paper_tables) if networks else ()),
             *(line for one in made.values() for line in one.summary),
         ),
         tables=tuple(table for one in made.values() for table in one.tables),

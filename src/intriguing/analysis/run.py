@@ -116,7 +116,7 @@ def _images_of(network: Network, job: AnalysisJob) -> dict[str, Any]:
 
 
 def _check_runs(job: AnalysisJob) -> None:
-    """Raises UserError, from the runs' records alone, where they cannot be analysed together."""
+    """Raise UserError, from the runs' records alone, where they cannot be analysed together."""
     names: dict[str, Path] = {}
     for one in job.networks:
         if one.name in names:
@@ -134,7 +134,7 @@ def _check_runs(job: AnalysisJob) -> None:
 
 
 def _source(made: RunRecord, networks: Sequence[RunRecord]) -> dict[str, str]:
-    """What a set says of its source, where that must be put differently among these networks.
+    """Find what a set's record of its source must be changed to among these networks.
 
     A set belongs to the network whose weights it was made for, whatever the folder of that network is called.
 
@@ -172,13 +172,13 @@ def _network(record: RunRecord) -> Network:
 
 
 def _is_count(value: Any) -> bool:
-    """[k, n] of k wrong among n images."""
+    """Check for [k, n], k wrong among n images."""
     whole_numbers = isinstance(value, list) and len(value) == 2 and all(type(one) is int for one in value)
     return whole_numbers and 0 <= value[0] <= value[1] > 0
 
 
 def _curves(record: RunRecord) -> dict[str, list[float]]:
-    """The columns of a run's metrics that have a value after every epoch."""
+    """Read the columns of a run's metrics that have a value after every epoch."""
     file = record.folder / "metrics.csv"
     if file.name in record.artifacts:
         record.verify(file.name)
@@ -210,7 +210,7 @@ def _provenance(job: AnalysisJob) -> dict[str, Any]:
 
 
 def _record(job: AnalysisJob, folder: Path, result: AnalysisResult) -> None:
-    """The summary and the tables (transfer matrices among them) to W&B."""
+    """Log the tables and figures to W&B."""
     with start_job(job, "analyze") as run:
         if not run.active:
             return
@@ -227,7 +227,7 @@ def _record(job: AnalysisJob, folder: Path, result: AnalysisResult) -> None:
 
 
 def _copy_small(folder: Path, target: Path, job: AnalysisJob) -> None:
-    """Copy the small tables and pictures for the reader of the repository, with what made them."""
+    """Copy the small tables and pictures for the reader of the repository, with their provenance."""
     files = [one for kind in ("tables", "figures") for one in sorted((folder / kind).glob("*.*"))]
     small = [one.relative_to(folder) for one in files if one.stat().st_size <= SMALL]
     for file in (*small, Path("report.md")):

@@ -20,7 +20,7 @@ from intriguing.errors import UserError, error_summary
 from intriguing.runs.guard import RunStatus, guard, load_or_error, run_folder
 from intriguing.runs.identity import dump_config, identity_sha256, load_config, plain
 from intriguing.runs.provenance import provenance
-from intriguing.runs.records import CONFIG, RUN, load_info, seal
+from intriguing.runs.records import CONFIG, RUN, load_info, with_checksum
 from intriguing.storage.files import file_sha256, inside, make_folder, reason, remove_leftovers, write_atomic
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class RunFolder:
     def _write(self, **changes: Any) -> None:
         seconds = round(self._seconds_before + time.monotonic() - self._began, 3)
         info = self._info | changes | {"seconds": seconds}
-        write_atomic(self.folder / RUN, json.dumps(seal(info), indent=1, allow_nan=False) + "\n")
+        write_atomic(self.folder / RUN, json.dumps(with_checksum(info), indent=1, allow_nan=False) + "\n")
         self._info = info
         if self._log is not None:  # alone: the console has lines of its own
             message = f"{info['state']}: {info.get('error') or info['command']}"

@@ -1,4 +1,4 @@
-"""Reading run folders: one, or all that a pattern names."""
+"""Read run folders: one, or all that a pattern matches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATES = ("running", "finished", "failed", "interrupted")
 MAX_BYTES = 1 << 24
 _A = {"train": "a train", "attack": "an attack", "analyze": "an analyze"}
 _TEXT, _NUMBER = str | None, int | float | None
-KINDS = {  # of what others read in a record, where it is there
+KINDS = {  # of the values that other modules read
     **dict.fromkeys(("stage", "name", "label", "study", "command", "commit", "started", "identity_sha256"), _TEXT),
     "seconds": _NUMBER,
 }
@@ -28,15 +28,15 @@ KINDS = {  # of what others read in a record, where it is there
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What a run folder says about its run.
+    """The content of a run folder.
 
     Attributes:
         stage: train, attack or analyze.
-        name: The run's name.
-        folder: Where it is.
-        config: The run's identity (config.yaml).
-        info: All of run.json; {} for a run that was stopped before it wrote one.
-        picked: The one file in the folder that a pattern named, else None.
+        name: name of the run.
+        folder: the run folder.
+        config: the run's identity (config.yaml).
+        info: all of run.json; {} for a run that was stopped before it wrote one.
+        picked: the file in the folder that a pattern matched, else None.
     """
 
     stage: str
@@ -57,20 +57,22 @@ class RunRecord:
 
     @property
     def identity(self) -> dict[str, Any]:
+        """The run's identity."""
         return self.config
 
     @property
     def state(self) -> str:
-        """running (or killed), finished, failed or interrupted."""
+        """One of running (or killed), finished, failed, interrupted."""
         return self.info.get("state", "interrupted")
 
     @property
     def label(self) -> str:
-        """The name in tables; the run's name where it has none."""
+        """Name in tables; the run's name where it has none."""
         return self.info.get("label") or self.name
 
     @property
     def result(self) -> dict[str, Any]:
+        """Result that the run recorded; {} before it is finished."""
         return self.info.get("result", {})
 
     @property
@@ -110,14 +112,14 @@ class RunRecord:
             self.verify(file)
 
 
-def seal(info: dict[str, Any]) -> dict[str, Any]:
-    """run.json's content with a checksum over everything else in it."""
+def with_checksum(info: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a run.json with a checksum over everything else in it."""
     content = {key: value for key, value in info.items() if key != "checksum"}
     return content | {"checksum": hashlib.sha256(canonical(content).encode()).hexdigest()}
 
 
 def load_info(path: Path) -> dict[str, Any]:
-    """The content of a run.json, checked: form, state, and its checksum where it has one.
+    """Read a run.json and check its form, its state, and its checksum where it has one.
 
     Raises:
         FileNotFoundError: there is none.
@@ -129,14 +131,14 @@ def load_info(path: Path) -> dict[str, Any]:
         if len(content) > MAX_BYTES:
             raise UserError(f"{path} is larger than {MAX_BYTES} bytes: no record of a run")
         info = strict_json(content)
-        sealed = seal(info) if isinstance(info, dict) else None
+        expected = with_checksum(info) if isinstance(info, dict) else None
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no readable JSON: damaged, or not written by this project") from error
-    if sealed is None or info.get("state") not in STATES:
+    if expected is None or info.get("state") not in STATES:
         raise UserError(f"{path} is no record of a run: expected a state of {', '.join(STATES)}")
     if not isinstance(info.setdefault("artifacts", {}), dict) or not isinstance(info.setdefault("result", {}), dict):
         raise UserError(f"{path} is no record of a run: expected mappings as artifacts and result")
@@ -149,13 +151,13 @@ def load_info(path: Path) -> dict[str, Any]:
     for name, digest in info["artifacts"].items():
         if not isinstance(digest, str):
             raise UserError(f"{path} is no record of a run: {shown(name)} has no sha256")
-    if "checksum" in info and info["checksum"] != sealed["checksum"]:
+    if "checksum" in info and info["checksum"] != expected["checksum"]:
         raise UserError(f"{path} was changed or damaged since it was written (checksum differs)")
     return info
 
 
 def read_run(folder: Path | str) -> RunRecord:
-    """The record of one run folder, in whatever state it is.
+    """Read the record of one run folder, in any state.
 
     Raises:
         UserError: not a run folder, or its config.yaml or run.json is damaged.
@@ -177,7 +179,7 @@ def read_run(folder: Path | str) -> RunRecord:
 
 
 def find_runs(pattern: str | Path, *, stage: str, finished: bool = True) -> list[RunRecord]:
-    """The runs of a stage that a pattern names, in natural order (fc10 before fc100).
+    """Find the runs of a stage that a pattern matches, in natural order (fc10 before fc100).
 
     Args:
         pattern: A run folder, a file in one, or a glob of either (`runs/train/*/model.ckpt`).
@@ -224,7 +226,7 @@ def find_runs(pattern: str | Path, *, stage: str, finished: bool = True) -> list
 
 
 def run_folder_of(path: Path) -> Path | None:
-    """The run folder that a path is or lies in (at most two folders down, as checkpoints/last.ckpt), else None."""
+    """Find the run folder that a path is or lies in, at most two folders down (checkpoints/last.ckpt), else None."""
     for candidate in (path, path.parent, path.parent.parent):
         if (candidate / CONFIG).is_file() or (candidate / RUN).is_file():
             return candidate
