@@ -32,6 +32,7 @@ OPTIONS = [
     ("attack", "attack=adam_l1"),
     ("attack", "attack=gaussian"),
     ("analyze", "study=quickstart"),
+    ("analyze", "study=quickstart", "launcher=slurm"),
 ]
 
 
