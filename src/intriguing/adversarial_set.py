@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from intriguing import __version__
+from intriguing.attacks import AttackResult
 from intriguing.errors import UserError, shown
 from intriguing.storage import safetensors_file
 from intriguing.storage.safetensors_file import MAX_HEADER
@@ -94,6 +95,39 @@ class AdversarialSet:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @classmethod
+    def from_result(
+        cls,
+        result: AttackResult,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        metadata: dict[str, Any],
+        indices: Tensor | None = None,
+        targets: Tensor | None = None,
+    ) -> AdversarialSet:
+        """Make the set of an attack's result.
+
+        Args:
+            result: the result; its ``c`` becomes nan where the attack has none.
+            inputs: (N, C, H, W) originals in [0, 1].
+            labels: (N,) true classes.
+            metadata: see the class.
+            indices: (N,) places of the originals in their data set; None: 0 to N-1.
+            targets: (N,) classes aimed at; None: -1 for each.
+
+        Raises:
+            TypeError, ValueError: see the class.
+        """
+        return cls(
+            inputs=inputs,
+            labels=labels,
+            indices=torch.arange(len(inputs)) if indices is None else indices,
+            targets=torch.full_like(labels, -1) if targets is None else targets,
+            metadata=metadata,
+            **vars(result) | {"c": torch.full_like(result.distortion, torch.nan) if result.c is None else result.c},
+        )
 
     def save(self, path: Path | str) -> None:
         """Write the set to one file; its name holds the old content or the whole new one at any moment.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,9 @@ import torch
 
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.attacking import AttackJob, craft, shards
-from intriguing.checkpoints import load_model
 from intriguing.data import digits
 from intriguing.errors import UserError
+from intriguing.storage.files import file_sha256
 from intriguing.training import fit
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,7 +56,8 @@ def test_success_and_distortion_hold_for_the_stored_images(
 ) -> None:
     for job in _jobs(composed, trained, f"attack.targets={targets}", "subset=test"):
         made = AdversarialSet.load(craft(job) / "set.safetensors")
-        model = load_model(job.checkpoint or "")
+        assert job.source is not None
+        model = job.source.model
         with torch.no_grad():
             answers = model(made.adv_inputs).argmax(1)
         assert len(made) == 40 and bool(made.success.all())
@@ -177,7 +181,7 @@ def test_amplified_perturbations_have_the_stddev_and_the_direction(
     job = _jobs(composed, trained, "attack.amplify=0.3", f"attack.amplify_by={by}", *few)[0]
     folder = craft(job)
     made = AdversarialSet.load(folder / "set.safetensors")
-    plain = AdversarialSet.load(Path(str(folder).replace(job.amplification, "")) / "set.safetensors")
+    plain = AdversarialSet.load(Path(str(folder).replace(job.attack.amplification, "")) / "set.safetensors")
     moved, found = plain.distortion.isfinite() & (plain.distortion > 0), plain.success
     assert int(found.sum()) > 0
     assert torch.equal(made.success, found) and torch.equal(made.adv_inputs[~found], made.inputs[~found])
@@ -221,11 +225,10 @@ def test_noise_has_the_stddev_and_is_clipped_only_when_asked(composed: Callable[
 
 
 def test_the_metadata_names_the_source_by_its_digest(composed: Callable[..., dict], trained: Path) -> None:
-    from intriguing.storage.files import file_sha256
-
     job = _jobs(composed, trained)[0]
+    assert job.source is not None
     source = AdversarialSet.load(craft(job) / "set.safetensors").metadata["source"]
-    assert source["checkpoint_sha256"] == file_sha256(job.checkpoint or "")
+    assert source["checkpoint_sha256"] == file_sha256(job.source.trained.path)
     assert source["label"] == "FC10(1e-2)" and source["split"] == "full"
 
 
@@ -239,7 +242,7 @@ def test_the_metadata_names_the_source_by_its_digest(composed: Callable[..., dic
         (["subset=training"], "subset"),
         (["data=mnist"], "was trained on digits"),
         (["attack=gaussian", "data=from_checkpoint"], "data=mnist or data=digits"),
-        (["attack=gaussian", "data=digits", "attack.stddev=-1"], "attack.stddev"),
+        (["attack=gaussian", "data=digits", "attack.stddev=-1"], "attack=gaussian: attack: expected stddev"),
         (["name=one"], "shared by 2 checkpoints"),
     ],
 )
@@ -250,6 +253,79 @@ def test_wrong_settings_are_named(
         _jobs(composed, trained, *overrides)
 
 
-def test_a_setting_the_attack_does_not_take_is_named(composed: Callable[..., dict], trained: Path) -> None:
-    with pytest.raises(UserError, match="max_iterations"):
-        _jobs(composed, trained, "+attack.settings.max_iterations=3")
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            ["+attack.settings.max_iterations=3"],
+            "attack.settings: max_iterations is no setting of lbfgs; it has",
+        ),
+        (["attack.settings.max_iter=many"], "attack.settings: expected max_iter as a whole number >= 1, got 'many'"),
+        (["attack.settings.c_factor=0.5"], "attack.settings: expected c_factor as a finite number > 1, got 0.5"),
+        (["attack.settings.c_start=1e9"], "attack.settings: expected 0 < c_min <= c_start <= c_max"),
+        (["attack.settings.chunk_size=0"], "attack.settings: expected chunk_size as a whole number >= 1, got 0"),
+        (["attack=nearest", "attack.settings.num_rivals=0"], "expected num_rivals as a whole number >= 1, got 0"),
+        (["attack=nearest", "+attack.settings.targets=1"], "targets is no setting of nearest"),
+        (
+            ["attack=gaussian", "data=digits", "attack.stddev=0"],
+            "attack: expected stddev as a finite number > 0",
+        ),
+        (["attack=gaussian", "data=digits", "+attack.mean=1"], "mean is no setting of gaussian; it has stddev, clip"),
+    ],
+)
+def test_settings_that_the_attack_does_not_take_are_named(
+    composed: Callable[..., dict], trained: Path, overrides: list[str], words: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        _jobs(composed, trained, *overrides)
+
+
+def _opens(opened: Counter[str], jobs: list[AttackJob]) -> list[int]:
+    return [opened[str(job.source.trained.path)] for job in jobs if job.source is not None]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["attack.targets=runner_up"],
+        ["attack.amplify=0.3", "attack.settings.max_iter=2"],
+        ["attack=nearest", "trainer.devices=2", "shard=10"],
+    ],
+)
+def test_a_checkpoint_is_opened_once(
+    composed: Callable[..., dict],
+    trained: Path,
+    count_opens: Callable[[], AbstractContextManager[Counter[str]]],
+    overrides: list[str],
+) -> None:
+    """Also where the plain set is made for the amplified one, and where several processes share the work."""
+    with count_opens() as opened:
+        jobs = _jobs(composed, trained, *overrides, f"runs={trained}/opens{len(overrides)}")
+        for job in jobs:
+            craft(job)
+    assert _opens(opened, jobs) == [1, 1]
+
+
+def test_a_checkpoint_is_opened_once_where_an_attack_goes_on(
+    composed: Callable[..., dict], trained: Path, count_opens: Callable[[], AbstractContextManager[Counter[str]]]
+) -> None:
+    def stop(done: int, total: int, success: int) -> None:
+        raise KeyboardInterrupt
+
+    settings = ("attack=nearest", "shard=16", f"runs={trained}/opens_resumed")
+    with pytest.raises(KeyboardInterrupt):
+        craft(_jobs(composed, trained, *settings)[0], progress=stop)
+    for count in (1, 1):  # resumed, then finished
+        with count_opens() as opened:
+            jobs = _jobs(composed, trained, *settings)[:1]
+            craft(jobs[0])
+        assert _opens(opened, jobs) == [count]
+
+
+def test_a_shard_that_no_process_made_is_missed(composed: Callable[..., dict], trained: Path, tmp_path: Path) -> None:
+    job = _jobs(composed, trained, "shard=16")[0]
+    fabric = shards.make_fabric(job.processes)
+    shards.fill(fabric, job, shards.pick_images(job), tmp_path / "shards", None)
+    sorted((tmp_path / "shards").iterdir())[1].unlink()
+    with pytest.raises(UserError, match="lacks 1 of 3 shards; run the same command again"):
+        shards.merge(job, 40, tmp_path / "shards")

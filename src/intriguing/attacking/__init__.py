@@ -1,4 +1,4 @@
-"""The attack stage: a trained network in, one adversarial set out."""
+"""Attack a trained network: one adversarial set a job."""
 
 from intriguing.attacking.craft import craft
 from intriguing.attacking.job import AttackJob

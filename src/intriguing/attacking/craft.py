@@ -11,14 +11,12 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor
 
 from intriguing import __version__
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.attacking.job import AttackJob
-from intriguing.attacking.shards import Progress, count_shards, fill, make_fabric, merge, pick_images, processes
+from intriguing.attacking.shards import Progress, count_shards, fill, make_fabric, merge, pick_images
 from intriguing.attacks import amplify
-from intriguing.checkpoints import load_model
 from intriguing.data import Subset
 from intriguing.errors import Stopped, UserError
 from intriguing.metrics import distortion
@@ -29,41 +27,44 @@ from intriguing.storage.csv_log import CsvLog
 from intriguing.tracking.jobs import start_job
 
 SET = "set.safetensors"
-_TRIED = 100  # images that a network has to answer for before the attack begins
+_TRIED = 100  # images on which a network must give finite logits before the attack begins
 
 
 def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
-    """Make the adversarial set of a job, or skip it when its folder is finished, or go on at the next shard.
+    """Make the adversarial set of a job; skip a finished one, resume an unfinished one at the next shard.
 
     Args:
-        job: what to attack, and how.
-        progress: told after each shard: images done, images in all, attacks that succeeded.
+        job: the attack.
+        progress: called after each shard with images done, images in all, and successful attacks.
 
     Returns:
         The run folder, with ``set.safetensors``, ``metrics.csv`` and ``run.json``.
 
     Raises:
-        UserError: data that is not there, a folder that holds another run, settings the attack does not take.
+        UserError: data that is not there, a folder that holds another run, images that do not fit the network.
     """
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(job.processes.threads)
     start = time.perf_counter()
     if folder := finished_folder(job, "attack"):
-        shutil.rmtree(folder / "shards", ignore_errors=True)  # of one that was killed when all but this was done
+        shutil.rmtree(folder / "shards", ignore_errors=True)  # left over when a run was killed during clean-up
         return folder
-    folder = Path(job.runs) / "attack" / job.name
-    # Amplifying is a function of the plain set, which is worth having of its own: make that one first.
-    base = craft(_plain(job), progress=progress) if job.attack.get("amplify") else None
-    fabric = make_fabric(job)
-    if job.num_nodes > 1:
+    # Amplifying is a function of the plain set, which is a result itself.
+    base = None if job.attack.amplify is None else craft(job.plain, progress=progress)
+    shards = Path(job.runs) / "attack" / job.name / "shards"
+    fabric = make_fabric(job.processes)
+    if job.processes.num_nodes > 1:
         fabric.launch()  # srun or torchrun has started the processes; here they meet
-        if fabric.global_rank > 0:
-            return folder if base else _help(job, fabric, folder)
+    if fabric.local_rank == 0:
+        job.data.prepare_data()  # on every node, whose disk may lack MNIST
+    if job.processes.num_nodes > 1:
+        fabric.barrier()
     images = pick_images(job)
+    if fabric.global_rank > 0:
+        return shards.parent if base else _help(job, fabric, images, shards)
     _check_network(job, images)
     with run_of(job, "attack") as run:
         if run.finished:
             return run.folder
-        shards = run.folder / "shards"
         made = _amplified(job, base) if base else _in_shards(job, fabric, images, shards, progress)
         made.save(run.path(SET))
         seconds = round(time.perf_counter() - start, 3)
@@ -75,28 +76,22 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
 
 
 def _check_network(job: AttackJob, images: Subset) -> None:
-    """Raises UserError, before anything is written, where the network cannot be built or cannot answer."""
-    if job.checkpoint is not None:
-        model, some = load_model(job.checkpoint), images.images[:_TRIED]
-        if tuple(some.shape[1:]) != model.input_shape:
-            raise UserError(f"{job.checkpoint} wants images of shape {model.input_shape}, got {tuple(some.shape[1:])}")
-        with torch.no_grad():
-            check_logits(model, some, model(some))
+    """Raise UserError, before anything is written, unless the network gives finite logits for the images."""
+    if job.source is None:
+        return
+    model, some, path = job.source.model, images.images[:_TRIED], job.source.trained.path
+    if tuple(some.shape[1:]) != model.input_shape:
+        raise UserError(f"{path} wants images of shape {model.input_shape}, got {tuple(some.shape[1:])}")
+    with torch.no_grad():
+        check_logits(model, some, model(some))
 
 
-def _help(job: AttackJob, fabric: Fabric, folder: Path) -> Path:
-    """What the processes of several nodes do but for the first, which alone opens, merges and finishes the folder."""
+def _help(job: AttackJob, fabric: Fabric, images: Subset, shards: Path) -> Path:
+    """Do the work of ranks above 0: make shards; rank 0 opens, merges and finishes the folder."""
     fabric.barrier()  # the folder is open
-    fill(fabric, job, folder / "shards", None)
+    fill(fabric, job, images, shards, None)
     fabric.barrier()
-    return folder
-
-
-def _plain(job: AttackJob) -> AttackJob:
-    suffix = job.amplification
-    attack = {**{key: value for key, value in job.attack.items() if key != "amplify_by"}, "amplify": None}
-    name = job.name.replace(suffix, "") if suffix in job.name else f"{job.name}_plain"
-    return replace(job, name=name, attack=attack, identity={**job.identity, "attack": attack})
+    return shards.parent
 
 
 def _in_shards(
@@ -104,61 +99,51 @@ def _in_shards(
 ) -> AdversarialSet:
     """Fill the folder with shards, in as many processes as were asked for, and merge them by image."""
     try:
-        if job.num_nodes > 1:
+        if job.processes.num_nodes > 1:
             fabric.barrier()
-            fill(fabric, job, folder, progress)
+            fill(fabric, job, images, folder, progress)
             fabric.barrier()
-        elif processes(job) == 1:
-            fill(fabric, job, folder, progress)
+        elif job.processes.count == 1:
+            fill(fabric, job, images, folder, progress)
         else:  # they share nothing but the folder
-            fabric.launch(functools.partial(fill, job=job, folder=folder, progress=None))
+            fabric.launch(functools.partial(fill, job=job, images=images, folder=folder, progress=None))
     except (Stopped, KeyboardInterrupt) as stop:
         end_children()
         stop.add_note(f"{folder.parent}: {count_shards(job, len(images), folder)} saved")
         raise
     merged = merge(job, len(images), folder)
-    return _as_set(job, images, merged, clip=job.attack.get("clip", True))
+    return AdversarialSet.from_result(
+        merged.result,
+        images.images,
+        images.labels,
+        indices=images.indices,
+        targets=merged.targets,
+        metadata=_metadata(job, clip=bool(job.attack.settings.get("clip", True))),
+    )
 
 
-def _as_set(job: AttackJob, images: Subset, columns: dict[str, Tensor], *, clip: bool) -> AdversarialSet:
-    metadata = {
+def _metadata(job: AttackJob, *, clip: bool) -> dict[str, Any]:
+    data = job.identity["data"]
+    content = {key: data[key] for key in ("classes", "files") if key in data}  # of images in folders
+    return {
         "source": job.identity["source"],
-        "data": {"name": job.data["name"], "subset": job.subset, **_content(job)},
-        "attack": {**job.attack, "limit": job.limit},
-        "amplify": job.attack.get("amplify"),
+        "data": {"name": data["name"], "subset": job.subset, **content},
+        "attack": {**job.attack.description, "limit": job.limit},
+        "amplify": job.attack.amplify,
         "clip": clip,
         "seed": job.seed,
         "study": job.study,
         "version": __version__,
     }
-    return AdversarialSet(
-        inputs=images.images, labels=images.labels, indices=images.indices, metadata=metadata, **columns
-    )
-
-
-def _content(job: AttackJob) -> dict[str, Any]:
-    """Of images in folders: the names of their classes, and the digest of their files."""
-    data = job.identity["data"]
-    return {key: data[key] for key in ("classes", "files") if key in data}
 
 
 def _amplified(job: AttackJob, base: Path) -> AdversarialSet:
-    plain = AdversarialSet.load(base / SET)
+    plain, size = AdversarialSet.load(base / SET), job.attack.amplify
+    assert size is not None
     found, adv_inputs = plain.success, plain.adv_inputs.clone()
-    adv_inputs[found] = amplify(
-        plain.inputs[found], adv_inputs[found], job.attack["amplify"], by=job.attack["amplify_by"]
-    )
-    size = distortion(plain.inputs, adv_inputs)
-    columns = {
-        "adv_inputs": adv_inputs,
-        "targets": plain.targets,
-        "success": plain.success,
-        "distortion": torch.where(plain.success, size, torch.inf),
-        "c": plain.c,
-        "num_forwards": plain.num_forwards,
-        "num_backwards": plain.num_backwards,
-    }
-    return _as_set(job, Subset(plain.inputs, plain.labels, plain.indices), columns, clip=False)
+    adv_inputs[found] = amplify(plain.inputs[found], adv_inputs[found], size, by=job.attack.amplify_by)
+    reached = torch.where(found, distortion(plain.inputs, adv_inputs), torch.inf)
+    return replace(plain, adv_inputs=adv_inputs, distortion=reached, metadata=_metadata(job, clip=False))
 
 
 def _summary(made: AdversarialSet, seconds: float) -> dict[str, Any]:
@@ -175,7 +160,7 @@ def _summary(made: AdversarialSet, seconds: float) -> dict[str, Any]:
 
 
 def _record(job: AttackJob, folder: Path, made: AdversarialSet, result: dict[str, Any]) -> None:
-    """Numbers to metrics.csv and W&B, pictures and the set itself to W&B."""
+    """Write the numbers to metrics.csv, and the numbers, pictures and the set to W&B."""
     metrics = {f"attack/{key}": value for key, value in result.items()}
     (folder / "metrics.csv").unlink(missing_ok=True)
     CsvLog(folder / "metrics.csv").append(metrics)

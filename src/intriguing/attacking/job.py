@@ -2,224 +2,311 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from intriguing.attacks import AttackResult, adam_l1, lbfgs, nearest
+from intriguing.attacks import ATTACKS, Attack
 from intriguing.attacks.amplify import RULES as AMPLIFY_RULES
 from intriguing.attacks.targets import RULES
-from intriguing.checkpoints import find_checkpoints, read_checkpoint
-from intriguing.data import DATA_NAMES, SUBSETS, folder_name, folder_settings, images_of_network, open_images
+from intriguing.checkpoints import TrainedNetwork, find_checkpoints, load_network
+from intriguing.data import (
+    DATA_NAMES,
+    SUBSETS,
+    ImageData,
+    folder_name,
+    folder_settings,
+    images_of_network,
+    open_images,
+)
 from intriguing.errors import UserError
+from intriguing.models import Classifier
+from intriguing.runs.identity import identity_of
 from intriguing.runs.jobs import LoggerSettings
 from intriguing.runs.names import slug
-from intriguing.storage.files import file_sha256
 from intriguing.validation import choice, flag, number, whole
 
-_GIVEN = ("model", "inputs", "labels", "targets", "generator")  # what is not a setting
-ATTACKS: dict[str, Callable[..., AttackResult]] = {"lbfgs": lbfgs, "adam_l1": adam_l1, "nearest": nearest}
+CLOSEST = "closest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSettings:
+    """An attack and its settings, checked.
+
+    Attributes:
+        name: name in ``attacks.ATTACKS``.
+        settings: keywords of the attack.
+        targets: rule for target classes: one of ``attacks.targets.RULES`` or ``closest``; empty for noise.
+        amplify: per-pixel RMS to scale the perturbations to afterwards; None: they are not scaled.
+        amplify_by: ``set`` or ``image``, see ``attacks.amplify``.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    targets: str = ""
+    amplify: float | None = None
+    amplify_by: str = "set"
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> AttackSettings:
+        """Check the ``attack`` part of a config.
+
+        Raises:
+            UserError: an unknown attack, rule or setting, or a value that cannot be right.
+        """
+        name = choice("attack.name", config["name"], ATTACKS)
+        if not ATTACKS[name].reads_model:
+            settings = {key: value for key, value in config.items() if key != "name"}
+            return cls(name=name, settings=_checked(name, "attack", settings))
+        settings = _checked(name, "attack.settings", config["settings"] or {})
+        amplify = None if config["amplify"] is None else number("attack.amplify", config["amplify"], 0, above=True)
+        return cls(
+            name=name,
+            settings=settings,
+            targets=choice("attack.targets", config["targets"], (*RULES, CLOSEST)),
+            amplify=amplify,
+            amplify_by=choice("attack.amplify_by", config["amplify_by"], AMPLIFY_RULES),
+        )
+
+    @property
+    def attack(self) -> Attack:
+        """The attack itself."""
+        return ATTACKS[self.name]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The attack in plain values, as sets and run folders record it."""
+        if not self.attack.reads_model:
+            return {"name": self.name, **self.settings}
+        described = {"name": self.name, "targets": self.targets, "settings": dict(self.settings)}
+        described["amplify"] = self.amplify
+        return described | ({} if self.amplify is None else {"amplify_by": self.amplify_by})
+
+    @property
+    def label(self) -> str:
+        """The part of a run's name that names the attack, "lbfgs_random" or "gaussian0.1"."""
+        return f"{self.name}_{self.targets}" if self.targets else f"{self.name}{self.settings['stddev']:g}"
+
+    @property
+    def amplification(self) -> str:
+        """The part of a run's name that says how it is amplified, "_amplify0.1"; empty where it is not."""
+        by = "_by_image" if self.amplify_by == "image" else ""
+        return "" if self.amplify is None else f"_amplify{self.amplify:g}{by}"
 
 
 @dataclass(frozen=True)
-class AttackJob:
-    """All that one adversarial set needs, checked.
+class Source:
+    """The network under attack.
 
     Attributes:
-        runs, name: the run folder is ``<runs>/attack/<name>``.
-        label: what was attacked, by its name in tables, and how.
-        identity: what would change the result; the run folder is guarded by it.
-        checkpoint: the network's file; None for Gaussian noise.
-        data: arguments of ``ImageData`` (without the batch size).
-        attack: ``name``, ``targets``, ``settings``, ``amplify`` (and ``amplify_by`` where that is a number), or
-            ``name``, ``stddev``, ``clip``.
-        subset, limit, seed: which images.
-        shard: images saved at once.
-        accelerator, devices, num_nodes: where the network runs, and in how many processes.
-        files: further files of the run folder, text by name.
-        logger: ``wandb`` (bool), ``project``, ``mode``.
+        name: name of its training run, with the checkpoint's where that is not ``model.ckpt``.
+        split: the part of the training images it saw.
+        trained: the network with what identifies it.
     """
 
-    runs: str
     name: str
-    label: str
-    identity: dict[str, Any]
-    checkpoint: Path | None
-    data: dict[str, Any]
-    attack: dict[str, Any]
-    subset: str
-    limit: int | None
-    shard: int
-    seed: int
-    threads: int
+    split: str
+    trained: TrainedNetwork = field(repr=False)
+
+    @property
+    def model(self) -> Classifier:
+        """The network, in evaluation mode."""
+        return self.trained.model
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The network in plain values, as a set records it."""
+        return {
+            "name": self.name,
+            "label": self.model.label,
+            "checkpoint_sha256": self.trained.sha256,
+            "split": self.split,
+            "seed": self.trained.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Where the attack runs.
+
+    Attributes:
+        accelerator: ``cpu``, ``gpu``, ``cuda`` or ``auto``.
+        devices: processes of a node.
+        num_nodes: nodes.
+        threads: threads of a process.
+    """
+
     accelerator: str
     devices: int
     num_nodes: int
+    threads: int
+
+    @property
+    def count(self) -> int:
+        """Number of processes in all."""
+        return self.devices * self.num_nodes
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackJob:
+    """One adversarial set, checked.
+
+    Attributes:
+        runs: folder of all runs.
+        name: the run folder is ``<runs>/attack/<name>``.
+        label: what is attacked, by its name in tables.
+        identity: what would change the result; it guards the run folder.
+        source: the network under attack; None for noise.
+        data: the images of the data set.
+        attack: the attack and its settings.
+        subset: the subset of the data that is attacked.
+        limit: number of images, drawn by the seed; None: all.
+        seed: seed of everything random.
+        shard: images saved at once.
+        processes: where it runs.
+        logger: whether and as what W&B records the run.
+        study: name of the study, or None.
+        tags: free words.
+        command: the command line that makes this job.
+        files: further files of the run folder, text by name.
+    """
+
+    runs: str
+    name: str = ""
+    label: str = ""
+    identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    source: Source | None = None
+    data: ImageData = field(repr=False)
+    attack: AttackSettings
+    subset: str
+    limit: int | None
+    seed: int
+    shard: int
+    processes: Processes
     logger: LoggerSettings
     study: str | None
     tags: tuple[str, ...]
     command: str
-    files: Mapping[str, str]
+    files: Mapping[str, str] = field(repr=False)
 
     @classmethod
     def from_config(
         cls,
-        config: dict[str, Any],
+        config: Mapping[str, Any],
         *,
         extras: Sequence[str] = (),
         command: str = "",
         files: Mapping[str, str] | None = None,
     ) -> list[AttackJob]:
-        """Check a resolved ``attack`` config and make its jobs: one a checkpoint, one in all for Gaussian noise.
+        """Check a resolved ``attack`` config and make its jobs: one a checkpoint, a single one for noise.
+
+        Each checkpoint is opened once; its network travels with the job.
+
+        Args:
+            config: plain values.
+            extras: parts of the name for overrides that nothing else in it shows.
+            command: the command line that makes these jobs.
+            files: further files of their run folders, text by name.
 
         Raises:
             UserError: a value that cannot be right, a pattern that matches nothing, a checkpoint that cannot be used.
         """
-        attack = _attack(config["attack"])
-        sources: list[Path | None] = [None]
-        if attack["name"] != "gaussian":
-            if not config["checkpoints"]:
-                raise UserError("checkpoints has no value; give checkpoints='runs/train/*/model.ckpt' or the like")
-            wandb_mode = config["logger"]["mode"]
-            sources = list(find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode))
-        elif not config["data"]["name"]:
-            raise UserError("attack=gaussian needs to know the images: give data=mnist or data=digits")
-        limit = None if config["limit"] is None else whole("limit", config["limit"], 1)
-        job = cls(
-            runs=str(config["runs"]),
-            name="",
-            label="",
-            identity={},
-            checkpoint=None,
-            data={},
-            attack=attack,
-            subset=choice("subset", config["subset"], SUBSETS),
-            limit=limit,
-            shard=whole("shard", config["shard"], 1),
-            seed=whole("seed", config["seed"], 0),
-            threads=whole("threads", config["threads"], 1),
-            accelerator=choice("trainer.accelerator", config["trainer"]["accelerator"], ("cpu", "gpu", "cuda", "auto")),
-            devices=whole("trainer.devices", config["trainer"]["devices"], 1),
-            num_nodes=whole("trainer.num_nodes", config["trainer"]["num_nodes"], 1),
-            logger=LoggerSettings.of(config["logger"]),
-            study=config["study"],
-            tags=tuple(config["tags"]),
-            command=command,
-            files=files or {},
-        )
-        if config["name"] and len(sources) > 1:
-            raise UserError(f"name={config['name']} would be shared by {len(sources)} checkpoints; leave name out")
-        return [job._for(source, config, extras) for source in sources]
-
-    def _for(self, checkpoint: Path | None, config: dict[str, Any], extras: Sequence[str]) -> AttackJob:
-        given = config["data"]
-        source, label, prefix = None, f"Gaussian, stddev {self.attack.get('stddev')}", str(given["name"])
-        if checkpoint is None:
-            choice("data", given["name"], DATA_NAMES)
-            data = _images(given)
-            prefix = folder_name(data["root"], data["folder"]) if "folder" in data else prefix
-        else:
-            content = read_checkpoint(checkpoint)
-            data = images_of_network(content["intriguing"]["data"], given, str(checkpoint))
-            folder = checkpoint.parent if checkpoint.name == "model.ckpt" else checkpoint.parent.parent
-            stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"
-            label, prefix = str(content["hyper_parameters"]["label"]), stem
-            source = {
-                "name": stem,
-                "label": label,
-                "checkpoint_sha256": file_sha256(checkpoint),
-                "split": data["split"],
-                "seed": int(content["intriguing"]["seed"]),
-            }
-        identity = {
-            "source": source,
-            "data": _identified(data, self.subset),
-            "attack": self.attack,
-            "subset": self.subset,
-            "limit": self.limit,
-            "seed": self.seed,
+        attack, trainer = AttackSettings.of(config["attack"]), config["trainer"]
+        common: dict[str, Any] = {
+            "runs": str(config["runs"]),
+            "attack": attack,
+            "subset": choice("subset", config["subset"], SUBSETS),
+            "limit": None if config["limit"] is None else whole("limit", config["limit"], 1),
+            "seed": whole("seed", config["seed"], 0),
+            "shard": whole("shard", config["shard"], 1),
+            "processes": Processes(
+                accelerator=choice("trainer.accelerator", trainer["accelerator"], ("cpu", "gpu", "cuda", "auto")),
+                devices=whole("trainer.devices", trainer["devices"], 1),
+                num_nodes=whole("trainer.num_nodes", trainer["num_nodes"], 1),
+                threads=whole("threads", config["threads"], 1),
+            ),
+            "logger": LoggerSettings.of(config["logger"]),
+            "study": config["study"],
+            "tags": tuple(config["tags"]),
+            "command": command,
+            "files": files or {},
         }
-        name = str(config["name"]) if config["name"] else slug("_".join([str(prefix), *self._parts(), *extras]))
-        return replace(
-            self,
-            name=name,
-            label=label,
-            identity=identity,
-            checkpoint=checkpoint,
-            data=data,
-        )
-
-    def _parts(self) -> list[str]:
-        attack = self.attack
-        how = (
-            f"gaussian{attack['stddev']:g}" if attack["name"] == "gaussian" else f"{attack['name']}_{attack['targets']}"
-        )
-        parts = [how, f"{self.subset}{'all' if self.limit is None else self.limit}", f"seed{self.seed}"]
-        return parts + ([self.amplification.removeprefix("_")] if self.amplification else [])
+        if not attack.attack.reads_model:
+            return [_noise_job(config, extras, common)]
+        if not config["checkpoints"]:
+            raise UserError("checkpoints has no value; give checkpoints='runs/train/*/model.ckpt' or the like")
+        wandb_mode = config["logger"]["mode"]
+        checkpoints = find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode)
+        if config["name"] and len(checkpoints) > 1:
+            raise UserError(f"name={config['name']} would be shared by {len(checkpoints)} checkpoints; leave name out")
+        return [_network_job(checkpoint, config, extras, common) for checkpoint in checkpoints]
 
     @property
-    def amplification(self) -> str:
-        """The end of its name that tells how it is amplified, "_amplify0.1"; empty where it is not."""
-        size, by = self.attack.get("amplify"), self.attack.get("amplify_by")
-        return "" if size is None else f"_amplify{size:g}{'_by_image' if by == 'image' else ''}"
+    def plain(self) -> AttackJob:
+        """The job without amplification, whose set is amplified."""
+        suffix, attack = self.attack.amplification, replace(self.attack, amplify=None)
+        name = self.name.replace(suffix, "") if suffix in self.name else f"{self.name}_plain"
+        return replace(self, name=name, attack=attack, identity={**self.identity, "attack": attack.description})
 
 
-def _images(given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of ``ImageData`` for images of no network."""
+def _noise_job(config: Mapping[str, Any], extras: Sequence[str], common: Mapping[str, Any]) -> AttackJob:
+    given, attack = config["data"], common["attack"]
+    if not given["name"]:
+        raise UserError(f"attack={attack.name} needs to know the images: give data=mnist or data=digits")
+    choice("data", given["name"], DATA_NAMES)
     data = {"name": given["name"], "split": "full", "split_seed": 0}
     data |= {"root": given["root"] or "data", "download": flag("data.download", given["download"])}
-    return data | (folder_settings(given) if given["name"] == "image_folder" else {})
+    prefix = str(given["name"])
+    if given["name"] == "image_folder":
+        data |= folder_settings(given)
+        prefix = folder_name(data["root"], data["folder"])
+    job = AttackJob(**common, data=open_images(**data), label=f"Gaussian, stddev {attack.settings['stddev']}")
+    return _identified(job, config, data, prefix, extras)
 
 
-def _identified(data: dict[str, Any], subset: str) -> dict[str, Any]:
-    """What decides which images these are: of folders, the classes and files that are there now, not where they lie."""
+def _network_job(
+    checkpoint: Path, config: Mapping[str, Any], extras: Sequence[str], common: Mapping[str, Any]
+) -> AttackJob:
+    trained = load_network(checkpoint)
+    data = images_of_network(trained.model.trained_on, config["data"], str(checkpoint))
+    folder = checkpoint.parent if checkpoint.name == "model.ckpt" else checkpoint.parent.parent
+    stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"
+    source = Source(stem, data["split"], trained)
+    job = AttackJob(**common, data=open_images(**data), source=source, label=trained.model.label)
+    return _identified(job, config, data, stem, extras)
+
+
+def _identified(
+    job: AttackJob, config: Mapping[str, Any], data: Mapping[str, Any], prefix: str, extras: Sequence[str]
+) -> AttackJob:
+    """Add the name and the identity: the config without what cannot change the result, and the facts it does not say.
+
+    Args:
+        job: the job.
+        config: the whole config.
+        data: arguments of ``ImageData``; of images in folders, the classes and files that are there count, and not the
+            place.
+        prefix: first part of the name.
+        extras: last parts of the name.
+    """
     if data["name"] == "image_folder":
-        part = "test" if subset == "test" else "train"
-        there = open_images(**data).description
+        part = "test" if job.subset == "test" else "train"
+        there = job.data.description
         data = there | {key: {part: there[key][part]} for key in ("counts", "files")}
-    return {key: value for key, value in data.items() if key not in ("root", "download", "folder")}
-
-
-def _attack(config: dict[str, Any]) -> dict[str, Any]:
-    name = choice("attack.name", config["name"], ("gaussian", *ATTACKS))
-    if name == "gaussian":
-        stddev = number("attack.stddev", config["stddev"], 0, above=True)
-        return {"name": name, "stddev": stddev, "clip": flag("attack.clip", config["clip"])}
-    amplify, amplify_by = config["amplify"], choice("attack.amplify_by", config["amplify_by"], AMPLIFY_RULES)
-    settings = dict(config["settings"] or {})
-    _check_settings(name, settings)
-    return {
-        "name": name,
-        "targets": choice("attack.targets", config["targets"], (*RULES, "closest")),
-        "settings": settings,
-        "amplify": None if amplify is None else number("attack.amplify", amplify, 0, above=True),
-        **({} if amplify is None else {"amplify_by": amplify_by}),  # how to do what is not done changes nothing
+    identity = identity_of(config, "attack") | {
+        "source": None if job.source is None else job.source.description,
+        "data": {key: value for key, value in data.items() if key not in ("root", "download", "folder")},
+        "attack": job.attack.description,
     }
+    parts = [prefix, job.attack.label, f"{job.subset}{'all' if job.limit is None else job.limit}", f"seed{job.seed}"]
+    parts += [job.attack.amplification.removeprefix("_")] if job.attack.amplification else []
+    name = str(config["name"]) if config["name"] else slug("_".join([*parts, *extras]))
+    return replace(job, name=name, identity=identity)
 
 
-def _check_settings(name: str, settings: dict[str, Any]) -> None:
-    """Raises UserError for a setting the attack does not have, or of another kind or range."""
-    known = {key: one.default for key, one in inspect.signature(ATTACKS[name]).parameters.items() if key not in _GIVEN}
-    for key, value in settings.items():
-        what = f"attack.settings.{key}"
-        if key not in known:
-            raise UserError(f"{what} is no setting of attack={name}; it has {', '.join(known)}")
-        if isinstance(known[key], float):
-            number(what, value, 0)
-        elif not (value is None and known[key] is None):
-            whole(what, value, 0)
-    # the attack's own checks, on an image for which it has nothing to do
-    layer = nn.Linear(1, 2)
-    layer.weight.data.zero_()
-    layer.bias.data = torch.tensor([2.0, 0.0])
-    sure = nn.Sequential(nn.Flatten(), layer)
-    answer = torch.tensor([1 if name == "nearest" else 0])
+def _checked(name: str, where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        ATTACKS[name](sure, torch.zeros(1, 1, 1, 1), answer, **settings)
+        return ATTACKS[name].check(settings)
     except (TypeError, ValueError) as error:
-        raise UserError(f"attack={name}: attack.settings: {error}") from error
+        raise UserError(f"attack={name}: {where}: {error}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,8 +47,7 @@ def adam_l1(
 
     Source: a published reproduction of the paper; section 4.1 uses L-BFGS and a constant c instead.
     """
-    steps = whole_number("num_steps", num_steps, 1)
-    rate = real_number("learning_rate", learning_rate, 0, open_low=True)
+    settings = AdamSettings(num_steps=num_steps, learning_rate=learning_rate)
     starts: list[Tensor] = []
 
     def attack(net: Network, origin: Tensor, goal: Goal, rows: Tensor) -> ChunkResult:
@@ -54,18 +55,34 @@ def adam_l1(
             drawn_on = inputs.device if generator is None else generator.device
             dtype = torch.promote_types(inputs.dtype, torch.float32)
             starts.append(torch.rand(inputs.shape, generator=generator, device=drawn_on, dtype=dtype).flatten(1))
-        return _descend(net, origin, starts[0][rows.to(starts[0].device)].to(origin), goal.classes, steps, rate)
+        return _descend(net, origin, starts[0][rows.to(starts[0].device)].to(origin), goal.classes, settings)
 
     return attack_in_chunks(attack, model, inputs, targets, name="targets", chunk_size=chunk_size, floats_per_pixel=16)
 
 
-def _descend(
-    net: Network, origin: Tensor, start: Tensor, targets: Tensor, num_steps: int, learning_rate: float
-) -> ChunkResult:
+@dataclass(frozen=True, kw_only=True)
+class AdamSettings:
+    """Hold and check the settings of ``adam_l1``.
+
+    Raises:
+        TypeError: a setting has a wrong type.
+        ValueError: a setting is out of range.
+    """
+
+    num_steps: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "num_steps", whole_number("num_steps", self.num_steps, 1))
+        object.__setattr__(self, "learning_rate", real_number("learning_rate", self.learning_rate, 0, open_low=True))
+
+
+def _descend(net: Network, origin: Tensor, start: Tensor, targets: Tensor, settings: AdamSettings) -> ChunkResult:
     """Run Adam from start (M, n) and keep the nearest successful images; the images themselves where none succeeds."""
     best, best_distance = origin.clone(), torch.full_like(origin[:, 0], torch.inf)
     perturbation = (origin + start).clamp_(0, 1) - origin
-    adam = torch.optim.Adam([perturbation], lr=learning_rate)
+    adam = torch.optim.Adam([perturbation], lr=settings.learning_rate)
+    num_steps = settings.num_steps
     for step in range(num_steps + 1):
         trial = (origin + perturbation).clamp_(0, 1)
         logits, _, slopes = net.differentiate(trial, _cross_entropy, targets)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -39,3 +41,21 @@ def gaussian(inputs: Tensor, stddev: float, *, clip: bool = False, generator: to
     noise = torch.randn(inputs.shape, generator=generator, device=device, dtype=inputs.dtype).to(inputs.device)
     noisy = inputs + stddev * noise
     return noisy.clamp(0, 1) if clip else noisy
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianSettings:
+    """The settings of a set of noise, checked: of stddev 0 there is none.
+
+    Raises:
+        TypeError: a setting has a wrong type.
+        ValueError: a setting is out of range.
+    """
+
+    stddev: float
+    clip: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stddev", real_number("stddev", self.stddev, 0, open_low=True))
+        if not isinstance(self.clip, bool):
+            raise TypeError(f"expected clip to be true or false, got {self.clip!r}")

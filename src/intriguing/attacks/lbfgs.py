@@ -83,17 +83,16 @@ def lbfgs(
         ([True], 0.1)
     """
     settings = Settings(
-        c_start=real_number("c_start", c_start, 0, open_low=True),
-        c_min=real_number("c_min", c_min, 0, open_low=True),
-        c_max=real_number("c_max", c_max, 0, open_low=True),
-        c_factor=real_number("c_factor", c_factor, 1, open_low=True),
-        c_tolerance=real_number("c_tolerance", c_tolerance, 0, open_low=True),
-        search_steps=whole_number("search_steps", search_steps, 1),
-        max_iter=whole_number("max_iter", max_iter, 1),
-        tolerance=real_number("tolerance", tolerance, 0, open_low=True),
-        history_size=whole_number("history_size", history_size, 1),
+        c_start=c_start,
+        c_min=c_min,
+        c_max=c_max,
+        c_factor=c_factor,
+        c_tolerance=c_tolerance,
+        search_steps=search_steps,
+        max_iter=max_iter,
+        tolerance=tolerance,
+        history_size=history_size,
     )
-    check_setting(c_min <= c_start <= c_max, "0 < c_min <= c_start <= c_max", (c_min, c_start, c_max))
 
     def attack(net: Network, origin: Tensor, goal: Goal, _: Tensor) -> ChunkResult:
         found = search(net, origin, goal.classes, settings)
@@ -124,7 +123,12 @@ def _replace_rows(found: ChunkResult, rows: Tensor, part: ChunkResult) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Hold the settings of ``lbfgs``."""
+    """Hold and check the settings of ``lbfgs``.
+
+    Raises:
+        TypeError: a setting has a wrong type.
+        ValueError: a setting is out of range.
+    """
 
     c_start: float
     c_min: float
@@ -135,6 +139,15 @@ class Settings:
     max_iter: int
     tolerance: float
     history_size: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("c_start", "c_min", "c_max", "c_tolerance", "tolerance"):
+            object.__setattr__(self, name, real_number(name, getattr(self, name), 0, open_low=True))
+        object.__setattr__(self, "c_factor", real_number("c_factor", self.c_factor, 1, open_low=True))
+        for name in ("search_steps", "max_iter", "history_size"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
+        ordered = self.c_min <= self.c_start <= self.c_max
+        check_setting(ordered, "0 < c_min <= c_start <= c_max", (self.c_min, self.c_start, self.c_max))
 
 
 @dataclass

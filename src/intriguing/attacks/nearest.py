@@ -79,11 +79,8 @@ def nearest(
         >>> result.success.tolist(), round(result.distortion.item(), 2)  # one pixel of four moves by 0.2
         ([True], 0.1)
     """
-    settings = _Settings(
-        num_steps=whole_number("num_steps", num_steps, 1),
-        num_projections=whole_number("num_projections", num_projections, 0),
-        num_rivals=whole_number("num_rivals", num_rivals, 1),
-        num_candidates=whole_number("num_candidates", num_candidates, 1),
+    settings = NearestSettings(
+        num_steps=num_steps, num_projections=num_projections, num_rivals=num_rivals, num_candidates=num_candidates
     )
     targeted = targets is not None
 
@@ -115,13 +112,22 @@ def nearest(
 
 
 @dataclass(frozen=True)
-class _Settings:
-    """Hold the settings of ``nearest``."""
+class NearestSettings:
+    """Hold and check the settings of ``nearest``.
+
+    Raises:
+        TypeError: a setting has a wrong type.
+        ValueError: a setting is out of range.
+    """
 
     num_steps: int
     num_projections: int
     num_rivals: int
     num_candidates: int
+
+    def __post_init__(self) -> None:
+        for name, low in (("num_steps", 1), ("num_projections", 0), ("num_rivals", 1), ("num_candidates", 1)):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low))
 
 
 def _gap(net: Network, goal: Goal, x: Tensor) -> Tensor:
@@ -176,7 +182,7 @@ def _start(
     goal: Goal,
     candidates: Tensor,
     objectives: tuple[int, ...],
-    settings: _Settings,
+    settings: NearestSettings,
     num_projections: int,
 ) -> ChunkResult:
     """Find start points: descend towards each candidate class and keep the nearest successful image.

@@ -18,7 +18,7 @@ from intriguing.validation import choice, flag, number, whole
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Describe the images of a training run; see ``ImageData`` for the attributes.
+    """Describe the images of a training run; see ``open_images`` for the attributes.
 
     Attributes:
         in_folder: ``folder``, ``size``, ``resize`` and ``workers`` of folders of images; empty for other data.
