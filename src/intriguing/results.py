@@ -1,52 +1,100 @@
-"""What an analysis hands to a report: tables of cells, figures, and the runs they came from.
+"""What an analysis returns to a report: tables of cells, figures, and a summary of each run behind them.
 
-Plain frozen values without behaviour beyond their own text, so that the analysis need not know how a page looks and the
-report need not know how a number was measured. Percentages are in percent, distortions in the unit of a pixel.
+These are plain frozen values: the analysis does not know the layout of a page, and the report does not know how a
+number was measured. Percentages are in percent, distortions in the unit of a pixel.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from intriguing.statistics.counts import Count
 from intriguing.statistics.intervals import Interval, intervals_meet
 
 TIDY_COLUMNS = (
     *("table", "row", "column", "quantity", "k", "n", "images", "percent", "distortion", "low", "high"),
     *("paper", "paper_low", "paper_high", "meets", "own", "by_seed", "value", "runs"),
 )
+MANY = 5000
+"""Answers from which the second decimal of a rate in percent is written."""
 
 
-@dataclass(frozen=True)
-class SeedCount:
-    """One seed's share of a pooled cell: k out of n."""
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """Name a measured quantity and define how its numbers are written.
 
-    seed: int
-    k: int
-    n: int
+    Attributes:
+        name: in the data files, e.g. "error".
+        unit: of its numbers, e.g. "%"; empty for a bare number.
+        digits: decimals in a table; None for three significant digits.
+        counted: whether it is a rate of counted answers, in percent or percentage points, with a second decimal from
+            `MANY` answers on.
+        signed: whether a positive number has a plus sign.
+        column: column of its numbers in a data file: "percent", "distortion" or "value".
+    """
+
+    name: str
+    unit: str = ""
+    digits: int | None = None
+    counted: bool = False
+    signed: bool = False
+    column: str = "value"
+
+    def text(self, value: float, n: int) -> str:
+        """Write a number that rests on n answers."""
+        if self.digits is None:
+            return _significant(value)
+        if not self.counted:
+            return f"{value:.{self.digits}f}".removeprefix("0")
+        text = f"{value:.{self.digits + (n >= MANY)}f}"
+        text = text.removeprefix("-") if float(text) == 0 else text
+        return f"+{text}" if self.signed and float(text) > 0 else text.replace("-", "−")
+
+    def interval_text(self, interval: Interval, n: int) -> str:
+        """Write an interval that rests on n answers, "3.1 to 8.0"."""
+        return " to ".join(self.text(end, n) for end in interval)
+
+    def short_interval(self, interval: Interval, n: int) -> str:
+        """Write an interval with few characters: "3.1–8.0", ".061–.063"."""
+        if self.digits is not None and not self.counted:
+            return "–".join(f"{end:.{self.digits - 1}f}".removeprefix("0") for end in interval)
+        text = self.interval_text(interval, n)
+        return text if self.signed or "−" in text else text.replace(" to ", "–")  # no dash beside a minus sign
+
+    def stored(self, value: float) -> float:
+        """Round a number for a data file."""
+        return float(f"{value:.6g}") if self.digits is None else round(value, 4 if self.counted else 6)
+
+
+ERROR = Quantity(name="error", unit="%", digits=1, counted=True, column="percent")
+EXCESS = Quantity(name="excess", unit="points", digits=1, counted=True, signed=True, column="percent")
+DISTORTION = Quantity(name="distortion", digits=4, column="distortion")
+"""Per-pixel RMS of a perturbation, .0622 as the paper writes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One number of a table, with its interval and what the paper printed in its place.
+    """Hold one number of a table, with its interval and the paper's number.
 
     Attributes:
-        quantity: "error" (percent), "excess" (percentage points, may be negative), "distortion" (per-pixel RMS), or any
-            other word for a number that is shown to three significant digits.
-        value: the measured number.
-        interval: its confidence interval, in the same unit; None where there is none.
+        quantity: measured quantity.
+        value: measured number.
+        interval: its confidence interval, in the unit of the value; None where there is none.
         n: how many answers (or distortions) it rests on: one for each network and image.
-        k: how many of them were wrong; for an excess the net number; None for a distortion.
-        images: how many distinct images these are; None where each answer is on an image of its own.
+        k: how many of them were wrong; for an excess the net number; None for a mean.
+        images: how many distinct images these are; None where each answer is on another image.
         paper: the printed number, an int where the paper prints no decimals; None where the paper has none.
-        paper_interval: the interval the printed number has, given the paper's sample size.
-        own: a network on the examples made for itself (or for the same network and seed, trained in another run), 100 %
-            by construction and so no evidence of agreement.
-        by_seed: the counts of each seed, if several were pooled.
-        runs: names of the runs this number came from; empty where they are those of the whole table.
+        paper_interval: interval of the printed number, given the paper's sample size.
+        own: whether a network is shown the examples made for itself (or for the network of equal settings and seed of
+            another run): 100 % by construction and so no evidence of agreement.
+        by_seed: seed and count of each network, if several were pooled.
+        runs: names of the runs behind this number; empty where they are those of the whole table.
     """
 
-    quantity: str
+    quantity: Quantity
     value: float
     interval: Interval | None
     n: int
@@ -55,7 +103,7 @@ class Cell:
     paper: float | None = None
     paper_interval: Interval | None = None
     own: bool = False
-    by_seed: tuple[SeedCount, ...] = ()
+    by_seed: tuple[tuple[int, Count], ...] = ()
     runs: tuple[str, ...] = ()
 
     @property
@@ -83,50 +131,46 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """The measured number as a reader wants it."""
-        return self._format(self.value)
+        """The measured number as a table shows it."""
+        return self.quantity.text(self.value, self.n)
 
     @property
     def interval_text(self) -> str:
         """The interval, "3.1 to 8.0"; empty where there is none."""
-        if self.interval is None:
-            return ""
-        return f"{self._format(self.interval.low)} to {self._format(self.interval.high)}"
+        return "" if self.interval is None else self.quantity.interval_text(self.interval, self.n)
 
     @property
     def paper_text(self) -> str:
         """The paper's number as printed."""
-        return (
-            "" if self.paper is None else f"{self.paper}".removeprefix("0") if 0 < self.paper < 1 else f"{self.paper}"
-        )
+        if self.paper is None:
+            return ""
+        return f"{self.paper}".removeprefix("0") if 0 < self.paper < 1 else f"{self.paper}"
 
-    def _format(self, value: float) -> str:
-        if self.quantity == "distortion":
-            return f"{value:.4f}".removeprefix("0")
-        if self.quantity not in ("error", "excess"):
-            return _significant(value)
-        # Two decimals only where the sample is large enough to make the second one mean something.
-        text = f"{value:.{2 if self.n >= 5000 else 1}f}"
-        text = text.removeprefix("-") if float(text) == 0 else text
-        return f"+{text}" if self.quantity == "excess" and float(text) > 0 else text.replace("-", "−")
+
+def _heading(one: Table | Figure) -> str:
+    return " · ".join(part for part in (one.number, one.title, one.detail) if part)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table in the paper's layout.
+    """Hold a table in the paper's layout.
 
     Attributes:
         key: file name stem and anchor, e.g. "table2".
-        title: heading.
-        caption: one or two sentences that say what a cell is.
+        number: its number in the paper, "Table 2"; empty for a table that the paper does not have.
+        title: what it shows.
+        detail: what distinguishes it from other tables of its number and title, e.g. a network; may be empty.
+        caption: one or two sentences that explain a cell.
         row_header: what the rows are.
-        rows, columns: labels in order.
+        rows: labels in order.
+        columns: labels in order.
         cells: by (row, column); a missing pair is an empty cell.
         sample: N and the seeds, in words.
         method: how the intervals were made, in words.
         source: where the paper prints it; empty if it does not.
-        notes: anything a reader must know to read it right.
-        runs: names of the runs the numbers came from; a cell may name its own.
+        notes: what a reader must know to read it right.
+        runs: names of the runs behind the numbers; a cell may name others.
+        sources: of a transfer table, the column's label of the network behind the examples of each row.
     """
 
     key: str
@@ -138,12 +182,20 @@ class Table:
     cells: Mapping[tuple[str, str], Cell]
     sample: str
     method: str
+    number: str = ""
+    detail: str = ""
     source: str = ""
     notes: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def heading(self) -> str:
+        """Number, title and detail in one line."""
+        return _heading(self)
 
     def tidy(self) -> list[dict[str, Any]]:
-        """One flat record per cell, with the keys of `TIDY_COLUMNS`; None where there is nothing to say."""
+        """Return one flat record per cell, with the keys of `TIDY_COLUMNS`; None where there is no value."""
         records = []
         for row in self.rows:
             for column in self.columns:
@@ -152,26 +204,29 @@ class Table:
         return records
 
     def runs_of(self, cell: Cell) -> tuple[str, ...]:
-        """Names of the runs a cell of this table came from."""
+        """Return the names of the runs behind a cell of this table."""
         return cell.runs or self.runs
 
-    def agreement(self) -> tuple[int, int]:
-        """How many error cells meet the paper's interval, out of how many; own columns are left out."""
-        judged = [c for c in self.cells.values() if c.quantity == "error" and c.meets is not None and not c.own]
-        return sum(bool(c.meets) for c in judged), len(judged)
+    def agreement(self) -> Count:
+        """Count the error cells whose interval meets the paper's; cells on a network's own examples are left out."""
+        judged = [c for c in self.cells.values() if c.quantity == ERROR and c.meets is not None and not c.own]
+        return Count(sum(bool(c.meets) for c in judged), len(judged))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A picture, ready to be written.
+    """Hold a picture, ready to be written.
 
     Attributes:
         key: file name stem and anchor.
-        title, caption: what is seen.
-        alt: the same for readers who cannot see it.
-        png: the file's bytes.
-        svg: the same drawing as SVG markup with transparent ground and `currentColor` ink; None for photographs.
-        runs: names of the runs it came from.
+        number: its number in the paper, "Figure 7"; empty for a figure that the paper does not have.
+        title: what it shows.
+        detail: what distinguishes it from other figures of its title, e.g. a network; may be empty.
+        caption: how to read it.
+        alt: description for readers who cannot see it.
+        png: bytes of the file.
+        svg: the drawing as SVG markup with transparent ground and ``currentColor`` ink; None for photographs.
+        runs: names of the runs behind it.
     """
 
     key: str
@@ -180,21 +235,28 @@ class Figure:
     alt: str
     png: bytes = field(repr=False)
     svg: str | None = field(default=None, repr=False)
+    number: str = ""
+    detail: str = ""
     runs: tuple[str, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """Number, title and detail in one line."""
+        return _heading(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """Where a number came from: one finished run.
+    """Describe one finished run behind the numbers.
 
     Attributes:
         name: the run's name, unique.
         stage: "train" or "attack".
         label: what it is in the paper's words.
-        folder: where it lies, relative to the project.
+        folder: path of its folder, relative to the project.
         command: the command that made it.
         config: its resolved configuration.
-        facts: short things worth seeing at once, e.g. seed, commit, seconds.
+        facts: short facts to show beside it, e.g. seed, commit, seconds.
     """
 
     name: str
@@ -208,15 +270,16 @@ class RunSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisResult:
-    """Everything an analysis found.
+    """Hold everything an analysis found.
 
     Attributes:
         title: heading of the page.
-        summary: plain sentences for a reader who reads nothing else.
-        tables, figures: in the order they are to be shown.
+        summary: plain sentences, the result in short.
+        tables: in the order in which they are shown.
+        figures: in the order in which they are shown.
         runs: every run that went in.
         comparable: whether the data are the paper's, so that agreement may be expected at all.
-        provenance: commit, config, versions, times: whatever the caller knows about this analysis.
+        provenance: facts of this analysis: commit, config, versions, times.
     """
 
     title: str
@@ -228,23 +291,23 @@ class AnalysisResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def table(self, key: str) -> Table:
-        """The table called `key`; KeyError if there is none."""
+        """Return the table called ``key``; KeyError if there is none."""
         return {table.key: table for table in self.tables}[key]
 
     def figure(self, key: str) -> Figure:
-        """The figure called `key`; KeyError if there is none."""
+        """Return the figure called ``key``; KeyError if there is none."""
         return {figure.key: figure for figure in self.figures}[key]
 
 
 def fact_text(value: Any) -> str:
-    """A fact about a run or an analysis in one line: a mapping as "torch 2.15.0, numpy 2.4.6"."""
+    """Write a fact about a run or an analysis in one line: a mapping as "torch 2.15.0, numpy 2.4.6"."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {fact_text(inner)}" for name, inner in value.items())
     return ", ".join(map(fact_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _significant(value: float) -> str:
-    """Three significant digits, with an exponent only where the number is very large or very small."""
+    """Write three significant digits, with an exponent only for very large and very small numbers."""
     if not math.isfinite(value):
         return {math.inf: "∞", -math.inf: "−∞"}.get(value, "–")
     if value == 0 or 1e-4 <= abs(value) < 1e6:
@@ -254,25 +317,26 @@ def _significant(value: float) -> str:
 
 
 def _record(table: str, row: str, column: str, cell: Cell, runs: tuple[str, ...]) -> dict[str, Any]:
-    shares, is_distortion = cell.quantity in ("error", "excess"), cell.quantity == "distortion"
-    digits = 4 if shares else 6
+    stored = cell.quantity.stored
     low, high = cell.interval or (None, None)
     paper_low, paper_high = cell.paper_interval or (None, None)
-    values = (
-        *(table, row, column, cell.quantity, cell.k, cell.n, cell.num_images),
-        round(cell.value, digits) if shares else None,
-        round(cell.value, digits) if is_distortion else None,
-        *(_rounded(end, digits, shares or is_distortion) for end in (low, high)),
-        cell.paper,
-        *(None if end is None else round(end, digits) for end in (paper_low, paper_high)),
-        *(cell.meets, cell.own, " ".join(f"{s.seed}:{s.k}/{s.n}" for s in cell.by_seed)),
-        None if shares or is_distortion else float(f"{cell.value:.6g}"),
-        " ".join(runs),
-    )
-    return dict(zip(TIDY_COLUMNS, values, strict=True))
-
-
-def _rounded(value: float | None, digits: int, fixed: bool) -> float | None:
-    if value is None:
-        return None
-    return round(value, digits) if fixed else float(f"{value:.6g}")
+    given: dict[str, Any] = {
+        "table": table,
+        "row": row,
+        "column": column,
+        "quantity": cell.quantity.name,
+        "k": cell.k,
+        "n": cell.n,
+        "images": cell.num_images,
+        cell.quantity.column: stored(cell.value),
+        "low": None if low is None else stored(low),
+        "high": None if high is None else stored(high),
+        "paper": cell.paper,
+        "paper_low": None if paper_low is None else stored(paper_low),
+        "paper_high": None if paper_high is None else stored(paper_high),
+        "meets": cell.meets,
+        "own": cell.own,
+        "runs": " ".join(runs),
+        "by_seed": " ".join(f"{seed}:{count.k}/{count.n}" for seed, count in cell.by_seed),
+    }
+    return {key: given.get(key) for key in TIDY_COLUMNS}

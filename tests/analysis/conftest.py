@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from matplotlib.figure import Figure as Canvas
 from planted import crafted_set, planted_network
 
-from intriguing.analysis import CraftedSet, Network
+from intriguing.analysis import CraftedSet, Network, drawing
 
 
 @pytest.fixture
@@ -18,3 +19,12 @@ def network() -> Callable[..., Network]:
 def crafted() -> Callable[..., CraftedSet]:
     """Makes an adversarial set with known effects; see `planted.crafted_set`."""
     return crafted_set
+
+
+@pytest.fixture
+def canvases(monkeypatch: pytest.MonkeyPatch) -> list[Canvas]:
+    """Collects the canvases of all figures that are made, without drawing them to a file."""
+    found: list[Canvas] = []
+    monkeypatch.setattr(drawing, "png", lambda canvas: found.append(canvas) or b"")
+    monkeypatch.setattr(drawing, "svg", lambda canvas: "")
+    return found

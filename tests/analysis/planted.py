@@ -62,8 +62,10 @@ def planted_config(label: str, *, seed: int = 0, split: str = "full", **settings
         "model": {
             "name": model,
             "label": name,
-            "settings": {**shape, "activation": "sigmoid", "learning_rate": 0.4, "optimizer": "sgd"},
+            "settings": {**shape, "activation": "sigmoid"},
         },
+        "optimizer": {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.4, "momentum": 0.9},
+        "scheduler": {"_target_": "intriguing.models.optimization.cosine", "total_steps": "planned_steps"},
         "weight_decay": {"value": decay, "normaliser": 1.25},
         "trainer": {"max_epochs": 60, "precision": "32-true"},
         "callbacks": {},

@@ -12,12 +12,15 @@ from planted import rerecorded
 from scipy import stats
 
 from intriguing.analysis import SECTIONS, Network, SectionInputs
-from intriguing.analysis.back_feeding.section import arm_name, families, loss_scale, paired_p, t_interval
+from intriguing.analysis.back_feeding.arms import families
+from intriguing.analysis.back_feeding.pools import arm_name, loss_scale
+from intriguing.analysis.identity import NetworkId
 from intriguing.analysis.measure import Examples, MeasuredSet, Outcome
 from intriguing.errors import UserError
 from intriguing.results import RunSummary
-from intriguing.statistics.intervals import PairedCounts
-from intriguing.statistics.tests import holm
+from intriguing.statistics.counts import PairedCounts
+from intriguing.statistics.intervals import t_interval
+from intriguing.statistics.tests import holm, paired_p
 
 POOLS = {"back_feeding": {"layers": None, "attack": "gradient", "num_steps": 1}}
 EMPTY = torch.zeros(0)
@@ -26,10 +29,11 @@ EMPTY = torch.zeros(0)
 def network(
     name: str, seed: int, wrong: int, callbacks=None, dropout=(), curve=(), label="FC100-100-10", **settings
 ) -> Network:
-    model = {"label": label, "settings": {"learning_rate": 0.25, **settings}}
+    optimizer = {"_target_": settings.pop("optimizer", "torch.optim.SGD"), "lr": settings.pop("lr", 0.25)}
+    model = {"label": label, "settings": settings}
     if dropout:
         model["settings"]["dropout"] = list(dropout)
-    config = {"seed": seed, "callbacks": callbacks, "model": model}
+    config = {"seed": seed, "callbacks": callbacks, "model": model, "optimizer": optimizer}
     return Network.in_memory(
         label=label,
         name=f"{name}{seed}",
@@ -75,7 +79,7 @@ def made(networks, sets=()):
     ],
 )
 def test_an_arm_is_named_after_how_it_was_trained(config, name):
-    assert arm_name(config) == name
+    assert arm_name(NetworkId.of("FC", config)) == name
 
 
 def test_means_gains_and_p_values():
@@ -122,26 +126,26 @@ def arms(kind: str, errors, *, label="FC100-100-10", callbacks=None, **settings)
 
 def test_the_baseline_is_the_same_network_without_pools():
     """Not what was trained first without pools: an autoencoder, or the network at another rate."""
-    others = [*arms("plain", (1000, 1001, 1002), label="AE400-10"), *arms("fast", (800, 801, 802), learning_rate=2.0)]
+    others = [*arms("plain", (1000, 1001, 1002), label="AE400-10"), *arms("fast", (800, 801, 802), lr=2.0)]
     plain, fed = arms("plain", (200, 210, 220)), arms("fed", (200, 220, 240), callbacks=POOLS)
     (table,) = made([*others, *fed, *plain]).tables
-    assert table.rows == ("weight decay, learning_rate=2", "weight decay, learning_rate=0.25", "all pools")
+    assert table.rows == ("weight decay, optimizer.lr=2", "weight decay, optimizer.lr=0.25", "all pools")
     gain = table.cells["all pools", "less than weight decay, points"]
     assert gain.value == pytest.approx(-0.1)
     assert set(gain.runs) == {n.name for n in (*plain, *fed)}
-    assert "all pools: compared with weight decay, learning_rate=0.25." in table.notes
+    assert "all pools: compared with weight decay, optimizer.lr=0.25." in table.notes
 
     (table,) = made([*others, *fed]).tables
     assert ("all pools", "less than weight decay, points") not in table.cells
-    assert "all pools: nothing to compare with, for no network without pools has its settings." in table.notes
+    assert "all pools: not compared, for no network without pools has its settings." in table.notes
 
 
 def test_dropout_has_the_only_plain_arm_beside_it_and_what_else_differs_is_said():
-    dropped = arms("drop", (150, 151, 152), dropout=(0.2, 0.1), learning_rate=0.5)
+    dropped = arms("drop", (150, 151, 152), dropout=(0.2, 0.1), lr=0.5)
     fed = arms("fed", (140, 141, 142), callbacks=POOLS)
     (table,) = made([*arms("plain", (160, 170, 165)), *dropped, *fed]).tables
     assert table.cells["dropout", "less than weight decay, points"].value == pytest.approx(0.14)
-    assert table.notes[1:] == ("dropout differs from weight decay also in its own settings: learning_rate=0.5.",)
+    assert table.notes[1:] == ("dropout also differs from weight decay in other settings: optimizer.lr=0.5.",)
 
 
 def test_every_network_has_a_table_of_its_own():
@@ -178,7 +182,7 @@ def test_distances_of_two_attacks_are_not_compared():
 def fed(kind: str, errors, layers=None, *, data="mnist", rate=0.25, decay=(1e-4, 1e-4, 1e-5), pools=True, **feed):
     """Arms of FC100-100-10 as the study has them: the loss of each pool is added to that of the originals."""
     callbacks = {"back_feeding": {"layers": layers, "attack": "gradient", "num_steps": 1, "keep_scale": False} | feed}
-    settings = {"learning_rate": rate, "widths": [100, 100], "optimizer": "sgd"}
+    settings = {"lr": rate, "widths": [100, 100]}
     found = arms(kind, errors, callbacks=callbacks if pools else {}, **settings)
     more = {"data": {"name": data, "batch_size": 100}, "weight_decay": {"value": [*decay]}}
     return [rerecorded(one, config={**one.config, **more}) for one in found]
@@ -214,7 +218,7 @@ def test_pools_are_compared_at_equal_loss_scale_and_with_the_pools_of_the_input(
     cells = [c for t in (table, tests) for (_, column), c in t.cells.items() if column == "p (paired t)"]
     corrected = [c for t in (table, tests) for (_, column), c in t.cells.items() if column == "p, corrected"]
     assert len(cells) == len(corrected) == 8
-    q = holm(torch.tensor([c.value for c in cells])).tolist()
+    q = holm([c.value for c in cells])
     assert sorted(c.value for c in corrected) == pytest.approx(sorted(q))
 
 
@@ -224,10 +228,10 @@ def test_what_stays_of_the_claim_is_said_and_a_difference_that_was_not_shown_is_
     assert "with input pool, PGD-3 to 1.11 % (no difference was shown" in words
     assert "pools of the hidden layers add to those of the input was not shown" in words
     (words,) = made([one for one in study() if "fast" not in one.name]).summary
-    assert "how much of this the pools do is not known" in words and "at another scale of the loss" in words
+    assert "so the part of the pools in this is not known" in words and "at another scale of the loss" in words
     (words,) = made(study(data="digits")).summary
     assert "the paper says" not in words
-    assert "on MNIST (these networks saw digits)" in made(study(data="digits")).tables[0].notes[0]
+    assert "on MNIST (these networks were trained on digits)" in made(study(data="digits")).tables[0].notes[0]
 
 
 def test_the_scale_of_the_loss_counts_the_pools_in_a_step():
@@ -247,7 +251,7 @@ def test_a_pool_of_one_batch_that_is_renewed_every_step_is_said_to_be_the_batch_
     cases = [({"size": 100}, True), ({"size": 1000}, False), ({"size": 100, "refresh": 0.5}, False)]
     for feed, said in cases:
         notes = made([*plain, *fed("all", (111, 109, 113), **feed)]).tables[0].notes
-        assert any("adversarial examples of the batch before" in note for note in notes) is said
+        assert any("adversarial examples of the previous batch only" in note for note in notes) is said
 
 
 def test_the_p_value_is_uniform_where_arms_do_not_differ_and_the_interval_covers():
@@ -255,12 +259,12 @@ def test_the_p_value_is_uniform_where_arms_do_not_differ_and_the_interval_covers
     found = np.array([paired_p(*pair) for pair in errors])
     for level in (0.05, 0.2, 0.5):
         assert np.mean(found <= level) == pytest.approx(level, abs=0.04)
-    intervals = [t_interval(first - second) for first, second in errors]
+    intervals = [t_interval(torch.from_numpy(first - second)) for first, second in errors]
     assert np.mean([one is not None and one.low <= 0 <= one.high for one in intervals]) == pytest.approx(0.95, abs=0.02)
 
 
 def test_statistics_of_too_few_seeds_are_left_out():
-    assert t_interval([1.0]) is None
+    assert t_interval(torch.ones(1)) is None
     assert paired_p([1.0], [2.0]) is None
     assert paired_p([1.0, 2.0], [0.5, 1.5]) is None
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from planted import crafted_set, planted_config, planted_network
 
 from intriguing.analysis import Network, analyze, paper
-from intriguing.analysis.back_feeding.section import families
-from intriguing.analysis.identity import NetworkId, differences, labels_apart, tell_apart
-from intriguing.analysis.stability import section
-from intriguing.analysis.units.section import _told_apart
+from intriguing.analysis.back_feeding.arms import families
+from intriguing.analysis.identity import NetworkId, differences, distinct_labels, labels_apart
+from intriguing.analysis.stability.measure import groups_of
+from intriguing.analysis.units.section import _relabelled
 from intriguing.errors import UserError
 
 POOLS = {"_target_": "intriguing.callbacks.BackFeeding", "layers": None, "num_steps": 1}
@@ -25,8 +25,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "trainer__max_epochs": (60, 1, 12),
     "trainer__gradient_clip_val": (None, 0.5),
     "model__settings__widths": ([100, 100], [30, 20]),
-    "model__settings__learning_rate": (0.4, 0.1),
-    "model__settings__optimizer": ("sgd", "adam"),
+    "optimizer__lr": (0.4, 0.1),
+    "optimizer___target_": ("torch.optim.SGD", "torch.optim.Adam"),
+    "scheduler": ({"_target_": None}, {"_target_": "mine.steps"}),
     "model__settings__anything": (None, "1", 1, True),
     "data__batch_size": (20, 100),
     "data__name": ("mnist", "digits"),
@@ -116,7 +117,7 @@ def test_differences_name_the_first_ones_values() -> None:
 
 def test_of_many_settings_that_differ_those_are_shown_that_tell() -> None:
     many = [{f"trainer.{key}": str(i) for key in "abcdefgh"} for i in range(3)]
-    assert tell_apart(["N"] * 3, many) == ["N, a=0", "N, a=1", "N, a=2"]
+    assert distinct_labels(["N"] * 3, many) == ["N, a=0", "N, a=1", "N, a=2"]
 
 
 PAPERS = [
@@ -178,7 +179,6 @@ def test_other_widths_have_another_name(composed: Callable) -> None:
         *("FC30-20-10", "digits_fc30_20_10_full_seed0"),
     )
     assert named("data=mnist", "network=ae400_10", "model.settings.units=50")[0] == "AE50-10"
-    assert named("data=image_folder", "data.folder=pets", "model=fc10")[0] == "FC{classes}(1e-4)"
     assert named("data=mnist", "model=fc10", "model.label=mine")[0] == "mine(1e-4)"
 
 
@@ -226,10 +226,10 @@ def test_runs_that_differ_in_a_setting_never_end_in_one_cell(networks: list[Netw
             if column != paper.DISTORTION:
                 assert alike(list({v.name: v for v in victims}.values()))
     measured = [SimpleNamespace(network=n, family=(), kind="", strength=0.0) for n in networks]
-    for members in section._groups(measured).values():  # type: ignore[arg-type]
+    for members in groups_of(measured).values():  # type: ignore[arg-type]
         assert alike([m.network for m in members])
     units: dict[str, list[Network]] = {}
-    for network in _told_apart(networks):
+    for network in _relabelled(networks):
         units.setdefault(network.label, []).append(network)
     assert all(alike(members) for members in units.values())
     with contextlib.suppress(UserError):  # two runs of one arm and seed

@@ -115,8 +115,8 @@ def test_each_checkpoint_and_each_set_is_opened_once(
     composed: Callable[..., dict], made: Path, count_opens: Callable[[], Counter[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
-    original = run.ImageData
-    monkeypatch.setattr(run, "ImageData", lambda **data: loaded.append(data["name"]) or original(**data))
+    original = run.open_images
+    monkeypatch.setattr(run, "open_images", lambda **data: loaded.append(data["name"]) or original(**data))
     config = ("sections=[table1,figure7,examples,stability]", "settings.figure7.deep='FC10(1e-4)'")
     with count_opens() as opened:
         _report(composed, made / "a/train/net", made, *config)

@@ -13,7 +13,7 @@ from intriguing.analysis import SECTIONS, CraftedSet, Network, Section, SectionI
 from intriguing.analysis.settings import settings_of
 from intriguing.data import Subset
 from intriguing.errors import UserError
-from intriguing.results import Cell, Table
+from intriguing.results import Cell, Quantity, Table
 from intriguing.statistics.intervals import Interval
 
 TABLE = Table(
@@ -23,7 +23,7 @@ TABLE = Table(
     row_header="layer",
     rows=("a",),
     columns=("bound",),
-    cells={("a", "bound"): Cell(quantity="bound", value=12.345, interval=Interval(10.0, 1e7), n=3)},
+    cells={("a", "bound"): Cell(quantity=Quantity(name="bound"), value=12.345, interval=Interval(10.0, 1e7), n=3)},
     sample="",
     method="",
 )
@@ -141,5 +141,5 @@ def test_a_number_of_any_kind_is_shown_to_three_digits():
     assert cell.text == "12.3"
     assert cell.interval_text == "10.0 to 1.00e+07"
     assert TABLE.tidy()[0]["value"] == 12.345
-    assert Cell(quantity="bound", value=float("inf"), interval=None, n=1).text == "∞"
-    assert Cell(quantity="bound", value=0.01234, interval=None, n=1).text == "0.0123"
+    assert Cell(quantity=Quantity(name="bound"), value=float("inf"), interval=None, n=1).text == "∞"
+    assert Cell(quantity=Quantity(name="bound"), value=0.01234, interval=None, n=1).text == "0.0123"

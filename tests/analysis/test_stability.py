@@ -10,12 +10,16 @@ import torch
 from torch import nn
 
 from intriguing.analysis import CraftedSet, Network, SectionInputs, analyze
-from intriguing.analysis.stability import section as section
+from intriguing.analysis.stability import measure, tables
+from intriguing.analysis.stability.section import section
 from intriguing.analysis.stability.settings import StabilitySettings
+from intriguing.analysis.stability.summary import certified_pairs
+from intriguing.analysis.stability.table_5 import CORRECTED, FORMULA, PRINTED, table_5
 from intriguing.attacks import nearest
 from intriguing.data import Subset
 from intriguing.metrics import distortion
 from intriguing.models import AlexNet, TorchvisionModel
+from intriguing.statistics.tests import sign_p
 
 IMAGES = torch.rand(40, 1, 3, 3, generator=torch.Generator().manual_seed(0))
 
@@ -83,19 +87,19 @@ def test_bounds_enclose_and_seeds_are_pooled(result) -> None:
     table = result.table("stability")
     assert table.rows == ("A", "A penalty 0.1")
     for row in table.rows:
-        low, middle, high = (table.cells[row, c].value for c in (section.JACOBIAN, section.CERTIFIED, section.PRODUCT))
+        low, middle, high = (table.cells[row, c].value for c in (tables.JACOBIAN, tables.CERTIFIED, tables.PRODUCT))
         assert low <= middle <= high
-        assert table.cells[row, section.PRODUCT].interval.low < table.cells[row, section.PRODUCT].interval.high
-        assert table.cells[row, section.RADIUS].value <= table.cells[row, section.DISTANCE].value
-        assert table.cells[row, section.TEST].k == 6
+        assert table.cells[row, tables.PRODUCT].interval.low < table.cells[row, tables.PRODUCT].interval.high
+        assert table.cells[row, tables.RADIUS].value <= table.cells[row, tables.DISTANCE].value
+        assert table.cells[row, tables.TEST].k == 6
     # the same weights but for the last layer, four times smaller
-    ratio = table.cells["A", section.PRODUCT].value / table.cells["A penalty 0.1", section.PRODUCT].value
+    ratio = table.cells["A", tables.PRODUCT].value / table.cells["A penalty 0.1", tables.PRODUCT].value
     assert ratio == pytest.approx(4, rel=1e-5)
 
 
 def test_other_epochs_are_other_networks_and_distances_are_of_one_attack(monkeypatch) -> None:
     """One attack on all three networks is compared, though another comes nearer to two of them."""
-    monkeypatch.setattr(section, "Certifier", lambda *given: SimpleNamespace(constant=lambda: 1.0, method="LipSDP"))
+    monkeypatch.setattr(measure, "Certifier", lambda *given: SimpleNamespace(constant=lambda: 1.0, method="LipSDP"))
     networks = [network("A", scale=4.0), network("A", scale=2.0, epochs=12), network("A penalty 0.1", strength=0.1)]
     sets = [crafted(one, "lbfgs", size=0.2) for one in networks]
     sets += [crafted(one, "nearest", size=0.1) for one in networks[:2]]
@@ -104,9 +108,9 @@ def test_other_epochs_are_other_networks_and_distances_are_of_one_attack(monkeyp
     table = result.table("stability")
     assert table.rows == ("A, max_epochs=12", "A, max_epochs=60", "A penalty 0.1")
     for one, row in zip((networks[1], networks[0], networks[2]), table.rows, strict=True):
-        distance = table.cells[row, section.DISTANCE]
+        distance = table.cells[row, tables.DISTANCE]
         assert distance.runs == (one.name, f"lbfgs_{one.name}")
-        assert table.cells[row, section.TEST].n == 100
+        assert table.cells[row, tables.TEST].n == 100
     assert "Distances found by lbfgs, closest targets on test images, for every network." in table.notes
     grown = [line for line in result.summary if "with a penalty" in line]
     assert len(grown) == 1 and grown[0].startswith("A, max_epochs=60 with a penalty of 0.1")
@@ -130,11 +134,11 @@ def test_certified_shares_are_compared_image_by_image(result) -> None:
 
     plain = [measured(0, "abc", [0.1, 0.3, 0.1]), measured(1, "ab", [0.1, 0.1])]
     other = [measured(1, "bad", [0.3, 0.3, 0.3]), measured(0, "ab", [0.3, 0.1]), measured(2, "ab", [0.3, 0.3])]
-    differences, seeds = section.certified_pairs(plain, other, 0.2)
+    differences, seeds = certified_pairs(plain, other, 0.2)
     assert (sorted(differences), seeds) == ([0, 2], 2)  # b: -1 + 1; a: 1 + 1
-    assert section.sign_p([1, 1, 1, 1, 1, 0, 0]) == pytest.approx(2 / 32)  # McNemar's of one seed: 5 against 0
-    assert section.sign_p([2, 2, -1, 0]) == pytest.approx(1.0)  # an image counts once, whatever the number of seeds
-    assert section.sign_p([0, 0]) is None
+    assert sign_p([1, 1, 1, 1, 1, 0, 0]) == pytest.approx(2 / 32)  # McNemar's of one seed: 5 against 0
+    assert sign_p([2, 2, -1, 0]) == pytest.approx(1.0)  # an image counts once, whatever the number of seeds
+    assert sign_p([0, 0]) is None
 
 
 def test_the_sign_test_rejects_no_more_often_than_it_says_where_networks_do_not_differ() -> None:
@@ -143,7 +147,7 @@ def test_the_sign_test_rejects_no_more_often_than_it_says_where_networks_do_not_
     easy = generator.beta(0.5, 0.5, size=(600, 60, 1))
     certified = (generator.random((600, 60, 4)) < easy).astype(int)
     differences = certified[..., :2].sum(-1) - certified[..., 2:].sum(-1)
-    found = np.array([section.sign_p(row.tolist()) or 1.0 for row in differences])
+    found = np.array([sign_p(row.tolist()) or 1.0 for row in differences])
     for level in (0.05, 0.2, 0.5):
         assert np.mean(found <= level) <= level + 0.04
 
@@ -157,16 +161,16 @@ def test_figures_of_one_network_a_label_name_its_seed(result) -> None:
 def test_layers_are_listed_with_their_bounds(result) -> None:
     table = result.table("stability_layers")
     assert [row.split(" ", 2)[-1] for row in table.rows if row.startswith("A:")] == ["Linear", "Sigmoid", "Linear"]
-    assert table.cells["A: 2 Sigmoid", section.CORRECTED].value == 0.25
+    assert table.cells["A: 2 Sigmoid", CORRECTED].value == 0.25
 
 
 def test_a_network_that_is_not_fully_connected_has_the_product_alone() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 4)).eval()
     one = Network.in_memory(label="conv", name="conv", module=module, errors={}, config={"data": {"name": "digits"}})
-    made = section.section(SectionInputs(networks=[one], subsets=subsets, settings=StabilitySettings()))
+    made = section(SectionInputs(networks=[one], subsets=subsets, settings=StabilitySettings()))
     (table,) = [t for t in made.tables if t.key == "stability"]
-    assert ("conv", section.CERTIFIED) not in table.cells and ("conv", section.PRODUCT) in table.cells
+    assert ("conv", tables.CERTIFIED) not in table.cells and ("conv", tables.PRODUCT) in table.cells
 
 
 def _alexnet(size: int, *, architecture: str = "", seed: int = 0, **config: Any) -> Network:
@@ -191,15 +195,15 @@ def test_table_5_shows_the_misprint_and_the_pools() -> None:
     assert [run.name for run in result.runs] == ["alexnet_seed1", "alexnet_seed0"]
     cell = {place: c.value for place, c in table.cells.items()}
     first, product, whole = table.rows[0], *table.rows[-2:]
-    assert cell[first, section.CORRECTED] / cell[first, section.FORMULA] == pytest.approx(4, rel=0.05)
-    assert cell[product, section.PRINTED] == pytest.approx(7.9e5, rel=0.01)
-    weighted = math.prod(cell[row, section.CORRECTED] for row in table.rows[:-2])
-    assert cell[product, section.CORRECTED] == pytest.approx(weighted)
-    assert cell[whole, section.PRINTED] / cell[product, section.PRINTED] == pytest.approx(8)
+    assert cell[first, CORRECTED] / cell[first, FORMULA] == pytest.approx(4, rel=0.05)
+    assert cell[product, PRINTED] == pytest.approx(7.9e5, rel=0.01)
+    weighted = math.prod(cell[row, CORRECTED] for row in table.rows[:-2])
+    assert cell[product, CORRECTED] == pytest.approx(weighted)
+    assert cell[whole, PRINTED] / cell[product, PRINTED] == pytest.approx(8)
 
 
 @pytest.mark.slow
 def test_table_5_of_torchvisions_network_has_its_layers_too() -> None:
     model = {"name": "torchvision", "settings": {"architecture": "alexnet", "weights": "default"}}
-    table = section.table_5(_alexnet(64, architecture="alexnet", model=model))
+    table = table_5(_alexnet(64, architecture="alexnet", model=model))
     assert len(table.rows) == 10 and "torchvision's AlexNet with its published weights" in table.caption

@@ -7,6 +7,8 @@ from intriguing.analysis import analyze, paper
 from intriguing.analysis.measure import BLOCK, measure
 from intriguing.errors import UserError
 from intriguing.metrics import distortion
+from intriguing.results import DISTORTION
+from intriguing.statistics.counts import Count
 from intriguing.statistics.intervals import wilson_interval
 
 TABLES = ("table1", "table2", "table3", "table4", "transfer", "lambda")
@@ -14,7 +16,7 @@ GAUSSIAN = {"name": "gaussian", "stddev": 0.1}
 
 
 def values(table):
-    return {place: (cell.k, cell.n) for place, cell in table.cells.items() if cell.quantity != "distortion"}
+    return {place: (cell.k, cell.n) for place, cell in table.cells.items() if cell.quantity != DISTORTION}
 
 
 def test_table_2_holds_the_planted_counts(network, crafted):
@@ -74,7 +76,7 @@ def test_seeds_are_paired_and_summed(network, crafted):
         ("Gaussian .3", "A"): (0, 80),  # and noise of a seed nobody has to all
         ("Gaussian .3", "B"): (4, 80),
     }
-    assert [(s.seed, s.k, s.n) for s in table.cells["A", "B"].by_seed] == [(0, 4, 40), (3, 6, 30)]
+    assert table.cells["A", "B"].by_seed == ((0, Count(4, 40)), (3, Count(6, 30)))
     assert any("10 of 80 attacks failed" in note for note in table.notes)
     assert "seeds 0, 3" in table.sample
 
@@ -123,7 +125,7 @@ def test_how_a_set_was_amplified_is_said(network, crafted):
     assert table.cells[one, paper.DISTORTION].interval is None  # scaled to it, not found
     assert table.cells["FC100-100-10", paper.DISTORTION].interval is not None
     assert "draw" not in table.method  # of several seeds, where there is one
-    for words in ("each set by one factor,", "each image by a factor of its own"):
+    for words in ("each set by one factor,", "each image by another factor"):
         assert sum(words in note for note in table.notes) == 1
 
 
@@ -141,7 +143,7 @@ def test_tables_1_and_3_read_the_recorded_errors(network, crafted):
     assert one.cells["AE400-10", paper.TEST_ERROR].meets is True
     assert one.cells["AE400-10", paper.TRAIN_ERROR].meets is False
     assert one.cells["AE400-10", paper.DISTORTION].n == 40
-    assert one.agreement() == (1, 2)
+    assert one.agreement() == Count(1, 2)
     three = result.table("table3")
     assert values(three) == {
         ("FC100-100-10'", paper.P1_ERROR): (1, 30),
@@ -182,7 +184,9 @@ def test_attacks_are_kept_apart(network, crafted):
 
 def test_the_same_thing_twice_is_refused(network, crafted):
     net = network("FC10(1)", 0)
-    with pytest.raises(UserError, match=r"same thing .*: first and second"):
+    with pytest.raises(
+        UserError, match=r"two adversarial sets are of FC10\(1\), train images, seed 0: first and second"
+    ):
         analyze([net], [crafted(net, {0: 40}, name=n) for n in ("first", "second")], title="twice")
 
 
@@ -200,7 +204,7 @@ def test_other_combinations_have_tables_without_the_papers_numbers(network, craf
     result = analyze([net], [crafted(net, {0: 40}, subset="test")], title="other", sections=["transfer"])
     table = result.table("transfer_full_test")
     assert values(table) == {("FC10(1)", "FC10(1)"): (40, 40)}
-    assert table.agreement() == (0, 0)
+    assert table.agreement() == Count(0, 0)
 
 
 def test_lambda_curve_runs_over_the_layer_that_varies(network, crafted):

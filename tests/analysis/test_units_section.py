@@ -16,12 +16,13 @@ from intriguing.analysis import Network, SectionInputs, SectionOutput
 from intriguing.analysis.settings import settings_of
 from intriguing.analysis.units import evidence, figures, tables
 from intriguing.analysis.units.evidence import Comparison, corrected
-from intriguing.analysis.units.measure import Images, LayerScores, measure_layers, null_sets
+from intriguing.analysis.units.measure import LayerScores, ScoredImages, measure_layers, null_sets
 from intriguing.analysis.units.section import section
 from intriguing.analysis.units.settings import UnitSettings, rotations_for
 from intriguing.analysis.units.summary import summarize
 from intriguing.data import Subset
 from intriguing.errors import UserError
+from intriguing.statistics.counts import Count
 from intriguing.statistics.intervals import Interval
 from intriguing.statistics.tests import least_p
 from intriguing.units import random_rotation
@@ -99,7 +100,7 @@ def test_units_that_are_labels_score_one_beat_random_bases_and_fall_along_the_ro
     assert _cell(made, "units_tests", row, "p") == pytest.approx(2 / 100)
     assert _cell(made, "units_tests", row, "q") < 0.05
     assert _cell(made, "units_chance", "labels · layer 2 · units", "purity") == 100
-    assert "What does not hold" in made.summary[1] and "units of labels are more meaningful" in made.summary[1]
+    assert "not equally meaningful" in made.summary[1] and "units of labels are more meaningful" in made.summary[1]
     keys = [figure.key for figure in made.figures]
     assert keys == ["units_labels_layer_2", "units_sweep", "units_scores", "units_ablation", "units_seeds"]
     assert all(figure.png.startswith(b"\x89PNG") for figure in made.figures)
@@ -114,7 +115,7 @@ def test_the_same_space_in_a_rotated_basis_is_the_same_space_and_no_longer_the_s
     assert _cell(made, "units_seeds", row, "matched units") < 0.9
     assert _cell(made, "units_turned", "layer 2 · units", "purity") < 1
     assert _cell(made, "units_tests", "turned · layer 2 · purity", "q") > 0.05
-    assert made.summary[1].startswith("That units and random bases differ was not shown")
+    assert made.summary[1].startswith("No difference between units and random bases was shown")
 
 
 def test_nothing_depends_on_the_batches_and_images_in_folders_are_read_as_they_are_needed() -> None:
@@ -193,11 +194,11 @@ def test_fitted_bases_are_scored_on_images_that_they_were_not_fitted_to() -> Non
     settings = UnitSettings(bases=("ica",), rotations=19, sweeps=0, whitened=False, ablated=0)
     module = nn.Sequential(nn.Flatten(), nn.Identity())
     for fit in (read("train"), None):  # None: a half of the images is set apart
-        looked = Images(read=read("test"), few=read("test"), labels=labels, num_classes=K, rows={}, fit=fit)
+        looked = ScoredImages(read=read("test"), few=read("test"), labels=labels, num_classes=K, rows={}, fit=fit)
         null = null_scores(labels, {}, null_sets(looked, settings, seed=0))
         (one,) = measure_layers(module, ["1"], looked, null, settings, seed=0)
         assert abs(float(one.scores["ICA"]["kurtosis"].mean())) < 0.3
-    cheat = Images(read=read("test"), few=read("test"), labels=labels, num_classes=K, rows={}, fit=read("test"))
+    cheat = ScoredImages(read=read("test"), few=read("test"), labels=labels, num_classes=K, rows={}, fit=read("test"))
     (one,) = measure_layers(module, ["1"], cheat, null, settings, seed=0)
     assert float(one.scores["ICA"]["kurtosis"].mean()) > 0.6
 
@@ -215,7 +216,7 @@ def test_no_image_is_both_fitted_to_and_scored() -> None:
         settings = _settings(subset=scored, **quick)
         made = section(SectionInputs(networks=[_network("labels")], subsets=subsets, settings=settings))
         assert set(asked) == {scored, fitted}
-        assert f"fitted to up to 5,000 {fitted} images and scored on the {scored} images" in made.tables[0].notes[0]
+        assert f"are fitted to up to 5,000 {fitted} images and scored on the {scored} images" in made.tables[0].notes[0]
 
 
 def test_without_training_images_a_half_of_the_images_is_set_apart() -> None:
@@ -262,13 +263,13 @@ def test_too_few_bases_are_said_to_show_nothing_and_enough_show_the_difference()
     assert few[0].floor == pytest.approx(0.24) == pytest.approx(few[0].q)
     words = " ".join(summarize({"A": [[one]]}, few, [], []))
     assert "no difference between the two was shown in 12 of 12" in words
-    assert "That units and random bases differ was not shown, which is not that they are alike" in words
-    assert "a q of at least 0.24" in words and "the test could not have shown it" in words
+    assert "No difference between units and random bases was shown, which does not show that they are alike" in words
+    assert "the q of a single difference is at least 0.24" in words and "the test could not have shown it" in words
     assert "effect size +3.00, +2.00 to +4.00" in words
     assert planted(2 / 481, 480)[0].q < 0.05  # as many as the sentence asks for
     assert "settings.units.rotations=480 or more" in words
     words = " ".join(summarize({"A": [[one]]}, enough, [], []))
-    assert "more meaningful than random bases in 1 and less in 0" in words and "could not have" not in words
+    assert "more meaningful than random bases in 1 and less meaningful in 0" in words and "could not have" not in words
 
 
 @pytest.mark.parametrize("rows", [1, 12, 30, 39])
@@ -280,7 +281,7 @@ def test_the_reference_network_is_of_another_architecture_and_is_named() -> None
     """A half, a suffixed label, another seed or rate is no other architecture; wider layers are."""
     own = _network("FC")
     half = rerecorded(_network("FC on P1", 1), config={**own.config, "split": {"name": "p1"}})
-    rate = rerecorded(_network("a slow FC", 2), config={**own.config, "model": {"settings": {"learning_rate": 1}}})
+    rate = rerecorded(_network("a slow FC", 2), config={**own.config, "optimizer": {"lr": 1}})
     wide = _network("Z", 3)
     wide.module[1], wide.module[3] = nn.Linear(K, 2 * K), nn.Linear(2 * K, K)  # type: ignore[operator]
     settings: dict[str, Any] = {
@@ -350,8 +351,8 @@ def test_intervals_of_effects_and_shares_cover_as_often_as_they_say() -> None:
             top={},
             shown=torch.arange(2),
         )
-        k, n, found = tables.share_beyond([one], "random directions", "purity")
-        assert found is not None and (k, n) == (int(beyond.sum()), 320)
+        count, found = tables.share_beyond([one], "random directions", "purity")
+        assert found is not None and count == Count(int(beyond.sum()), 320)
         shares.append(found.low <= 0.3 <= found.high)
     assert 0.92 <= sum(covered) / 500 <= 0.99
     assert 0.92 <= sum(shares) / 500 <= 0.98

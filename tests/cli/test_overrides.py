@@ -86,7 +86,7 @@ def test_callbacks_are_taken_as_a_mapping_and_null_takes_a_group_back() -> None:
     assert accepted(["network=fc10_1", "network=null", "callbacks=null"]) == ["callbacks=none"]
 
 
-@pytest.mark.parametrize("text", ["~data", "~data.root", "~logger.mode", "~weight_decay.value"])
+@pytest.mark.parametrize("text", ["~data", "~data.root", "~logger.mode", "~model.settings", "~weight_decay.value"])
 def test_a_setting_that_a_stage_reads_cannot_be_deleted(text: str) -> None:
     with pytest.raises(UserError, match=rf"^{text}: {text[1:]} cannot be deleted; give {text[1:]} a value instead"):
         check(["seed=1", text])

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import Task, TaskID
 
 from intriguing.cli import progress, sweep
-from intriguing.cli.progress import Bars, Left
+from intriguing.cli.progress import Bars, Remaining
 
 ESCAPE = "\x1b"
 WORDS = [
     *("study paper", "fc10 seed 0, ae400_10 seed 0", "images", "20/40", "95.0 % succeed"),
-    *("sweep", "epochs", "2/10", "loss 0.3", "measuring", "1/4", "gone,", "left", "━"),
+    *("sweep", "epochs", "2/10", "loss 0.3", "measuring", "1/4", "elapsed", "remaining", "━"),
 ]
 
 
@@ -95,7 +95,7 @@ def test_the_time_left_is_that_of_the_average_speed(done: float, before: float, 
     fields = {"before": before, "note": ""}
     task = Task(TaskID(0), "steps", 20, done, _get_time=lambda: 110.0, fields=fields)
     task.start_time = 100.0
-    assert Left().render(task).plain == words
+    assert Remaining().render(task).plain == words
 
 
 @pytest.mark.parametrize(

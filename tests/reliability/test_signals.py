@@ -56,7 +56,7 @@ def test_a_stopped_training_says_what_is_saved_and_goes_on_exactly(
     ended, _, err = door("train.py", *TRAIN, "name=stopped")
     folder = tmp_path / "runs" / "train" / "stopped"
     assert ended == status
-    assert err == f"stopped by {word}: {folder}: epoch 2 of 4 is saved; the same command goes on there\n"
+    assert err == f"stopped by {word}: {folder}: epoch 2 of 4 is saved; the same command resumes there\n"
     assert read_run(folder).state == "interrupted"
     assert door("train.py", *TRAIN, "name=stopped")[0] == 0
     assert _results(folder) == _results(folder.parent / "whole")
@@ -96,11 +96,11 @@ def test_a_stopped_attack_keeps_its_shards_and_analyze_just_stops(
         status, _, err = door(*attack)
     (folder,) = (runs / "attack").iterdir()
     assert status == 143
-    assert err == f"stopped by SIGTERM: {folder}: 1 of 3 shards is saved; the same command goes on there\n"
+    assert err == f"stopped by SIGTERM: {folder}: 1 of 3 shards is saved; the same command resumes there\n"
     assert door(*attack)[0] == 0
     assert not (folder / "shards").exists()
     analyze = ("analyze.py", f"networks={runs}/train/*", f"sets={runs}/attack/*", "logger=csv", "sections=[table1]")
-    send_at(run, "analyze", signal.SIGINT, 1)
+    send_at(run, "make_result", signal.SIGINT, 1)
     status, _, err = door(*analyze)
     assert status == 130 and err.startswith("stopped by Ctrl-C: ") and err.count("\n") == 1
     assert read_run(runs / "analyze" / "analysis").state == "interrupted"

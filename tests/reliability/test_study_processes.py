@@ -98,7 +98,7 @@ def test_a_stopped_study_stops_its_steps_and_says_what_is_saved(
         assert out == "short done\n"
         assert study.returncode == status, err
         line = err.splitlines()[-1]
-        assert line.startswith("stopped by ") and line.endswith("the same command goes on there")
+        assert line.startswith("stopped by ") and line.endswith("the same command resumes there")
         for part in ("long1: half is saved", "long2: half is saved", "1 of 3 steps is finished"):
             assert part in line, err
         assert all(_gone(worker) for worker in workers)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from intriguing.results import AnalysisResult, Cell, Figure, RunSummary, SeedCount, Table
+from intriguing.results import DISTORTION, ERROR, EXCESS, AnalysisResult, Cell, Figure, RunSummary, Table
+from intriguing.statistics.counts import Count
 from intriguing.statistics.intervals import Interval
 
 PNG = bytes.fromhex(
@@ -16,7 +17,7 @@ SVG = (
 
 
 def cell(value: float, low: float, high: float, **more) -> Cell:
-    return Cell(**{"quantity": "error", "interval": Interval(low, high), "n": 256, **more, "value": value})
+    return Cell(**{"quantity": ERROR, "interval": Interval(low, high), "n": 256, **more, "value": value})
 
 
 def table(key: str = "table2", **more) -> Table:
@@ -27,17 +28,18 @@ def table(key: str = "table2", **more) -> Table:
             k=8,
             paper=2,
             paper_interval=Interval(0.8, 4.5),
-            by_seed=(SeedCount(0, 3, 128), SeedCount(1, 5, 128)),
+            by_seed=((0, Count(3, 128)), (1, Count(5, 128))),
             runs=("run a",),
         ),
         ("B", "A"): cell(50, 43.9, 56.1, k=128, paper=11.7, paper_interval=Interval(8.3, 16.2)),
-        ("B", "av. distortion"): cell(0.06218, 0.0601, 0.0642, quantity="distortion", paper=0.062),
-        ("<b>&|", "B"): cell(-0.4, -2.0, 1.2, quantity="excess", k=-1),
+        ("B", "av. distortion"): cell(0.06218, 0.0601, 0.0642, quantity=DISTORTION, paper=0.062),
+        ("<b>&|", "B"): cell(-0.4, -2.0, 1.2, quantity=EXCESS, k=-1),
     }
     return Table(
         **{
             "key": key,
-            "title": "Table 2 · Transfer",
+            "number": "Table 2",
+            "title": "Transfer",
             "caption": "What examples do.",
             "row_header": "made for",
             "rows": ("A", "B", "<b>&|"),
@@ -58,7 +60,7 @@ def result() -> AnalysisResult:
     figures = (
         Figure(key="agreement", title="Agreement", caption="Dots.", alt='a "plot"', png=PNG, svg=SVG, runs=("run a",)),
         Figure(key="lambda", title="Curve", caption="Lines.", alt="lines", png=PNG, svg=SVG),
-        Figure(key="examples_x/../y", title="Examples · A", caption="Digits.", alt="digits", png=PNG),
+        Figure(key="examples_x/../y", title="Examples", detail="A", caption="Digits.", alt="digits", png=PNG),
     )
     run = RunSummary(
         name="run a",
@@ -72,7 +74,7 @@ def result() -> AnalysisResult:
     return AnalysisResult(
         title="Tables <1> to 4",
         summary=("One thing was measured.", "It agrees in 1 of 2 cells (50 %)."),
-        tables=(table(), table("table2_excess_clean", source="", notes=(), runs=())),
+        tables=(table(), table("table2_excess_clean", detail="excess", source="", notes=(), runs=())),
         figures=figures,
         runs=(run,),
         comparable=True,

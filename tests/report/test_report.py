@@ -134,7 +134,8 @@ def test_page_shows_both_numbers_and_whether_they_agree_by_colour_and_sign(html)
     assert [state for state, _, _ in cells[:5]] == ["own", "met", "unmet", "plain", "plain"]
     _, details, content = cells[1]
     assert details == (
-        "measured 3.1 (8 of 256), interval 1.6 to 6.0; paper 2, interval 0.8 to 4.5; seed 0: 3 of 128; seed 1: 5 of 128"
+        "measured 3.1\u00a0% (8 of 256), interval 1.6 to 6.0; paper 2, interval 0.8 to 4.5; "
+        "seed 0: 3 of 128; seed 1: 5 of 128"
     )
     for piece in (">3.1</a></b>", "✓", "</span> 2</i>", "1.6–6.0<br>8/256", "0.8–4.5"):
         assert piece in content

@@ -15,9 +15,10 @@ import pytest
 
 from intriguing.errors import UserError
 from intriguing.runs.folder import RunFolder, open_run
-from intriguing.runs.guard import run_status
+from intriguing.runs.guard import load_or_error, run_status
 from intriguing.runs.identity import dump_config, identity_sha256
-from intriguing.runs.records import read_run
+from intriguing.runs.records import load_info, read_run
+from intriguing.storage.files import sync_folder
 
 CONFIG = {"seed": 0, "model": {"name": "fully_connected", "widths": [100, 100]}, "weight_decay": {"value": [1e-4, 1.0]}}
 
@@ -437,3 +438,29 @@ def test_networks_and_sets_load_where_there_is_no_posix(tmp_path, composed):
     (job,) = attacking.AttackJob.from_config(composed("attack", f"checkpoints={model}", "limit=4", "subset=test"))
     with python(WITHOUT, model, attacking.craft(job) / "set.safetensors") as process:
         assert process.communicate(timeout=120) == (f"{type(load_model(model)).__name__} 4\n", "")
+
+
+def test_a_file_is_loaded_or_its_error_said(tmp_path):
+    path = tmp_path / "run.json"
+    assert load_or_error(load_info, path) == (None, None)
+    path.write_text("{")
+    content, error = load_or_error(load_info, path)
+    assert content is None and error == f"{path} is no readable JSON: damaged, or not written by this project"
+    path.write_text(json.dumps({"state": "running"}))
+    assert load_or_error(load_info, path) == ({"state": "running", "artifacts": {}, "result": {}}, None)
+
+
+def test_a_folder_is_synced_where_the_system_allows_it(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    sync_folder(tmp_path)
+    assert synced == [tmp_path.stat().st_ino]
+    sync_folder(tmp_path / "missing")  # Windows opens no folder, others may refuse to sync one: no error
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EINVAL, "not here")
+
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    monkeypatch.setattr("os.fsync", refuse)
+    sync_folder(tmp_path)
+    assert before in (0, len(os.listdir("/proc/self/fd")))  # nothing is left open

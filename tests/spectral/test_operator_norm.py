@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from intriguing.spectral import operator_norm
 from intriguing.spectral.eigenvalues import largest_eigenvalue, largest_singular_value
+from intriguing.spectral.operator_norm import circular_matrix, convolution_of
 
 PAIR = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
@@ -114,6 +115,15 @@ def test_degenerate_matrices() -> None:
     assert largest_singular_value(torch.eye(1200)) == pytest.approx(1)
     assert largest_singular_value(torch.zeros(1200, 1200)) == 0
     assert largest_eigenvalue(torch.zeros(3, 4, 4, dtype=torch.float64)) == 0
+
+
+def test_the_circular_matrix_is_the_convolution_on_the_torus() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2, 3, (2, 3), stride=(2, 1), dilation=(1, 2), bias=False, dtype=torch.float64)
+    matrix = circular_matrix(convolution_of(conv), (5, 6))
+    images = torch.randn(4, 2, 5, 6, dtype=torch.float64)
+    assert matrix.shape == (3 * 3 * 6, 2 * 5 * 6)
+    torch.testing.assert_close(images.flatten(1) @ matrix.T, on_the_torus(conv, images).flatten(1))
 
 
 def test_the_largest_of_many_is_found_wherever_it_is() -> None:

@@ -18,14 +18,18 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from intriguing.analysis.back_feeding.section import paired_p
 from intriguing.analysis.cells import distortion_cell, error_cell, excess_cell, printed_interval, printed_mean_interval
-from intriguing.analysis.stability.section import sign_p
-from intriguing.results import Cell, SeedCount
-from intriguing.statistics.intervals import Interval, intervals_meet, paired_counts, wilson_interval
-from intriguing.statistics.tests import bootstrap_interval, permutation_p, rotation_p, t_interval
+from intriguing.results import Cell
+from intriguing.statistics.counts import Count, paired_counts
+from intriguing.statistics.intervals import (
+    Interval,
+    bootstrap_interval,
+    intervals_meet,
+    t_interval,
+    wilson_interval,
+)
+from intriguing.statistics.tests import paired_p, permutation_p, rotation_p, sign_p
 
-NOWHERE = ("", "", "")
 _NOWHERE_NEAR = Interval(float("nan"), float("nan"))  # holds nothing
 Draw = Callable[[np.random.Generator], tuple[Interval, float]]
 """Draws once: the interval and the truth, in one unit."""
@@ -127,8 +131,7 @@ def _rotation(num: int) -> Draw:
 def _image_sets() -> Draw:
     def draw(generator: np.random.Generator) -> tuple[Interval, float]:
         scores = torch.from_numpy(generator.binomial(9, 0.3, size=1000) / 9)
-        ties = torch.Generator().manual_seed(int(generator.integers(2**31)))
-        return _rejected(float(permutation_p(scores[:1], scores[1:], generator=ties)))
+        return _rejected(float(permutation_p(scores[:1], scores[1:])))
 
     return draw
 
@@ -172,9 +175,9 @@ def _error(n: int, seeds: int, error: float, likeness: float, *, by_image: bool)
 
     def draw(generator: np.random.Generator) -> tuple[Interval, float]:
         wrong = torch.from_numpy(_latent(generator, n, seeds, likeness) > limit)
-        counts = [SeedCount(seed, int(row.sum()), n) for seed, row in enumerate(wrong)]
+        counts = [(seed, Count.of(row)) for seed, row in enumerate(wrong)]
         known = [(row, indices) for row in wrong] if by_image else []
-        return _interval(error_cell(counts, NOWHERE, by_image=known)), 100 * error
+        return _interval(error_cell(counts, by_image=known)), 100 * error
 
     return draw
 
@@ -182,9 +185,9 @@ def _error(n: int, seeds: int, error: float, likeness: float, *, by_image: bool)
 def _other_images(n: int, seeds: int, error: float) -> Draw:
     def draw(generator: np.random.Generator) -> tuple[Interval, float]:
         wrong = torch.from_numpy(generator.random((seeds, n)) < error)
-        counts = [SeedCount(seed, int(row.sum()), n) for seed, row in enumerate(wrong)]
+        counts = [(seed, Count.of(row)) for seed, row in enumerate(wrong)]
         known = [(row, n * seed + torch.arange(n)) for seed, row in enumerate(wrong)]
-        return _interval(error_cell(counts, NOWHERE, by_image=known)), 100 * error
+        return _interval(error_cell(counts, by_image=known)), 100 * error
 
     return draw
 
@@ -208,7 +211,7 @@ def _distortion(n: int, seeds: int, likeness: float) -> Draw:
 
     def draw(generator: np.random.Generator) -> tuple[Interval, float]:
         sizes: Tensor = torch.from_numpy(0.06 * np.exp(spread * _latent(generator, n, seeds, likeness)))
-        return _interval(distortion_cell(list(sizes), NOWHERE, indices=indices)), truth
+        return _interval(distortion_cell(list(sizes), indices=indices)), truth
 
     return draw
 

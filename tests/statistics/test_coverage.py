@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from intriguing.analysis.cells import distortion_cell, error_cell, excess_cell
-from intriguing.results import SeedCount
 from intriguing.statistics.clusters import clustered_mean, count_images, design_effect, sharing
-from intriguing.statistics.intervals import PairedCounts, mean_interval, wilson_interval
+from intriguing.statistics.counts import Count, PairedCounts
+from intriguing.statistics.intervals import mean_interval, wilson_interval
 
-NOWHERE = ("", "", "")
 TOO_WIDE = ("counts only", "0 decimals", "meet")  # and said to be
 SCENARIOS = [*interval_draws.scenarios(), *interval_draws.more_scenarios()]
 TESTS = list(interval_draws.tests())
@@ -32,7 +31,7 @@ def test_a_p_value_is_small_as_often_as_it_says(scenario):
 def test_one_network_has_no_design_effect():
     wrong, indices = torch.tensor([True, False, False, True, False]), torch.tensor([7, 1, 4, 0, 9])
     assert design_effect([wrong], [indices]) == 1
-    cell = error_cell([SeedCount(0, 2, 5)], NOWHERE, by_image=[(wrong, indices)])
+    cell = error_cell([(0, Count(2, 5))], by_image=[(wrong, indices)])
     assert cell is not None
     assert cell.interval == pytest.approx([100 * end for end in wilson_interval(2, 5)])
 
@@ -43,7 +42,7 @@ def test_networks_that_agree_on_every_image_are_one(seeds):
     wrong, indices = torch.rand(400, generator=generator) < 0.3, torch.randperm(400, generator=generator)
     sizes = torch.rand(400, generator=generator)
     k = int(wrong.sum())
-    cell = error_cell([SeedCount(s, k, 400) for s in range(seeds)], NOWHERE, by_image=[(wrong, indices)] * seeds)
+    cell = error_cell([(s, Count(k, 400)) for s in range(seeds)], by_image=[(wrong, indices)] * seeds)
     assert cell is not None and (cell.k, cell.n, cell.num_images) == (seeds * k, seeds * 400, 400)
     # the variance of clusters is divided by 399, that of a proportion by 400
     assert cell.interval == pytest.approx([100 * end for end in wilson_interval(k, 400)], rel=2e-3)
@@ -52,7 +51,7 @@ def test_networks_that_agree_on_every_image_are_one(seeds):
     once = excess_cell(paired[:1])
     assert difference is not None and once is not None and once.interval is not None
     assert difference.interval == pytest.approx(once.interval, rel=5e-3)
-    mean = distortion_cell([sizes] * seeds, NOWHERE, indices=[indices] * seeds)
+    mean = distortion_cell([sizes] * seeds, indices=[indices] * seeds)
     assert mean is not None
     assert mean.interval == pytest.approx(mean_interval(float(sizes.mean()), float(sizes.std()), 400))
 
@@ -90,13 +89,13 @@ def test_few_errors_count_as_if_networks_agreed():
 
 
 def test_without_images_seeds_count_as_if_they_agreed():
-    cell = error_cell([SeedCount(s, k, 2000) for s, k in enumerate((30, 40, 50))], NOWHERE)
+    cell = error_cell([(s, Count(k, 2000)) for s, k in enumerate((30, 40, 50))])
     assert cell is not None and (cell.k, cell.n, cell.num_images) == (120, 6000, 2000)
     assert cell.interval == pytest.approx([100 * end for end in wilson_interval(40, 2000)])
-    mean = distortion_cell([torch.tensor([1.0, 2.0, 3.0])] * 2, NOWHERE)
+    mean = distortion_cell([torch.tensor([1.0, 2.0, 3.0])] * 2)
     assert mean is not None and mean.interval is not None and mean.num_images == 3
     assert mean.interval.high - mean.interval.low >= 2 * 4.30 * 0.8 / 3**0.5
-    single = distortion_cell([torch.tensor([1.0])], NOWHERE)
+    single = distortion_cell([torch.tensor([1.0])])
     assert single is not None and single.interval is None
 
 

@@ -10,16 +10,8 @@ import torch
 from scipy import stats
 from torch import nn
 
-from intriguing.statistics.tests import (
-    benjamini_hochberg,
-    bootstrap_interval,
-    effect_size,
-    holm,
-    least_p,
-    permutation_p,
-    rotation_p,
-    t_interval,
-)
+from intriguing.statistics.intervals import bootstrap_interval, t_interval
+from intriguing.statistics.tests import effect_size, holm, least_p, permutation_p, rotation_p
 from intriguing.units import TopImages, random_orthonormal, sample_vectors, stream, unit_directions, whitening
 from intriguing.units.activations import respond
 from intriguing.units.chance import null_scores, random_sets
@@ -152,10 +144,10 @@ def test_effect_sizes_in_closed_form() -> None:
     assert effect_size(torch.ones(3), torch.zeros(3)) == math.inf
 
 
-def test_corrections_for_many_tests() -> None:
-    p = torch.tensor([0.01, 0.04, 0.03, 0.005])
-    assert holm(p).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert benjamini_hochberg(p).tolist() == pytest.approx([0.02, 0.04, 0.04, 0.02])
+def test_the_correction_for_many_tests_is_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1, 1]
+    assert holm([]) == []
 
 
 def test_wrong_calls_are_named() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from intriguing.statistics.counts import Count
 from intriguing.units import ablate, equal_variance_directions
 
 
@@ -21,12 +22,12 @@ def test_removing_is_projecting_for_all_directions_at_once_or_one_by_one() -> No
     found = ablate(model, "1", [(images[:30], labels[:30]), (images[30:], labels[30:])], directions, mean)
     with torch.no_grad():
         hidden = model[1](model[0](images))
-        assert found.wrong == int((model(images).argmax(1) != labels).sum()) and found.num == 50
+        assert found.whole == Count(int((model(images).argmax(1) != labels).sum()), 50)
         for v, wrong in zip(directions, found.removed, strict=True):
             projection = torch.outer(v, v)
             left = hidden - torch.einsum("dc,nchw->ndhw", projection, hidden - mean[None, :, None, None])
             assert int(wrong) == int((model[2:](left).argmax(1) != labels).sum())
-    torch.testing.assert_close(found.drop, (found.removed - found.wrong).double() / 50)
+    torch.testing.assert_close(found.drop, (found.removed - found.whole.k).double() / 50)
     assert not model[1]._forward_hooks
 
 
@@ -36,7 +37,7 @@ def test_removing_the_unit_of_a_class_costs_the_class_and_a_silent_unit_nothing(
     images = nn.functional.one_hot(labels, 3).float()
     images = torch.cat([images, torch.zeros(60, 1)], 1)
     found = ablate(model, "0", [(images, labels)], torch.eye(4), torch.tensor([0.0, 0.0, 0.0, 0.0]))
-    assert found.wrong == 0 and found.removed.tolist() == [0, 20, 20, 0]  # of equal logits the first class wins
+    assert found.whole.k == 0 and found.removed.tolist() == [0, 20, 20, 0]  # of equal logits the first class wins
 
 
 def test_random_directions_have_the_given_variance_and_are_random() -> None:

@@ -54,7 +54,7 @@ def test_layers_are_recorded_and_removed_in_every_context_and_leave_no_hook(cont
         found, _ = collect(net, ["1"], given)
         lost = ablate(net, "1", given, torch.zeros(2, 4), torch.zeros(4))
     torch.testing.assert_close(found["1"], convolved.flatten(2).amax(2))  # not modified in place by the layers above
-    assert lost.wrong == int(expected)
+    assert lost.whole.k == int(expected)
     assert lost.removed.tolist() == [int(expected)] * 2
     assert (images._version, theirs._version) == versions
     assert torch.equal(images, before)
@@ -71,7 +71,7 @@ def test_activations_of_other_dtypes_have_responses_and_can_be_removed(dtype):
     torch.testing.assert_close(respond(vectors, torch.eye(4)), vectors[:, 0])
     exact = ablate(network(torch.float64), "3", batches(torch.float64), torch.eye(4), torch.zeros(4))
     lost = ablate(net, "3", given, torch.eye(4), torch.zeros(4))
-    assert lost.num == exact.num == 10
+    assert lost.whole.n == exact.whole.n == 10
     assert (lost.removed - exact.removed).abs().max() <= 2  # rounding may change a prediction
 
 

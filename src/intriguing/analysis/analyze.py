@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis.back_feeding.section import families
+from intriguing.analysis.back_feeding.arms import families
 from intriguing.analysis.back_feeding.section import section as back_feeding
 from intriguing.analysis.cells import display_labels, set_label
 from intriguing.analysis.inputs import CraftedSet, Network
@@ -20,7 +20,7 @@ from intriguing.analysis.paper_tables.error_tables import error_table
 from intriguing.analysis.paper_tables.transfer import transfer_tables
 from intriguing.analysis.paper_tables.weight_decay import lambda_curves, lambda_table
 from intriguing.analysis.sections import Section, SectionInputs, SectionOutput, Subsets
-from intriguing.analysis.stability.section import observe as stability_examples
+from intriguing.analysis.stability.measure import observe as stability_examples
 from intriguing.analysis.stability.section import section as stability
 from intriguing.analysis.stability.settings import StabilitySettings
 from intriguing.analysis.summary import comparable, summarize

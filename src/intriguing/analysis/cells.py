@@ -1,4 +1,6 @@
-"""From counts to cells: pooling over seeds, intervals, and the paper's number beside each."""
+"""Cells from counts: pooling over seeds, intervals, and the paper's numbers."""
+
+from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,16 +14,10 @@ from intriguing.analysis import paper
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
-from intriguing.results import Cell, SeedCount
+from intriguing.results import DISTORTION, ERROR, EXCESS, Cell, Quantity
 from intriguing.statistics.clusters import clustered_mean, count_images, design_effect
-from intriguing.statistics.intervals import (
-    Interval,
-    PairedCounts,
-    excess,
-    excess_interval,
-    mean_interval,
-    wilson_interval,
-)
+from intriguing.statistics.counts import Count, PairedCounts
+from intriguing.statistics.intervals import Interval, excess_interval, mean_interval, wilson_interval
 
 WILSON = "95 % Wilson score interval over the images"
 NEWCOMBE = "95 % interval of Newcombe (1998, method 10) for a difference of paired proportions"
@@ -31,19 +27,21 @@ AS_ONE = ", several seeds as if they agreed on every image: only their counts ar
 PAPERS = "of every count that is printed so (half a unit of the last digit)"
 
 ByImage = tuple[Tensor, Tensor]
-"""Values (N,) of one network and the indices (N,) of the images they belong to."""
+"""Values (N,) of one network and the indices (N,) of their images."""
+Place = tuple[str, str, str]
+"""(table, row, column) of a number in the paper, in the paper's names; see `paper.network_name`."""
 
 FULL, HALVES = "full", "halves"
 _PRIMARY_ATTACK = "lbfgs, random targets"
 
 
 def pool_of(split: str) -> str:
-    """Which networks belong together: those trained on all images, or those trained on halves of them."""
+    """Return the pool of networks a split belongs to: those trained on all images, or those trained on halves."""
     return FULL if split == "full" else HALVES
 
 
 def display_labels(networks: Sequence[Network]) -> dict[str, str]:
-    """Label to show for each network, by the name of its run: equal for the seeds of one network, and for them alone.
+    """Label each network, by the name of its run: equal for the seeds of one network, and for them alone.
 
     Networks of all images and of halves are in different tables, so one label may stand for one of either.
     """
@@ -72,8 +70,8 @@ def one_attack(sets: Iterable[MeasuredSet]) -> list[MeasuredSet]:
     """Choose the sets of one attack on one image set, unamplified, so that distances of two attacks are never compared.
 
     Returns:
-        At most one set a network: of the attack that most networks have seen; of several such, of the one that comes
-        nearest.
+        At most one set a network, of the attack with the most networks; of several such attacks, of the one with the
+        smallest distortions.
     """
     attacks: dict[tuple[str, str], dict[str, MeasuredSet]] = {}
     for one in sets:
@@ -84,43 +82,46 @@ def one_attack(sets: Iterable[MeasuredSet]) -> list[MeasuredSet]:
 
 
 def error_cell(
-    counts: Sequence[SeedCount],
-    place: tuple[str, str, str],
+    counts: Sequence[tuple[int, Count]],
+    place: Place | None = None,
     *,
     by_image: Sequence[ByImage] = (),
     judge: bool = True,
     own: bool = False,
     runs: Iterable[str] = (),
 ) -> Cell | None:
-    """An error rate in percent, pooled over seeds; None without images.
+    """Make the cell of an error rate in percent, pooled over seeds.
 
-    The interval is about these networks on other images, not about other trainings. Images are what is drawn: see
-    `clusters.design_effect`. Where only counts are known, the seeds are taken to agree on every image, which makes the
-    interval of several seeds rather too wide.
+    The interval is about these networks on other images, not about other trainings; see `clusters.design_effect`. Where
+    only counts are known, the interval assumes that the seeds agree on every image, so it is rather too wide.
 
     Args:
-        counts: one entry per seed.
-        place: (table, row, column) in the paper's names, where it may have a number; see `paper.network_name`.
-        by_image: the errors of each seed as 0 and 1, image by image; empty where only the counts are known.
+        counts: seed and count of each network; counts of no image are left out.
+        place: where the paper may have a number.
+        by_image: the errors of each network as 0 and 1, image by image; empty where only the counts are known.
         judge: False where the paper's number is only shown, being about other images.
         own: whether the network is shown the examples made for it.
         runs: names of the runs behind it.
+
+    Returns:
+        The cell; None without images.
     """
-    k, n = sum(c.k for c in counts), sum(c.n for c in counts)
-    if n == 0:
+    counts = [(seed, count) for seed, count in counts if count.n]
+    total = sum((count for _, count in counts), Count(0, 0))
+    if total.n == 0:
         return None
-    images, effect = _sample([c.n for c in counts], by_image)
+    images, effect = _sample([count.n for _, count in counts], by_image)
     return Cell(
-        quantity="error",
-        value=100 * k / n,
-        interval=_percent(wilson_interval(k / effect, n / effect)),
-        n=n,
-        k=k,
+        quantity=ERROR,
+        value=total.percent,
+        interval=wilson_interval(total.k / effect, total.n / effect).percent,
+        n=total.n,
+        k=total.k,
         images=images,
-        paper=paper.value(*place),
-        paper_interval=paper_error_interval(*place) if judge else None,
+        paper=paper.value(*place) if place else None,
+        paper_interval=paper_error_interval(*place) if place and judge else None,
         own=own,
-        by_seed=tuple(sorted(counts, key=lambda c: c.seed)) if len(counts) > 1 else (),
+        by_seed=tuple(sorted(counts, key=lambda pair: pair[0])) if len(counts) > 1 else (),
         runs=tuple(dict.fromkeys(runs)),
     )
 
@@ -128,22 +129,26 @@ def error_cell(
 def excess_cell(
     counts: Sequence[PairedCounts], *, by_image: Sequence[ByImage] = (), own: bool = False, runs: Iterable[str] = ()
 ) -> Cell | None:
-    """A difference of two error rates in percentage points; None without images. The paper has none of these.
+    """Make the cell of a difference of two error rates in percentage points; the paper has none of these.
 
     Args:
-        counts: one entry per seed.
-        by_image: first minus second error (-1, 0, 1) of each seed, image by image; empty where only counts are known.
+        counts: one entry per network.
+        by_image: first minus second error (-1, 0, 1) of each network, image by image; empty where only counts are
+            known.
         own: whether the network is shown the examples made for it.
         runs: names of the runs behind it.
+
+    Returns:
+        The cell; None without images.
     """
     total = reduce(add, counts, PairedCounts(0, 0, 0, 0))
     if total.n == 0:
         return None
     images, effect = _sample([c.n for c in counts], by_image)
     return Cell(
-        quantity="excess",
-        value=100 * excess(total),
-        interval=_percent(excess_interval(total, design_effect=effect)),
+        quantity=EXCESS,
+        value=100 * total.excess,
+        interval=excess_interval(total, design_effect=effect).percent,
         n=total.n,
         k=total.only_first - total.only_second,
         images=images,
@@ -154,24 +159,29 @@ def excess_cell(
 
 def distortion_cell(
     values: Sequence[Tensor],
-    place: tuple[str, str, str],
+    place: Place | None = None,
     *,
     indices: Sequence[Tensor] = (),
     judge: bool = True,
+    quantity: Quantity = DISTORTION,
     runs: Iterable[str] = (),
 ) -> Cell | None:
-    """A mean distortion over images and seeds; None without images.
+    """Make the cell of a mean distortion over images and seeds.
 
     The paper prints no spread, so its interval is made from the spread measured here, its 256 images and its rounding.
 
     Args:
-        values: (N,) per seed.
-        place: (table, row, column) in the paper's names, where it may have a number; see `paper.network_name`.
-        indices: (N,) per seed, which image each value belongs to; empty where that is not known. Then the seeds are
-            taken to agree on every image.
+        values: (N,) per network.
+        place: where the paper may have a number.
+        indices: (N,) per network, the image of each value; empty where it is not known. The interval then assumes that
+            the networks agree on every image.
         judge: False where the paper's number is only shown: of distortions that were prescribed rather than found
             (Gaussian noise), and of other images.
+        quantity: of the values.
         runs: names of the runs behind it.
+
+    Returns:
+        The cell; None without images.
     """
     known = len(indices) == len(values) and all(i.shape == v.shape for i, v in zip(indices, values, strict=True))
     pooled = torch.cat([v.double() for v in values]) if values else torch.zeros(0)
@@ -181,12 +191,12 @@ def distortion_cell(
     std = float(pooled.std()) if n > 1 else 0.0
     images = count_images(indices) if known else max(v.numel() for v in values)
     interval = clustered_mean(values, indices)[1] if known else mean_interval(float(pooled.mean()), std, images)
-    printed = paper.value(*place)
+    printed = paper.value(*place) if place else None
     theirs = None
     if judge and printed is not None and std > 0:
         theirs = printed_mean_interval(printed, std)
     return Cell(
-        quantity="distortion",
+        quantity=quantity,
         value=float(pooled.mean()),
         interval=interval if images > 1 else None,
         n=n,
@@ -198,10 +208,10 @@ def distortion_cell(
 
 
 def paper_error_interval(table: str, row: str, column: str) -> Interval | None:
-    """The interval, in percent, of an error rate the paper prints; None where it prints none.
+    """Compute the interval, in percent, of an error rate the paper prints; None where it prints none.
 
-    From the low end of the Wilson interval of the least count that is printed so to the high end of the greatest, out
-    of the number of images that the paper evidently had (`paper.sample_size`).
+    It reaches from the low end of the Wilson interval of the least count that is printed so to the high end of the
+    greatest, of the number of images that the paper evidently had (`paper.sample_size`).
     """
     printed = paper.value(table, row, column)
     if printed is None:
@@ -210,19 +220,19 @@ def paper_error_interval(table: str, row: str, column: str) -> Interval | None:
 
 
 def printed_interval(printed: float, n: int) -> Interval:
-    """The interval, in percent, of an error rate of n images that is only known as it was printed."""
+    """Compute the interval, in percent, of an error rate of n images that is only known as it was printed."""
     least, most = paper.printed_counts(printed, n)
-    return _percent(Interval(wilson_interval(least, n).low, wilson_interval(most, n).high))
+    return Interval(wilson_interval(least, n).low, wilson_interval(most, n).high).percent
 
 
 def printed_mean_interval(printed: float, std: float) -> Interval:
-    """The interval of a mean distortion of the paper's images that is only known as it was printed, given a spread."""
+    """Compute the interval of a mean distortion of the paper's images from its printed digits and a spread."""
     low, high = mean_interval(float(printed), std, paper.NUM_ADVERSARIAL)
     return Interval(low - paper.rounding(printed), high + paper.rounding(printed))
 
 
 def _sample(sizes: Sequence[int], by_image: Sequence[ByImage]) -> tuple[int, float]:
-    """Number of distinct images of the answers of several seeds, and the design effect of their mean."""
+    """Count the distinct images behind the answers of several seeds, and compute the design effect of their mean."""
     if by_image:
         values, indices = [v for v, _ in by_image], [i for _, i in by_image]
         return count_images(indices), design_effect(values, indices)
@@ -230,23 +240,23 @@ def _sample(sizes: Sequence[int], by_image: Sequence[ByImage]) -> tuple[int, flo
 
 
 def method(words: str, cells: Iterable[Cell], *, seeds: str = CLUSTERED) -> str:
-    """How intervals were made, in words; what is done with several seeds only where some cell has several."""
+    """Describe how intervals were made; the treatment of several seeds only where a cell has several."""
     return words + (seeds if any(cell.num_images < cell.n for cell in cells) else "")
 
 
 def made_by(sets: Iterable[MeasuredSet]) -> list[str]:
-    """The runs behind the distortion of some sets: the attacks, then the networks they were made for."""
+    """List the runs behind the distortion of some sets: the attacks, then the networks they were made for."""
     sets = list(sets)
     return [*(s.name for s in sets), *(s.source for s in sets if s.source)]
 
 
 def set_label(labels: Mapping[str, str], one: MeasuredSet) -> str:
-    """The network a set was made for as its tables name it, or the noise."""
+    """Return the label of the network a set was made for, or of the noise."""
     return labels[one.source] if one.source else one.label
 
 
 def sample_text(cells: Iterable[Cell], seeds: Iterable[int]) -> str:
-    """N of the cells, as distinct images, and the seeds, in words."""
+    """Write N of the cells, as distinct images, and the seeds."""
     sizes = sorted({cell.num_images for cell in cells})
     many = f"N = {sizes[0]:,}" if len(sizes) == 1 else f"N = {sizes[0]:,} to {sizes[-1]:,}"
     numbers = sorted(set(seeds))
@@ -254,12 +264,8 @@ def sample_text(cells: Iterable[Cell], seeds: Iterable[int]) -> str:
     return f"{many} {what} a cell, {'seed' if len(numbers) == 1 else 'seeds'} {', '.join(map(str, numbers))}"
 
 
-def _percent(interval: Interval) -> Interval:
-    return Interval(100 * interval.low, 100 * interval.high)
-
-
 def _differences(key: str, keys: list[str]) -> str:
-    """The parameters in which one attack differs from its namesakes, "(max_iter=20)"."""
+    """List the parameters in which an attack differs from others of its name, "(max_iter=20)"."""
     own, others = json.loads(key), [json.loads(other) for other in keys]
     differing = {name for other in others for name in own.keys() | other.keys() if own.get(name) != other.get(name)}
     return "(" + ", ".join(f"{name}={own.get(name)}" for name in sorted(differing)) + ")"

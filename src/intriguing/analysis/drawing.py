@@ -1,4 +1,6 @@
-"""How every figure looks: one canvas, one palette, reproducible bytes. Nothing here knows what is drawn."""
+"""Style of every figure: one canvas, one palette, reproducible bytes. Nothing here depends on the plotted data."""
+
+from __future__ import annotations
 
 import io
 import re
@@ -13,8 +15,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from intriguing.results import Figure
+from intriguing.statistics.intervals import Interval
 
-# Okabe and Ito's palette: told apart with any kind of colour vision.
+# Okabe and Ito's palette: distinct under any kind of colour vision.
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#aa5c92", "#56b4e9"
 INK, FAINT, GREY = "#1b1f24", "#c9ced6", "#7a828c"
 COLOURS: Sequence[str] = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#e69f00", "#8a5a2b", INK)
@@ -43,17 +46,17 @@ _STYLE: dict[Any, Any] = {
 
 
 def style():
-    """Context in which a canvas is made, drawn and saved; matplotlib's global settings stay as they were."""
+    """Return a context in which a canvas is made, drawn and saved; matplotlib's global settings stay unchanged."""
     return matplotlib.rc_context(_STYLE)
 
 
 def canvas(width: float, height: float) -> Canvas:
-    """An empty figure in inches, without pyplot's global state."""
+    """Make an empty figure in inches, without pyplot's global state."""
     return Canvas(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def png(figure: Canvas) -> bytes:
-    """The figure as PNG on white, without a date or a version."""
+    """Render a figure as PNG on white, without a date or a version."""
     FigureCanvasAgg(figure)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
@@ -61,7 +64,7 @@ def png(figure: Canvas) -> bytes:
 
 
 def svg(figure: Canvas) -> str:
-    """The figure as SVG markup for a page: transparent, colours by the page's own names, text as text."""
+    """Render a figure as SVG markup for a page: transparent, colours as CSS variables, text as text."""
     FigureCanvasSVG(figure)
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -83,24 +86,34 @@ def svg(figure: Canvas) -> str:
     )
 
 
-def chart(figure: Canvas, *, key: str, title: str, caption: str, alt: str, runs: Iterable[str]) -> Figure:
-    """A drawn canvas as a figure of a report, as picture and as drawing."""
+def chart(figure: Canvas, *, runs: Iterable[str], **words: str) -> Figure:
+    """Make a figure of a report from a canvas of lines, as PNG and SVG.
+
+    Args:
+        figure: drawn canvas.
+        runs: names of the runs behind it.
+        words: key, title, caption, alt and, where there are any, number and detail of the `Figure`.
+    """
     with style():
-        images = {"png": png(figure), "svg": svg(figure)}
-    return Figure(key=key, title=title, caption=caption, alt=alt, runs=tuple(runs), **images)
+        return Figure(png=png(figure), svg=svg(figure), runs=tuple(dict.fromkeys(runs)), **words)
 
 
-def photograph(figure: Canvas, *, key: str, title: str, caption: str, alt: str, runs: Iterable[str]) -> Figure:
-    """A canvas of images as a figure of a report, as picture alone."""
+def photograph(figure: Canvas, *, runs: Iterable[str], **words: str) -> Figure:
+    """Make a figure of a report from a canvas of images, as PNG alone; arguments as for `chart`."""
     with style():
-        image = png(figure)
-    return Figure(key=key, title=title, caption=caption, alt=alt, runs=tuple(runs), png=image)
+        return Figure(png=png(figure), runs=tuple(dict.fromkeys(runs)), **words)
+
+
+def error_bars(centres: Sequence[float], intervals: Iterable[Interval | None]) -> np.ndarray:
+    """Return (2, M) lengths of error bars below and above; 0 where there is no interval."""
+    ends = [(c, i or Interval(c, c)) for c, i in zip(centres, intervals, strict=True)]
+    return np.array([[max(0, c - i.low), max(0, i.high - c)] for c, i in ends]).reshape(-1, 2).T
 
 
 def lay_out(
     count: int, *, most: int, width: float, height: float, margin: tuple[float, float] = (0, 0)
 ) -> tuple[Canvas, list[Axes]]:
-    """A canvas and ``count`` axes on it, at most ``most`` in a line, of a size in inches each."""
+    """Make a canvas with ``count`` axes of a size in inches each, at most ``most`` in a row."""
     columns = min(most, count)
     lines = -(-count // columns)
     figure = canvas(width * columns + margin[0], height * lines + margin[1])
@@ -111,19 +124,19 @@ def lay_out(
 
 
 def bare(axes: Axes) -> None:
-    """No frame and no ticks: for pictures."""
+    """Remove frame and ticks of axes for pictures."""
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
 def picture(image: np.ndarray) -> np.ndarray:
-    """(C, H, W) to what imshow wants: (H, W) if grey, (H, W, C) in colour; clipped to [0, 1] for the screen."""
+    """Reorder a (C, H, W) image for imshow: (H, W) if grey, (H, W, C) in colour; clipped to [0, 1]."""
     image = np.clip(image, 0, 1)
     return image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
 
 
 def show(axes: Axes, image: np.ndarray) -> None:
-    """Draws a (C, H, W) image in [0, 1] on bare axes."""
+    """Draw a (C, H, W) image in [0, 1] on bare axes."""
     axes.imshow(picture(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     bare(axes)

@@ -1,4 +1,4 @@
-"""Which network a run trained: all that its config says, the seed apart. Only runs of equal identity are pooled."""
+"""Identity of a trained network: every setting of its run but the seed. Only runs of equal identity are pooled."""
 
 from __future__ import annotations
 
@@ -12,14 +12,28 @@ from typing import Any
 from intriguing.runs.identity import canonical
 
 MOST_SHOWN = 4
-"""Settings that are all shown where they differ; of more, only as many as it takes to tell the networks apart."""
-_FIRST = ("data.name", "data.folder", "data.classes", "split.name")
+"""Settings that are all shown where they differ; of more, only as many as it takes to distinguish the networks."""
+_DATA = ("data.name", "data.folder", "data.classes")
+_FIRST = (*_DATA, "split.name")
 """Settings that are shown alone where they suffice: other data and splits bring other rates and sizes with them."""
 _PREFIXES = ("model.settings.", "model.", "trainer.", "callbacks.", "data.")
 _WORD = re.compile(r'"(?!(?:true|false|null)")([A-Za-z$][^"]*)"')
 """A text as JSON that is no less clear without its quotes."""
 _DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
 """A sha256, of which the first eight digits are shown."""
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """Describe the spectral penalty of a training: its kind ("log_product", "margin") and strength."""
+
+    kind: str
+    strength: float
+
+    @property
+    def name(self) -> str:
+        """The word for it in labels."""
+        return "margin" if self.kind == "margin" else "penalty"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +45,7 @@ class NetworkId:
     Attributes:
         label: the network's name in tables.
         settings: the run's config as sorted pairs of a key ("trainer.max_epochs") and a value as JSON, without the
-            seed and without what is None; and the network's input_shape and num_classes, where it has them.
+            seed and without keys of value None; and the network's input_shape and num_classes, where it has them.
         seed: the run's seed, which is not compared.
     """
 
@@ -41,13 +55,19 @@ class NetworkId:
 
     @classmethod
     def of(cls, label: str, config: Mapping[str, Any], module: object = None) -> NetworkId:
-        """Read the identity off a run's resolved config and its network."""
+        """Read the identity from a run's resolved config and its network.
+
+        Args:
+            label: the network's name in tables.
+            config: nested settings of the run; any keys.
+            module: the network.
+        """
         seed = int(config.get("seed", 0))
         found = _flat({key: value for key, value in config.items() if key != "seed"})
         if not float(found.get("spectral_penalty.value", 0)):
             found = {key: value for key, value in found.items() if not key.startswith("spectral_penalty.")}
         for key in found:
-            # A part that is seeded as the run is (${seed}) is no other part because of its run's seed.
+            # A part that is seeded with the run's seed (${seed}) is equal in all seeds of the run.
             if key.endswith(".seed") and key != "split.seed" and found[key] == str(seed):
                 found[key] = '"${seed}"'
         for key in ("input_shape", "num_classes"):
@@ -55,19 +75,41 @@ class NetworkId:
                 found[key] = canonical(value)
         return cls(label=label, settings=tuple(sorted(found.items())), seed=seed)
 
-    @property
-    def name(self) -> str:
-        """The architecture's name, without what the label says of weight decay, penalty and split."""
-        return str(json.loads(dict(self.settings).get("model.label", json.dumps(self.label))))
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a setting by its key, or the default where it is missing or None."""
+        text = dict(self.settings).get(key)
+        return default if text is None else json.loads(text)
 
     def without(self, *prefixes: str) -> tuple[tuple[str, str], ...]:
-        """List the settings whose keys do not begin with any of these: what a family of networks shares."""
+        """List the settings whose keys do not begin with any of these: those that a family of networks shares."""
         return tuple(pair for pair in self.settings if not pair[0].startswith(prefixes))
 
     @property
+    def name(self) -> str:
+        """The architecture's name: the label without weight decay, penalty and split."""
+        return str(self.get("model.label", self.label))
+
+    @property
     def architecture(self) -> tuple[tuple[str, str], ...]:
-        """The settings of the network itself, with the shape of its inputs and the number of its classes."""
+        """Settings of the network itself, with the shape of its inputs and the number of its classes."""
         return tuple(pair for pair in self.settings if pair[0].startswith(("model.", "input_shape", "num_classes")))
+
+    @property
+    def weight_decay(self) -> tuple[float, ...]:
+        """Lambda, one per layer; empty if the config has none."""
+        value = self.get("weight_decay.value", ())
+        return tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
+
+    @property
+    def penalty(self) -> Penalty | None:
+        """Spectral penalty of the training; None without one."""
+        strength = float(self.get("spectral_penalty.value", 0))
+        return Penalty(str(self.get("spectral_penalty.kind", "")), strength) if strength else None
+
+    @property
+    def split(self) -> str:
+        """Part of the training images that the network saw: full, p1 or p2."""
+        return str(self.get("split.name", "full"))
 
 
 def labels_apart(networks: Mapping[str, NetworkId]) -> dict[str, str]:
@@ -77,11 +119,11 @@ def labels_apart(networks: Mapping[str, NetworkId]) -> dict[str, str]:
         networks: identity by the name of the run. Identities, not labels, decide which belong together.
 
     Returns:
-        Label by name of the run: the network's own; followed by the settings that differ where networks of different
-        settings share one; and by the run's name where several runs have one identity and one seed.
+        Label by name of the run. Networks of different settings with equal labels get the settings that differ after
+        the label, several runs of one identity and seed the run's name.
     """
     ids = list(networks.values())
-    labels = tell_apart([one.label for one in ids], [dict(one.settings) for one in ids])
+    labels = distinct_labels([one.label for one in ids], [dict(one.settings) for one in ids])
     seeds = Counter((label, one.seed) for label, one in zip(labels, ids, strict=True))
     repeated = {label for (label, _), count in seeds.items() if count > 1}
     return {
@@ -89,22 +131,28 @@ def labels_apart(networks: Mapping[str, NetworkId]) -> dict[str, str]:
     }
 
 
-def tell_apart(labels: Sequence[str], settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Append to equal labels the settings that differ among them, so that equal labels mean equal settings."""
+def distinct_labels(labels: Sequence[str], settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Append to equal labels the settings that differ among them, so that equal labels mean equal settings.
+
+    Args:
+        labels: one per network.
+        settings: keys and values as JSON, one mapping per network.
+    """
     found = list(labels)
     for label in {label for label, count in Counter(labels).items() if count > 1}:
         rows = [i for i, one in enumerate(labels) if one == label]
-        keys = _telling([settings[i] for i in rows])
+        keys = _distinguishing([settings[i] for i in rows])
         for i in rows:
             found[i] = label + "".join(_words(key, settings[i]) for key in keys)
     return found
 
 
 def differences(first: NetworkId, second: NetworkId, *besides: str) -> str:
-    """Name the settings in which two networks differ, with the first's values: "max_epochs=1, learning_rate=0.1".
+    """Name the settings in which two networks differ, with the first's values: "max_epochs=1, optimizer.lr=0.1".
 
     Args:
-        first, second: the networks.
+        first: the network whose values are named.
+        second: the network it is compared with.
         besides: beginnings of keys that are left out.
     """
     one, two = dict(first.without(*besides)), dict(second.without(*besides))
@@ -118,7 +166,7 @@ def data_set(data: Mapping[str, Any]) -> str:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Keys joined by dots, to values as JSON; what is None is left out."""
+    """Join nested keys by dots and write the values as JSON; None is left out."""
     found: dict[str, str] = {}
     for key, item in value.items():
         if isinstance(item, Mapping):
@@ -129,7 +177,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Keys whose values are not all equal, in order; a callback that some lack stands for its own settings."""
+    """List the keys whose values are not all equal; a callback that some lack counts as one key."""
     found: dict[str, None] = {}
     for key in sorted({key for one in settings for key in one}):
         if len({one.get(key) for one in settings}) == 1:
@@ -144,8 +192,8 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
     return list(found)
 
 
-def _telling(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """The keys to show so that no two different settings look alike."""
+def _distinguishing(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Choose the keys to show so that no two different settings look alike."""
     keys = _differing(settings)
     chosen = _splitting(settings, [key for key in _FIRST if key in keys], [])
     if _kinds(settings, chosen) == _kinds(settings, keys):
@@ -155,7 +203,7 @@ def _telling(settings: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _splitting(settings: Sequence[Mapping[str, str]], keys: Iterable[str], chosen: list[str]) -> list[str]:
-    """`chosen` and those of the keys that tell more of the settings apart than the ones before them."""
+    """Add to ``chosen`` each key that distinguishes more of the settings than the keys before it."""
     for key in keys:
         if _kinds(settings, [*chosen, key]) > _kinds(settings, chosen):
             chosen = [*chosen, key]
@@ -171,11 +219,11 @@ def _has(settings: Mapping[str, str], callback: str) -> bool:
 
 
 def _words(key: str, settings: Mapping[str, str]) -> str:
-    """A setting as it follows a label: ", max_epochs=1", " on P1", ", without back_feeding"."""
+    """Write a setting as it follows a label: ", max_epochs=1", " on P1", ", without back_feeding"."""
     value = _DIGEST.sub(r"\1", _WORD.sub(r"\1", settings.get(key, "null")))
     if key == "data.classes":
         value = ", ".join(json.loads(settings.get(key, '["images without classes"]')))
-    if key in _FIRST[:3]:
+    if key in _DATA:
         return f" on {value}"
     if key == "split.name":
         return "" if value == "full" else f" on {value.upper()}"

@@ -13,6 +13,7 @@ from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.identity import NetworkId, data_set
 from intriguing.results import RunSummary
 from intriguing.runs.records import RunRecord
+from intriguing.statistics.counts import Count
 
 Config = Mapping[str, Any]
 
@@ -90,7 +91,11 @@ class Network:
     @property
     def split(self) -> str:
         """The part of the training images it saw: full, p1 or p2."""
-        return str(self.config.get("split", {}).get("name", "full"))
+        return self.id.split
+
+    def error(self, *subsets: str) -> Count:
+        """Return the wrong answers on the first of these image sets that was counted; 0 of 0 if none was."""
+        return next((Count(*self.errors[name]) for name in subsets if name in self.errors), Count(0, 0))
 
     @property
     def data(self) -> str:
@@ -106,19 +111,6 @@ class Network:
     def data_set(self) -> str:
         """The data set in full: of images in folders also which; equal where the same images may be shown."""
         return data_set(self.config.get("data", {}))
-
-    @property
-    def weight_decay(self) -> tuple[float, ...]:
-        """Lambda, one per layer; empty if the configuration does not say."""
-        value = self.config.get("weight_decay", {}).get("value", ())
-        return tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
-
-    @property
-    def penalty(self) -> tuple[str, float] | None:
-        """Kind and strength of the spectral penalty it was trained with; None without one."""
-        penalty = self.config.get("spectral_penalty", {})
-        strength = float(penalty.get("value", 0))
-        return (str(penalty.get("kind", "")), strength) if strength else None
 
     @property
     def run(self) -> RunSummary:

@@ -1,4 +1,4 @@
-"""Shows every adversarial set to its victims, one set at a time, and keeps their answers and a few pictures.
+"""Counts of the victims' answers on each adversarial set, and a few images of it.
 
 Memory is bounded by one set and one block of images: a set is loaded, measured and dropped.
 """
@@ -19,30 +19,30 @@ from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.identity import data_set
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.errors import UserError
-from intriguing.metrics import equal_norm_gaussian, wrong
-from intriguing.nn.nonfinite import check_logits
+from intriguing.metrics import equal_norm_gaussian
+from intriguing.nn.evaluation import wrong_answers
 from intriguing.results import RunSummary
-from intriguing.statistics.intervals import PairedCounts, paired_counts
+from intriguing.statistics.counts import PairedCounts, paired_counts
 
 BLOCK: int = 1024
-"""Images whose noise is drawn together. Fixed, so that no result depends on the batch size."""
+"""Images whose noise is drawn in one call. It is fixed, so that no result depends on the batch size."""
 NUM_EXAMPLES: int = 10
 """Images kept of each set for the pictures: one per class on digits."""
 
 _AMPLIFICATION = ("amplify", "amplify_by")
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, how many steps are done, how many there are)."""
+"""Called with (a name of the work, steps done, steps in all)."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A victim's errors on one set.
+    """Hold a victim's errors on one set.
 
     Attributes:
         against_clean: adversarial (first) against the same images without a perturbation (second).
         against_noise: adversarial (first) against equal-norm Gaussian noise (second); None for a Gaussian set.
-        answers: the errors that were counted, image by image; None where only the counts are known.
+        answers: the errors behind the counts, image by image; None where only the counts are known.
     """
 
     against_clean: PairedCounts
@@ -52,11 +52,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Answers:
-    """Which images of a set a victim gets wrong.
+    """Mark the images of a set that a victim gets wrong.
 
     Attributes:
-        indices: (N,) the images, by their indices in the data set.
-        adversarial, clean: (N,) bool.
+        indices: (N,) of the images in the data set.
+        adversarial: (N,) bool, as adversarial examples.
+        clean: (N,) bool, without a perturbation.
         noise: (N,) bool, under equal-norm Gaussian noise; None for a Gaussian set.
     """
 
@@ -66,14 +67,14 @@ class Answers:
     noise: Tensor | None
 
     def outcome(self) -> Outcome:
-        """The counts, with these answers."""
+        """Count the answers."""
         noise = None if self.noise is None else paired_counts(self.adversarial, self.noise)
         return Outcome(paired_counts(self.adversarial, self.clean), noise, self)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """A few images of a set: inputs, adv_inputs (M, C, H, W); labels, targets (M,); distortion (M,)."""
+    """Hold a few images of a set: inputs, adv_inputs (M, C, H, W); labels, targets (M,); distortion (M,)."""
 
     inputs: Tensor
     adv_inputs: Tensor
@@ -84,25 +85,27 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredSet:
-    """What remains of an adversarial set after it was measured.
+    """Hold the counts of an adversarial set after it was measured.
 
     Attributes:
-        name: of the attack run.
+        name: name of the attack run.
         source: name of the network in this analysis whose weights it was made with; None for Gaussian noise, and for a
             set of another network.
         label: the network's label; "Gaussian .1" for noise.
-        split, seed: the network's; for noise the split is empty and the seed is the set's own.
-        subset: which images it was made from: train, test or val.
+        split: the network's split; empty for noise.
+        seed: the network's seed; for noise the set's.
+        subset: images it was made from: train, test or val.
         attack: the attack's parameters.
-        amplify: the distortion every perturbation was scaled to, or None.
-        num, num_success: images tried, and those whose attack succeeded; only the latter are counted anywhere.
+        amplify: distortion to which the perturbations were scaled, or None.
+        num: images tried.
+        num_success: images whose attack succeeded; only these are counted anywhere.
         distortion: (num_success,) per-pixel RMS.
         outcomes: by the name of the victim's training run.
         examples: a few images for the pictures.
         run: its provenance.
         stranger: name of the run it was made for, where that network is not in this analysis.
-        data_set: whose images they are, see `identity.data_set`.
-        indices: (num_success,) the images, by their indices in the data set; empty where they are not known.
+        data_set: name of the data set, see `identity.data_set`.
+        indices: (num_success,) of the images in the data set; empty where they are not known.
     """
 
     name: str
@@ -125,7 +128,7 @@ class MeasuredSet:
 
     @property
     def is_noise(self) -> bool:
-        """Whether this is Gaussian noise, made for no network."""
+        """Whether it is Gaussian noise, made for no network."""
         return self.source is None and not self.stranger
 
     @property
@@ -136,12 +139,12 @@ class MeasuredSet:
 
     @property
     def amplified_by(self) -> str:
-        """What was scaled by one factor, "set" or "image"; empty where nothing was, or the set does not say."""
+        """What was scaled by one factor, "set" or "image"; empty where nothing was, or it is not recorded."""
         return "" if self.amplify is None else str(self.attack.get("amplify_by", ""))
 
     @property
     def attack_key(self) -> str:
-        """All parameters that make this attack another attack, in one canonical string."""
+        """The parameters that distinguish this attack from others, as one canonical string."""
         settings = self.attack.get("settings")
         flat = {**self.attack, **(settings if isinstance(settings, Mapping) else {})}
         kept = {k: v for k, v in flat.items() if k not in ("seed", *_AMPLIFICATION, "settings", "chunk_size")}
@@ -157,16 +160,16 @@ def measure(
     progress: Progress | None = None,
     observe: Callable[[AdversarialSet, MeasuredSet], None] | None = None,
 ) -> MeasuredSet:
-    """Loads one set and shows it to its victims.
+    """Load one set and count its victims' errors.
 
     A source of seed s is paired with the victims of seed s: networks that were trained together, as in the paper.
-    Gaussian noise goes to the victims of its own seed, or to all of them where no network has that seed. No set is
-    shown to networks of another data set. A set was made for the network whose file has the sha256 that it names, be
-    that run renamed since; a network that was trained again under the same name is another.
+    Gaussian noise goes to the victims of its seed, or to all of them where no network has that seed. No set is shown to
+    networks of another data set. The source is the network whose file has the sha256 recorded in the set, also if its
+    run was renamed; a network that was trained again under the old name is another one.
 
     Args:
         crafted: the set.
-        networks: all networks; the victims are chosen among them.
+        networks: all networks, from which the victims are chosen.
         seed: of the equal-norm Gaussian noise, mixed with the set's name.
         batch_size: images per forward pass.
         progress: called after every block of images.
@@ -226,7 +229,7 @@ def measure(
 
 
 def _maker(source: Mapping[str, Any] | None, networks: Sequence[Network]) -> Network | None:
-    """The network whose weights a set was made with: by the checkpoint's sha256, by name only where there is none."""
+    """Find the network whose weights a set was made with, by the checkpoint's sha256, or else by name."""
     if source is None:
         return None
     sha256 = source.get("checkpoint_sha256")
@@ -238,7 +241,7 @@ def _maker(source: Mapping[str, Any] | None, networks: Sequence[Network]) -> Net
 
 
 def _stranger(source: Mapping[str, Any]) -> str:
-    """A network that is not in this analysis: by its file, for another one may have its name by now."""
+    """Describe a network that is not in this analysis by its file, for another one may have its name by now."""
     sha256 = f", sha256 {source['checkpoint_sha256'][:8]}" if source.get("checkpoint_sha256") else ""
     return f"{source['label']} [{source['name']}{sha256}]"
 
@@ -248,7 +251,7 @@ def _data_set(crafted: CraftedSet, examples: AdversarialSet, maker: Network | No
 
 
 def _victims(examples: AdversarialSet, images: str, networks: Sequence[Network]) -> tuple[list[Network], int]:
-    """The networks that are shown a set, and its seed."""
+    """Choose the networks that are shown a set, and return its seed."""
     source = examples.metadata.get("source")
     seed = int((source or examples.metadata).get("seed", 0) or 0)
     fitting = [n for n in networks if n.data_set == images]
@@ -256,7 +259,7 @@ def _victims(examples: AdversarialSet, images: str, networks: Sequence[Network])
 
 
 def _check_fit(crafted: CraftedSet, examples: AdversarialSet, victim: Network) -> None:
-    """Raises UserError where a network of the project cannot answer for these images."""
+    """Raise UserError unless a network of the project fits these images."""
     shape, num_classes = getattr(victim.module, "input_shape", None), getattr(victim.module, "num_classes", None)
     if shape is not None and tuple(examples.inputs.shape[1:]) != tuple(shape):
         raise UserError(
@@ -268,37 +271,24 @@ def _check_fit(crafted: CraftedSet, examples: AdversarialSet, victim: Network) -
         raise UserError(f"{crafted.folder}: its labels reach {most}, but {victim.name} has {num_classes} classes")
 
 
-def predict_wrong(module: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int) -> Tensor:
-    """(N,) bool on the CPU: which images a network gets wrong, in batches of `batch_size` on the network's device."""
-    parameter = next(module.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    with torch.inference_mode():
-        errors = []
-        for batch, batch_labels in zip(inputs.split(batch_size), labels.split(batch_size), strict=True):
-            logits = module(batch := batch.to(device))
-            check_logits(module, batch, logits)
-            errors.append(wrong(logits, batch_labels.to(device)).cpu())
-    return torch.cat(errors) if errors else torch.zeros(0, dtype=torch.bool)
-
-
 def short(value: float) -> str:
-    """0.1 as the paper writes it: ".1"."""
+    """Write 0.1 as the paper does, ".1"."""
     return f"{value:g}".removeprefix("0") if 0 < value < 1 else f"{value:g}"
 
 
 def size_text(distortion: float) -> str:
-    """A distortion to three decimals, ".062"."""
+    """Write a distortion with three decimals, ".062"."""
     return f"{distortion:.3f}".removeprefix("0")
 
 
 def _subset(metadata: Mapping[str, Any]) -> str:
-    """Which images a set was made from; for a network of the full split its training images are all of them."""
+    """Name the images a set was made from; for a network of the full split its training images are all of them."""
     subset, source = str(metadata.get("data", {}).get("subset", "test")), metadata.get("source")
     return "train" if subset == "full" and (not source or source.get("split", "full") == "full") else subset
 
 
 def _gaussian_label(metadata: Mapping[str, Any], distortion: Tensor) -> str:
-    """The row of Gaussian noise of one standard deviation, "Gaussian .1"."""
+    """Name the row of Gaussian noise of one standard deviation, "Gaussian .1"."""
     stddev = metadata.get("attack", {}).get("stddev")
     size = short(round(float(distortion.mean() if stddev is None else stddev), 3))
     return f"Gaussian {size}, clipped" if metadata.get("clip") else f"Gaussian {size}"
@@ -314,7 +304,7 @@ def _outcomes(
     progress: Progress | None,
     title: str,
 ) -> dict[str, Outcome]:
-    """Answers by victim; equal-norm noise is drawn from `generator` and left out without one."""
+    """Collect the answers by victim; equal-norm noise is drawn from ``generator``, and left out without one."""
     parts: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in victims}
     num_blocks = math.ceil(keep.numel() / BLOCK)
     for done, rows in enumerate(keep.split(BLOCK) if num_blocks else (), start=1):
@@ -323,26 +313,29 @@ def _outcomes(
         if generator is not None:
             shown.append(equal_norm_gaussian(inputs, examples.distortion[rows], generator=generator))
         for name, module in victims.items():
-            parts[name].append(tuple(predict_wrong(module, i, labels, batch_size=batch_size) for i in shown))
+            batches = labels.split(batch_size)
+            parts[name].append(
+                tuple(wrong_answers(module, zip(i.split(batch_size), batches, strict=True)) for i in shown)
+            )
         if progress:
             progress(title, done, num_blocks)
-    nobody = torch.zeros(0, dtype=torch.bool)
+    nothing = torch.zeros(0, dtype=torch.bool)
     outcomes = {}
     for name, blocks in parts.items():
-        adversarial, clean, *noise = map(torch.cat, zip(*blocks, strict=True)) if blocks else [nobody] * 3
+        adversarial, clean, *noise = map(torch.cat, zip(*blocks, strict=True)) if blocks else [nothing] * 3
         under_noise = None if generator is None else noise[0]
         outcomes[name] = Answers(image_indices(examples, keep), adversarial, clean, under_noise).outcome()
     return outcomes
 
 
 def image_indices(examples: AdversarialSet, keep: Tensor) -> Tensor:
-    """The indices of the images in their data set; empty where the set does not tell."""
+    """Return the indices of the images in their data set; empty where the set has none."""
     known = getattr(examples, "indices", None)
     return torch.zeros(0, dtype=torch.int64) if known is None else known[keep].cpu()
 
 
 def _pick(examples: AdversarialSet, keep: Tensor) -> Examples:
-    """The first image of each class in the order of the labels, filled up with the first others."""
+    """Choose the first image of each class in the order of the labels, and then the first others."""
     labels = examples.labels[keep]
     firsts = [int((labels == label).nonzero()[0]) for label in labels.unique(sorted=True)[:NUM_EXAMPLES]]
     others = [i for i in range(min(labels.numel(), 2 * NUM_EXAMPLES)) if i not in firsts]
@@ -357,5 +350,5 @@ def _pick(examples: AdversarialSet, keep: Tensor) -> Examples:
 
 
 def mixed_seed(seed: int, name: str) -> int:
-    """Derive a seed from a seed and a set's name, so that two sets never hold the same noise in two sizes."""
+    """Derive a seed from a seed and a set's name, so that no two sets share their noise."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") >> 1

@@ -1,23 +1,25 @@
 """The paper's numbers: "Intriguing properties of neural networks", arXiv 1312.6199, Tables 1 to 5, as printed.
 
-An int means the paper prints no decimals, so `repr` gives back the printed digits. Rows of a transfer table are what
-the examples were made for, columns the networks they were shown to.
+An int means the paper prints no decimals, so ``repr`` gives back the printed digits. Rows of a transfer table are the
+networks that the examples were made for, columns the networks they were shown to.
 
-Known errata and gaps, and what this project does about them:
-- Table 1 prints .065 for the distortion of FC200-200-10, Figure 7 says .063. The table's is kept.
+Known errata and gaps, and how this project treats them:
+- Table 1 prints .065 for the distortion of FC200-200-10, Figure 7 prints .063. The table's number is kept.
 - The number of attacked images is not stated. 28 of the 30 transfer entries of Table 2 (all but 48.1 and 24.8), all its
   Gaussian entries and all adversarial entries of Table 4 are k/256, rounded or cut off at the printed digits, so
   N = 256. The Gaussian entries of Table 4 are not (2.2 lies between 5/256 and 6/256), so these are taken to be the
   whole test set of 10,000.
 - Gaussian noise was evidently not clipped to [0, 1].
 - Table 4's amplification, x + 0.1 (x' - x) / ||x' - x||_2, is meant per pixel, and evidently multiplied a whole set by
-  one factor that brings its mean distortion to 0.1: a network is fooled by all of its own amplified examples there,
+  one factor that brings its mean distortion to 0.1: there a network is fooled by all of its own amplified examples,
   but not if an example that needed more than 0.1 is shrunk to it.
 - Numbers are printed with few digits: "0" of 60,000 may be up to 300 errors. An interval takes in every count that is
   printed as the number (`ROUNDING`).
 - Transfer percentages contain the victim's clean error.
-- Distortions are printed without any spread; only what is measured here can tell how far they are from each other.
+- Distortions are printed without any spread, so the spread measured here is used.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping
@@ -29,7 +31,7 @@ DATA: Final = "mnist"
 NUM_ADVERSARIAL: Final = 256
 """Images behind each transfer entry and each distortion (inferred, see above)."""
 ROUNDING: Final = 0.5
-"""How far a printed number may lie from the one it stands for, in units of its last printed digit."""
+"""Largest rounding error of a printed number, in units of its last printed digit."""
 NUM_TRAIN: Final = 60_000
 NUM_HALF: Final = 30_000
 NUM_TEST: Final = 10_000
@@ -122,21 +124,21 @@ NETWORKS: Final[Mapping[str, tuple[str, str, Any, tuple[float, ...]]]] = {
     "FC123-456-10": ("fully_connected", "widths", [123, 456], (1e-5, 1e-5, 1e-6)),
     "AE400-10": ("sparse_autoencoder", "units", 400, (1e-6,)),
 }
-"""What makes a network the paper's, by its name there: model, the setting that is its shape, and lambda by layer."""
+"""The paper's networks by name: model, name and value of the setting of its shape, and lambda by layer."""
 
 NOISE_ACCURACY: Final = 51
-"""Figure 7: accuracy in percent under Gaussian noise of stddev 1; the paper does not say of which network."""
+"""Figure 7: accuracy in percent under Gaussian noise of stddev 1; the paper does not name the network."""
 
 
 def value(table: str, row: str, column: str) -> float | None:
-    """The printed number, or None where the paper has none."""
+    """Return the printed number, or None where the paper has none."""
     if table == "table4" and column == DISTORTION:
         table = "table3"  # Table 4 names the distortions of Table 3 in its row headers
     return TABLES.get(table, {}).get(row, {}).get(column)
 
 
 def network_name(config: Mapping[str, Any]) -> str:
-    """Name the paper's network that a training config describes, whatever data it was trained on.
+    """Name the paper's network that a training config describes, on any data.
 
     Args:
         config: a training run's resolved config.
@@ -160,13 +162,13 @@ def network_name(config: Mapping[str, Any]) -> str:
 
 
 def is_paper_data(config: Mapping[str, Any]) -> bool:
-    """Tell whether a training config names the paper's images: MNIST, with no image left out."""
+    """Check whether a training config names the paper's images: MNIST, with no image left out."""
     data = config.get("data", {})
     return data.get("name") == DATA and not data.get("validation") and data.get("only") is None
 
 
 def sample_size(table: str, row: str, column: str) -> int:
-    """How many images the printed error rests on.
+    """Return the number of images behind a printed error.
 
     Raises:
         ValueError: the paper has no such entry.
@@ -180,13 +182,13 @@ def sample_size(table: str, row: str, column: str) -> int:
 
 
 def rounding(printed: float) -> float:
-    """The largest difference between a printed number and the one it stands for, in the number's unit."""
+    """Compute the largest rounding error of a printed number, in its unit."""
     exponent = Decimal(repr(printed)).as_tuple().exponent
     return ROUNDING * 10.0 ** int(exponent)
 
 
 def printed_counts(printed: float, n: int) -> tuple[int, int]:
-    """The least and the largest k for which k of n is printed as this percentage.
+    """Find the least and the largest k for which k of n is printed as this percentage.
 
     Where no count is (of 256 images some printed digits are cut off rather than rounded), both are the nearest count.
     """
@@ -198,7 +200,7 @@ def printed_counts(printed: float, n: int) -> tuple[int, int]:
 
 
 def in_order(table: str, labels: set[str], *, columns: bool = False) -> tuple[str, ...]:
-    """Sorts labels as the paper's table has them, others after those by name."""
+    """Sort labels in the order of the paper's table, others after them by name."""
     entries = TABLES.get(table, {})
     known = list(next(iter(entries.values()), {})) if columns else list(entries)
     return tuple(sorted(labels, key=lambda label: (known.index(label) if label in known else len(known), label)))

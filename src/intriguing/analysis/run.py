@@ -221,7 +221,9 @@ def _record(job: AnalysisJob, folder: Path, result: AnalysisResult) -> None:
             ]
             run.log_table(f"analyze/{table.key}", [table.row_header, *table.columns], rows)
         for figure in result.figures:
-            run.log_images(f"analyze/figures/{figure.key}", [folder / "figures" / f"{figure.key}.png"], [figure.title])
+            run.log_images(
+                f"analyze/figures/{figure.key}", [folder / "figures" / f"{figure.key}.png"], [figure.heading]
+            )
 
 
 def _copy_small(folder: Path, target: Path, job: AnalysisJob) -> None:

@@ -1,38 +1,40 @@
-"""The result in plain sentences, for a reader who reads nothing else."""
+"""The result in plain sentences."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from intriguing.analysis import paper
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
-from intriguing.analysis.paper_tables.transfer import source_of
-from intriguing.results import Cell, Table
+from intriguing.results import DISTORTION, Table
+from intriguing.statistics.counts import Count
 
 DISTORTION_MARGIN = 0.25
-"""How far a mean distortion may be from the paper's to be called near it."""
+"""Largest relative difference from the paper's mean distortion that counts as near it."""
 
 
 def comparable(networks: Sequence[Network]) -> bool:
-    """Whether every network was trained on the paper's data, so that agreement may be expected."""
+    """Check whether every network was trained on the paper's data, so that agreement may be expected."""
     return bool(networks) and all(network.data == paper.DATA for network in networks)
 
 
 def summarize(networks: Sequence[Network], sets: Sequence[MeasuredSet], tables: Sequence[Table]) -> tuple[str, ...]:
-    """What was measured, what was found, and how many cells agree with the paper."""
+    """Say what was measured, what was found, and how many cells agree with the paper."""
     sentences = [_measured(networks, sets)]
     main = [t for t in tables if t.key in paper.TABLES]
-    met, total = (sum(t.agreement()[i] for t in main) for i in (0, 1))
-    if total and comparable(networks):
-        share = "; ".join(f"{_short(t)} {t.agreement()[0]} of {t.agreement()[1]}" for t in main if t.agreement()[1])
+    met = sum((t.agreement() for t in main), Count(0, 0))
+    if met.n and comparable(networks):
+        share = "; ".join(f"{t.number} {t.agreement().k} of {t.agreement().n}" for t in main if t.agreement().n)
         sentences.append(
-            f"The 95 % interval of the measured error rate meets the paper's in {met} of {_count(total, 'cell')} "
-            f"({100 * met / total:.0f} %; {share})."
+            f"The 95 % interval of the measured error rate meets the paper's in {met.k} of {_count(met.n, 'cell')} "
+            f"({met.percent:.0f} %; {share})."
         )
         sentences += _distortions(main)
     elif not comparable(networks) and any(cell.paper is not None for t in main for cell in t.cells.values()):
         sentences.append(
-            f"The paper used MNIST, this is {_data(networks)}: its numbers stand beside "
-            "these for orientation, and no agreement is to be expected."
+            f"The paper used MNIST, and these networks were trained on {_data(networks)}: the paper's numbers are "
+            "shown for orientation only, and no agreement is to be expected."
         )
     sentences += _transfer(tables)
     return tuple(sentences)
@@ -62,7 +64,7 @@ def _distortions(tables: Sequence[Table]) -> list[str]:
         for table in tables
         if table.key in ("table1", "table3")
         for cell in table.cells.values()
-        if cell.quantity == "distortion" and cell.paper
+        if cell.quantity == DISTORTION and cell.paper
     ]
     if not cells:
         return []
@@ -72,24 +74,17 @@ def _distortions(tables: Sequence[Table]) -> list[str]:
 
 
 def _transfer(tables: Sequence[Table]) -> list[str]:
-    """How much of the transfer is neither clean error nor what noise of the same size does, to other networks."""
+    """Count the pairs of networks whose transfer exceeds the effect of noise of equal norm."""
     found = []
-    for key, name in (("table2", "Table 2"), ("table4", "Table 4")):
-        excess = next((t for t in tables if t.key == f"{key}_excess_noise"), None)
-        cells: list[Cell] = []
-        if excess:
-            cells = [c for (row, to), c in excess.cells.items() if source_of(row) != to and not c.own]
+    for excess in (t for t in tables if t.key in ("table2_excess_noise", "table4_excess_noise")):
+        cells = [c for (row, to), c in excess.cells.items() if excess.sources.get(row) != to and not c.own]
         if cells:
             above = sum(cell.interval is not None and cell.interval.low > 0 for cell in cells)
             found.append(
-                f"{name}: examples made for one network fool another more than noise of the same size in {above} of "
-                f"{_count(len(cells), 'pair')} (95 % interval above zero)."
+                f"{excess.number}: in {above} of {_count(len(cells), 'pair')} of networks, examples made for the one "
+                "fool the other more often than noise of equal norm does (95 % interval above zero)."
             )
     return found
-
-
-def _short(table: Table) -> str:
-    return table.title.split(" · ")[0]
 
 
 def _data(networks: Sequence[Network]) -> str:

@@ -1,4 +1,4 @@
-"""From a Hydra config to plain values, and to the checked job of a training."""
+"""Resolve a Hydra config to plain values, and make the checked job of a training of them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return the config as plain, resolved values. Every ``???`` is an error here, before any work.
+    """Resolve a config to plain values, and refuse every ``???`` before any work.
 
-    Paths are those of the folder in which the command was started, also where Hydra has changed the working folder.
-    Tags are a list of texts, however they were given.
+    Relative paths start from the folder in which the command was started, also if Hydra has changed the working folder.
+    Tags become a list of texts.
 
     Raises:
-        UserError: a mandatory value is missing, a setting was deleted, or a path or a tag cannot be one.
+        UserError: A mandatory value is missing, a setting was deleted, or a path or a tag is not one.
     """
     texts.check(task_overrides())
     try:
@@ -52,13 +52,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 _PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results")
-_WORDS_OR_PATHS = ("data.folder", "model.settings.weights")  # or relative to a path
+_WORDS_OR_PATHS = ("data.folder", "model.settings.weights")  # paths only if they name a file
 
 
 def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
-    """A path without ``~``; absolute where the working folder is no longer the one in which the command was started.
+    """Write a path without ``~``, and as an absolute one if Hydra has changed the working folder.
 
-    ``always`` is False for what may be a word, or relative to something else: then only what is there is a path.
+    ``always`` is False for texts that may be words, or relative to another folder: they are paths if there is a file.
     """
     if isinstance(value, list):
         return [_placed(name, one, start, always=always) for one in value]
@@ -81,7 +81,7 @@ _KINDS = {
 
 
 def _check_kinds(config: dict[str, Any]) -> None:
-    """Raises UserError for a section that is none, and for a value that no stage checks itself."""
+    """Check that sections are mappings, and the values that no stage checks itself."""
     for name, value in _sections(config):
         kind, words = (dict, "a mapping of settings") if _MAPPING.fullmatch(name) else _KINDS.get(name, (object, ""))
         if not isinstance(value, kind):
@@ -103,17 +103,17 @@ def _tags(value: Any) -> list[str]:
 
 
 def started_in() -> Path:
-    """The folder in which the command was started."""
+    """Return the folder in which the command was started."""
     return Path(HydraConfig.get().runtime.cwd) if HydraConfig.initialized() else Path.cwd()
 
 
 def task_overrides() -> list[str]:
-    """The overrides of this job, as typed or as the sweep made them; none outside of an entry point."""
+    """Return the overrides of this job, as typed or as the sweep made them; none outside of an entry point."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def command(script: str, overrides: Sequence[str]) -> str:
-    """The command line that makes this job alone, for the record."""
+    """Write the command line that makes this job alone, for the record."""
     return texts.command(script, overrides, started_in())
 
 
@@ -147,7 +147,7 @@ def training_job(
 
 
 def objective(folder: Path) -> float | None:
-    """What a sweeper minimises: the share of wrong answers on the images set apart; None where there are none."""
+    """Return the share of wrong answers on the images set apart, which a sweeper minimises; None without images."""
     from intriguing.runs.records import read_run
 
     wrong, images = read_run(folder).result.get("errors", {}).get("val", (0, 0))
@@ -155,12 +155,12 @@ def objective(folder: Path) -> float | None:
 
 
 def _check_sweep(config: dict[str, Any]) -> None:
-    """What a job cannot be as a part of a sweep."""
+    """Check the settings that a job of a sweep cannot have."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return
     if "BasicSweeper" not in HydraConfig.get().sweeper["_target_"] and not config["data"]["validation"]:
         raise UserError("a sweeper that chooses needs images set apart to choose by: data.validation=10000 or the like")
-    # Lightning starts further processes by the command line, and that of a sweep is not the one of its job.
+    # Lightning starts further processes by the command line, and the line of a sweep is not that of its job.
     trainer, started = config["trainer"], {"SLURM_NTASKS", "LOCAL_RANK"} & set(os.environ)  # by srun or torchrun
     if not started and (trainer["devices"] not in (1, "1", "auto") or trainer["num_nodes"] != 1):
         raise UserError(

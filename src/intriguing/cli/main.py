@@ -1,6 +1,6 @@
-"""What the three doors have in common: from a Hydra config to a typed job, from an error to one line.
+"""Run the entry points, and print each error as one line.
 
-Nothing heavy is imported here, so that ``--help`` and ``--cfg job`` answer at once.
+Heavy packages are not imported here, so that ``--help`` and ``--cfg job`` answer at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -30,38 +30,39 @@ from intriguing.storage.ranks import is_first_process
 from intriguing.storage.streams import unfailing
 
 _FILES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
+T = TypeVar("T")
 LONGEST = 2000  # characters of a line that is printed
 _FULL = "INTRIGUING_FULL_ERROR"
 
 
-def run(door: Callable[[], Any]) -> None:
-    """Run a ``@hydra.main`` function; a user's mistake becomes one line and status 1, not a traceback.
+def run(entry: Callable[[], object]) -> None:
+    """Run a ``@hydra.main`` function; print a user's mistake as one line, with status 1 and no traceback.
 
     With ``HYDRA_FULL_ERROR=1`` every error is raised as it is. Ctrl-C ends with status 130, SIGTERM with 143, a sweep
     of which a job failed with 1.
     """
-    # a further process of a distributed run finds in its environment what this one has put there below
+    # Further processes of a distributed run inherit the variables that this one sets.
     full = os.environ.get(_FULL, os.environ.get("HYDRA_FULL_ERROR")) == "1"
     os.environ[_FULL] = str(int(full))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print over many lines
     sweep.forget()
     with unfailing(), _folder_for_matplotlib():
-        _run(door, full=full)
+        _run(entry, full=full)
 
 
-def _run(door: Callable[[], Any], *, full: bool) -> None:
+def _run(entry: Callable[[], object], *, full: bool) -> None:
     try:
         with listening():
             sys.argv[:] = texts.arranged(sys.argv)
-            door()
+            entry()
         if failures := sweep.failures():
             _say(failures)
             sys.exit(1)
     except Stopped as stop:
         if "lightning" in sys.modules and not is_first_process():
-            sys.exit(0)  # the first process speaks, and Lightning would kill it for another status here
-        saved = "; ".join(part for part in (sweep.standing(), stop.saved or "what was finished is saved") if part)
-        print(f"stopped by {stop.by}: {saved}; the same command goes on there", file=sys.stderr)
+            sys.exit(0)  # the first process prints, and Lightning would kill it for another status here
+        saved = "; ".join(part for part in (sweep.progress(), stop.saved or "finished runs are saved") if part)
+        print(f"stopped by {stop.by}: {saved}; the same command resumes there", file=sys.stderr)
         sys.exit(stop.code)
     except Exception as error:
         if full:
@@ -76,7 +77,7 @@ def _run(door: Callable[[], Any], *, full: bool) -> None:
 
 @contextmanager
 def _folder_for_matplotlib() -> Iterator[None]:
-    """Give matplotlib a folder for its cache where the home folder is not known or not writable; it would warn."""
+    """Give matplotlib a folder for its cache if the home folder is not known or not writable; it would warn."""
     home = os.path.expanduser("~")
     named = {"MPLCONFIGDIR", "XDG_CONFIG_HOME"} & set(os.environ)
     if named or (os.path.isabs(home) and os.access(home, os.W_OK)):
@@ -90,16 +91,16 @@ def _folder_for_matplotlib() -> Iterator[None]:
             os.environ.pop("MPLCONFIGDIR", None)
 
 
-def task(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Wrap the body of a door: an error in a single run ends it here, before Hydra adds lines of its own.
+def task(job: Callable[[DictConfig], T]) -> Callable[[DictConfig], T | None]:
+    """Wrap the body of an entry point: an error in a single run is printed here, before Hydra prints its lines.
 
-    In a sweep it is named and recorded, and the other jobs still run, whichever process the launcher put this one in.
+    In a sweep the error is printed and recorded, and the other jobs run, in any process that a launcher starts.
     """
 
     @functools.wraps(job)
-    def body(cfg: DictConfig) -> Any:
+    def body(cfg: DictConfig) -> T | None:
         full, sweeping = os.environ.get(_FULL) == "1", HydraConfig.get().mode == RunMode.MULTIRUN
-        with unfailing(), listening():  # also where a launcher runs this in a process of its own
+        with unfailing(), listening():  # again, for a launcher that runs this in another process
             try:
                 with sweep.recording(_reason) if sweeping else nullcontext():
                     return job(cfg)
@@ -124,7 +125,7 @@ def _say(message: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What is printed of an error: its message; with its kind, if it is none that was foreseen."""
+    """Write an error as one line: the message, and the type if the error was not foreseen."""
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be a string"):
         groups = [text for text in sys.argv[1:] if text.endswith("=null") and "." not in text]
         return f"{' '.join(groups) or 'a group'} cannot be: such a group needs one of its options, see --help"
@@ -136,7 +137,7 @@ def _reason(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message as one line; of a chain, the innermost message, which says what was wrong."""
+    """Write the message of an error as one line; of a chain of Hydra's the innermost message, without its hints."""
     cause = error
     while isinstance(cause, HydraException) and cause.__cause__ is not None and not str(cause).strip():
         cause = cause.__cause__

@@ -1,4 +1,4 @@
-"""What a person sees while the stages work: progress with time left on a terminal, plain lines elsewhere."""
+"""Show progress while the stages work: bars with the remaining time on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from rich.text import Text
 from intriguing.runs.records import read_run
 
 
-class Left(ProgressColumn):
-    """The time left at the average speed so far; what was done before the bar began does not count."""
+class Remaining(ProgressColumn):
+    """Show the remaining time at the average speed so far, without the work that was done before the bar began."""
 
     def render(self, task: Task) -> Text:
+        """Write hours, minutes and seconds."""
         done = task.completed - task.fields["before"]
         if not done or task.total is None or task.elapsed is None:
             return Text("-:--:--", style="progress.remaining")
@@ -35,7 +36,7 @@ class Left(ProgressColumn):
 
 
 class Bars(Progress):
-    """Rows of bars with the time gone and the time left, and below them one line about what is running."""
+    """Show rows of bars with the elapsed and the remaining time, and below them one line about the running jobs."""
 
     now = ""
 
@@ -44,32 +45,34 @@ class Bars(Progress):
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
+            TextColumn("elapsed"),
             TimeElapsedColumn(),
-            TextColumn("gone,"),
-            Left(),
-            TextColumn("left{task.fields[note]}"),
+            TextColumn("remaining"),
+            Remaining(),
+            TextColumn("{task.fields[note]}"),
             console=console,
             transient=True,
         )
 
     def row(self, title: str, total: int, *, before: float = 0) -> TaskID:
-        """A further bar, of which a part may have been done before."""
+        """Add a bar, of which a part may have been done before."""
         return self.add_task(title, total=total, completed=before, before=before, note="")  # pyright: ignore
 
     def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bars and the line below them."""
         yield from super().get_renderables()
         if self.now:
             yield Text(f"  {self.now}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class Advance:
-    """Counts finished jobs: call it with a line about the one that finished.
+    """Count finished jobs: call it with a line about the one that finished.
 
     Args:
-        console: where the lines go.
-        title: what the jobs are, in a word or two.
-        total: how many there are.
-        bars: None where there is no terminal: then only the lines are shown.
+        console: Prints the lines.
+        title: A word or two for the jobs.
+        total: Number of jobs.
+        bars: Bars of a terminal; None: only the lines are shown.
     """
 
     def __init__(self, console: Console, title: str, total: int, bars: Bars | None) -> None:
@@ -92,12 +95,12 @@ class Advance:
         )
 
     def running(self, names: Sequence[str]) -> None:
-        """The jobs that are at work now."""
+        """Show the running jobs."""
         if self.bars is not None:
             self.bars.now = ", ".join(names)
 
     def part(self, done: int, total: int, success: int) -> None:
-        """How far the job at work is: images done, images in all, and how many attacks succeeded so far."""
+        """Show the images done, all images, and the attacks that have succeeded, of the running job."""
         if self.bars is None or self.jobs is None:
             return
         if self.images is None:
@@ -108,7 +111,7 @@ class Advance:
 
 @contextmanager
 def bars(console: Console | None = None, *, live: bool = True) -> Iterator[tuple[Console, Bars | None]]:
-    """The console for lines about the work, standard error if None, and bars where they are wanted on a terminal."""
+    """Open a console for lines (standard error if None), and bars if they are wanted and it is a terminal."""
     console = console or Console(stderr=True, soft_wrap=True)
     if not (live and console.is_interactive):
         yield console, None
@@ -119,7 +122,7 @@ def bars(console: Console | None = None, *, live: bool = True) -> Iterator[tuple
 
 @contextmanager
 def progress(title: str, total: int, *, console: Console | None = None, live: bool = True) -> Iterator[Advance]:
-    """Show how far ``total`` jobs are: bars with the time left on a terminal, one line a job in any case."""
+    """Show the progress of ``total`` jobs: one line a job, and bars with the remaining time on a terminal."""
     with bars(console, live=live) as (console, shown):
         yield Advance(console, title, total, shown)
 
@@ -128,16 +131,16 @@ def progress(title: str, total: int, *, console: Console | None = None, live: bo
 def training(
     name: str, *, sweep: tuple[int, int] | None = None, console: Console | None = None, live: bool = True
 ) -> Iterator[Callable[[float, int, str], None]]:
-    """Show how far a training is, on a terminal; nothing elsewhere.
+    """Show the progress of a training on a terminal; nothing elsewhere.
 
     Args:
-        name: of the run.
-        sweep: the job's number, from 0, and how many there are.
-        console: where; standard error if None.
+        name: Name of the run.
+        sweep: The job's number, from 0, and the number of jobs.
+        console: Standard error if None.
         live: False shows nothing.
 
     Yields:
-        What is to be told the epochs done (a fraction within one), the epochs in all, and something about them.
+        A function of the epochs done (with a fraction), all epochs, and a note.
     """
     with bars(console, live=live) as (_, shown):
         if shown is None:
@@ -150,30 +153,34 @@ def training(
             shown.update(jobs, completed=sweep[0])
         rows: list[TaskID] = []
 
-        def tell(done: float, total: int, note: str) -> None:
+        def report(done: float, total: int, note: str) -> None:
             if not rows:
                 rows.append(shown.row("epochs", total, before=int(done)))
             shown.update(rows[0], completed=done, note=f", {note}" if note else "")
             if jobs is not None and sweep is not None:
                 shown.update(jobs, completed=sweep[0] + done / total)
 
-        yield tell
+        yield report
 
 
 _sweep_started: dict[int, float] = {}
-"""When the first job of this process's sweep began, by the number of its jobs."""
+"""Start of the first job of this process's sweep, by the number of jobs."""
 
 
 @contextmanager
 def measuring(*, console: Console | None = None) -> Iterator[Callable[[str, int, int], None]]:
-    """Show what is being measured and how far it is, on a terminal; nothing elsewhere."""
+    """Show the progress of measurements on a terminal; nothing elsewhere.
+
+    Yields:
+        A function of the name of the measurement, the steps done, and all steps.
+    """
     with bars(console) as (_, shown):
         if shown is None:
             yield lambda what, done, total: None
             return
         rows: list[TaskID] = []
 
-        def tell(what: str, done: int, total: int) -> None:
+        def report(what: str, done: int, total: int) -> None:
             if what != shown.now or not rows:
                 for row in rows:
                     shown.remove_task(row)
@@ -181,11 +188,11 @@ def measuring(*, console: Console | None = None) -> Iterator[Callable[[str, int,
                 shown.now = what
             shown.update(rows[0], completed=done)
 
-        yield tell
+        yield report
 
 
 def run_line(folder: Path) -> str:
-    """One line about a finished run: what it is and what came out."""
+    """Write one line about a finished run and its result."""
     record = read_run(folder)
     result = record.result
     if record.stage == "train" and "errors" in result:

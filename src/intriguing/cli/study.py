@@ -1,4 +1,4 @@
-"""A study: check its config and compose its steps."""
+"""Check the config of a study, compose its steps, and run one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from intriguing.cli.workers import Workers
 from intriguing.errors import UserError
 from intriguing.validation import choice, whole
 
-STUDY: dict[str, Any] = {  # what a study must say, and what kind of value that is
+STUDY: dict[str, Any] = {  # the keys of a study and the types of their values
     "name": str,
     "title": str,
     "seeds": list,
@@ -33,21 +33,22 @@ STUDY: dict[str, Any] = {  # what a study must say, and what kind of value that 
 
 
 def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]:
-    """Compose every step of a study from its overrides, exactly as train.py and attack.py would.
+    """Compose every step of a study from its overrides, as ``train.py`` and ``attack.py`` do.
 
     Args:
-        config: the resolved config of ``analyze.py`` with a study.
-        given: the overrides that came with it. Those of ``data`` and ``trainer`` go to every step that has such a
-            setting, after the study's own.
+        config: The resolved config of ``analyze.py`` with a study.
+        given: Its overrides. Those of ``data`` and ``trainer`` go to every step that has such a setting, after the
+            study's own.
 
     Returns:
-        ``study.Step`` in the order in which they are to start.
+        The steps in the order in which they start.
 
     Raises:
-        UserError, HydraException: an override that is wrong or that no step reads, a network that no step trains.
+        UserError: An override that no step reads, or a network that no step trains.
+        HydraException: An override that is wrong.
     """
     study, runs = config["study"], config["runs"]
-    check_study(study)  # said now, not after the networks were trained
+    check_study(study)
     wanted = [text for text in given if texts.split(text)[1].split(".")[0] in ("data", "trainer")]
     unread = dict.fromkeys([*wanted, *(text for text in given if texts.split(text)[1] in ("networks", "sets"))])
     common = [override("runs", runs), override("threads", config["threads"]), override("tags", config["tags"])]
@@ -99,7 +100,7 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
                     files,
                 )
                 if key is not None:
-                    before[key] = step.key  # one attack of a network after the other: amplifying reads the plain set
+                    before[key] = step.key  # attacks of one network run in order: amplifying reads the plain set
                 steps.append(step)
     if unread:
         raise UserError(f"{next(iter(unread))} is read by no step of study={study['name']}; leave it out")
@@ -130,7 +131,7 @@ def check_without_study(given: Sequence[str]) -> None:
     """Refuse overrides that only the steps of a study read.
 
     Raises:
-        UserError: there is one.
+        UserError: There is one.
     """
     for text in given:
         if texts.split(text)[1].split(".")[0] in ("trainer", "processes", "launcher"):
@@ -138,7 +139,7 @@ def check_without_study(given: Sequence[str]) -> None:
 
 
 def perform(step: Step) -> list[Path]:
-    """Run one step of a study, as its door would; skip what is finished.
+    """Run one step of a study, as its entry point does; skip finished runs.
 
     Returns:
         The run folders.
@@ -154,10 +155,10 @@ def perform(step: Step) -> list[Path]:
 
 
 def check_study(study: dict[str, Any]) -> None:
-    """Check a study's config, before anything of it is run.
+    """Check a study's config, before any of its steps runs.
 
     Raises:
-        UserError: a key that nothing reads, or a value of another kind.
+        UserError: A key that nothing reads, or a value of another type.
     """
     if unknown := sorted(set(study) - set(STUDY)):
         raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}")

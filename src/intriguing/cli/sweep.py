@@ -1,6 +1,6 @@
-"""What became of the jobs of a sweep (``-m``): a small file a job beside multirun.yaml, and the last line of it all.
+"""Record the outcome of each job of a sweep (``-m``) in a file beside multirun.yaml, and summarise them in one line.
 
-Files, because a job runs where its launcher puts it: in this process, in another, on another machine.
+Files are used because a launcher may run a job in another process or on another machine.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from intriguing.tracking.jobs import check_run_id
 OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)  # of conf/base.yaml
 
 _folder: list[Path] = []  # of the sweep that this process has started
-_SIZE = "INTRIGUING_SWEEP"  # how many jobs the sweep has, for its jobs: Hydra tells them their numbers alone
+_SIZE = "INTRIGUING_SWEEP"  # number of jobs, for the jobs: Hydra gives each its own number only
 
 
 class Watch(Callback):
-    """Hydra's callback that says where the sweep is recorded, and counts the jobs of a grid, see conf/base.yaml."""
+    """Hydra's callback that notes the folder of the sweep and counts the jobs of a grid, see conf/base.yaml."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Prepare the records of a new sweep, and refuse a W&B run that its jobs would share."""
         _folder[:] = [Path(config.hydra.sweep.dir).absolute()]
         for file in _records():  # of an earlier sweep in the same folder
             file.unlink(missing_ok=True)
@@ -46,22 +47,22 @@ class Watch(Callback):
             grid = [one for one in overrides if one.is_sweep_override()]
             os.environ[_SIZE] = str(math.prod(sum(1 for _ in one.sweep_string_iterator()) for one in grid))
         try:
-            check_run_id(config.logger, int(os.environ.get(_SIZE, 2)))  # a sweeper that chooses has several jobs
-        except UserError as error:  # Hydra makes a warning of any exception in here
+            check_run_id(config.logger, int(os.environ.get(_SIZE, 2)))  # a sweeper that chooses runs several jobs
+        except UserError as error:  # Hydra turns exceptions of callbacks into warnings
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from error
 
 
 def forget() -> None:
-    """A new command: no sweep has been started."""
+    """Forget the sweep of an earlier command."""
     _folder.clear()
 
 
 @contextmanager
 def recording(reason: Callable[[BaseException], str]) -> Iterator[None]:
-    """Record a job of a sweep: running, then finished, failed (with the reason) or interrupted."""
+    """Record a job of a sweep as running, and at the end as finished, failed (with the reason) or interrupted."""
     job = HydraConfig.get()
-    folder = Path(job.runtime.cwd) / job.sweep.dir  # also where hydra.job.chdir has changed the working folder
+    folder = Path(job.runtime.cwd) / job.sweep.dir  # hydra.job.chdir may have changed the working folder
     about = {"number": int(job.job.num), "overrides": list(job.overrides.task)}
 
     def write(state: str, why: str = "") -> None:
@@ -82,42 +83,42 @@ def recording(reason: Callable[[BaseException], str]) -> Iterator[None]:
 
 
 def job_name() -> str:
-    """How a line about this job begins; nothing in a single run."""
+    """Write the start of a line about this job; empty in a single run."""
     job = HydraConfig.get()
     return f"job {job.job.num} ({' '.join(job.overrides.task)}): " if job.mode == RunMode.MULTIRUN else ""
 
 
 def is_alone() -> bool:
-    """Whether no other job of a sweep runs at the same time as this one."""
+    """Return whether no other job of a sweep runs at the same time."""
     job = HydraConfig.get()
     return job.mode != RunMode.MULTIRUN or str(job.launcher._target_).endswith(".BasicLauncher")
 
 
 def place() -> tuple[int, int] | None:
-    """This job's number, from 0, and how many its sweep has; None outside a sweep, or where that is not known."""
+    """Return this job's number, from 0, and the number of jobs; None outside a sweep, or if it is not known."""
     job, size = HydraConfig.get(), os.environ.get(_SIZE)
     return None if job.mode != RunMode.MULTIRUN or size is None else (int(job.job.num), int(size))
 
 
 def wants_exceptions() -> bool:
-    """Whether the sweeper reads what its jobs return, and so must know of a failed one; the basic one would stop."""
+    """Return whether the sweeper needs exceptions of failed jobs; the basic sweeper would stop at the first."""
     return not str(HydraConfig.get().sweeper._target_).endswith("BasicSweeper")
 
 
 def failures() -> str:
-    """``k of n jobs failed: name: reason; ...``; empty where none did. A name is what only some of the jobs have."""
+    """Write ``k of n jobs failed: name: reason; ...``; a name is the overrides that not all jobs share."""
     jobs = _jobs()
     failed = [job for job in jobs if job["state"] != "finished"]
     shared = set.intersection(*(set(job["overrides"]) for job in jobs)) if len(jobs) > 1 else set()
     said = []
     for job in failed:
         name = " ".join(part for part in job["overrides"] if part not in shared) or f"job {job['number']}"
-        said.append(f"{name}: {job['reason'] or 'it ended without a word'}")
+        said.append(f"{name}: {job['reason'] or 'it ended without an error message (killed?)'}")
     return f"{len(failed)} of {plural(len(jobs), 'job')} failed: {'; '.join(said)}" if failed else ""
 
 
-def standing() -> str:
-    """How many jobs of the sweep are finished; empty where there is no sweep."""
+def progress() -> str:
+    """Write the number of finished jobs of the sweep; empty without a sweep."""
     if not _folder:
         return ""
     done = sum(job["state"] == "finished" for job in _jobs())
@@ -129,7 +130,7 @@ def _jobs() -> list[dict[str, Any]]:
 
 
 def _records() -> dict[Path, dict[str, Any]]:
-    """The files that ``recording`` has written, with their content; others of such a name are left alone."""
+    """Read the files that ``recording`` has written; other files of such a name are ignored."""
     found = {}
     for file in _folder[0].glob("job*.json") if _folder else ():
         with suppress(OSError, ValueError):

@@ -1,6 +1,6 @@
-"""What people see: console tables, CSV and PNG files, report.md, and one self-contained report.html.
+"""The report of an analysis: console tables, CSV and PNG files, report.md, and a self-contained report.html.
 
-It shows an `AnalysisResult` and measures nothing. The same result gives the same files, byte for byte.
+It shows an `AnalysisResult` and measures nothing. Equal results give equal files, byte for byte.
 """
 
 from intriguing.report.console import show

@@ -1,5 +1,7 @@
 """The tables on the console."""
 
+from __future__ import annotations
+
 import re
 
 from rich import box
@@ -19,8 +21,8 @@ def show(result: AnalysisResult, console: Console | None = None) -> None:
     """Print the tables and the summary; each cell is the measured number above the paper's.
 
     Args:
-        result: what to show.
-        console: where; None: standard output, whatever letters it has.
+        result: the analysis.
+        console: None for standard output in any encoding.
     """
     with unfailing():
         _show(result, console or Console())
@@ -28,7 +30,7 @@ def show(result: AnalysisResult, console: Console | None = None) -> None:
 
 def _show(result: AnalysisResult, console: Console) -> None:
     for table in result.tables:
-        console.print(Text(f"\n{table.title}", style="bold"))
+        console.print(Text(f"\n{table.heading}", style="bold"))
         for part in grids(table, width=console.width, comparable=result.comparable):
             console.print(part, "")
         judged = any(cell.meets is not None for cell in table.cells.values())
@@ -42,7 +44,7 @@ def _show(result: AnalysisResult, console: Console) -> None:
 
 
 def grids(table: Table, *, width: int, comparable: bool = True) -> list[Grid]:
-    """One table for a rich console: in one piece where it fits into ``width``, else some columns below the others."""
+    """Lay out a table for a rich console: in one piece where it fits into ``width``, else in blocks of columns."""
     heads = [Text(_folded(table.row_header)), *(Text(_folded_row(row)) for row in table.rows)]
     columns = [
         [Text(_folded(name)), *(_text(table.cells.get((row, name)), comparable=comparable) for row in table.rows)]
@@ -74,11 +76,11 @@ def _text(cell: Cell | None, *, comparable: bool) -> Text:
         return Text("")
     style = "" if not comparable or cell.own else {None: "", True: "green", False: "yellow"}[cell.meets]
     sign = "" if cell.own else cell.sign  # its own examples fool a network by construction: that is no agreement
-    text = Text(f"{cell.text} {sign or ' '}" if cell.quantity != "excess" else cell.text, style=style)
+    text = Text(cell.text if cell.quantity.signed else f"{cell.text} {sign or ' '}", style=style)
     below = f"{cell.paper_text}  " if cell.paper is not None else ""
-    if cell.quantity == "excess" and cell.interval is not None:
+    if cell.quantity.signed and cell.interval is not None:
         below = f"{_whole(cell.interval.low)} to {_whole(cell.interval.high)}"
-    elif cell.paper is None and cell.quantity not in ("error", "distortion"):
+    elif cell.quantity.digits is None:
         below = cell.interval_text
     return text.append(f"\n{below}", style="dim")
 
@@ -88,14 +90,14 @@ def _whole(value: float) -> str:
 
 
 def _folded(header: str) -> str:
-    """A long header on two lines: "FC100-100-10" breaks after its first layer, "FC10(1e-4)" before its lambda."""
+    """Fold a long header into two lines: "FC100-100-10" after its first layer, "FC10(1e-4)" before its lambda."""
     if len(header) < 10:
         return header
     return re.sub(r" |(?<=-)|(?=\()", "\n", header, count=1)
 
 
 def _folded_row(row: str) -> str:
-    """A row's name on the two lines that its cells have: before its last part, or after its first comma."""
+    """Fold a row's name into two lines: before its last part, or after its first comma."""
     if len(row) > 20 and " · " in row:
         return " ·\n".join(row.rsplit(" · ", 1))
     return row.replace(", ", ",\n", 1)

@@ -1,4 +1,6 @@
-"""Writes a result into a folder; every file appears whole or not at all."""
+"""The files of a result: tables, figures and both reports, each written completely or not at all."""
+
+from __future__ import annotations
 
 import csv
 import io
@@ -13,15 +15,15 @@ from intriguing.storage.files import replacing
 
 
 def write(result: AnalysisResult, folder: Path | str) -> list[Path]:
-    """Writes tables, figures and both reports.
+    """Write tables, figures and both reports.
 
-    `tables/<key>.csv` is tidy (one row a cell), `tables/<key>_wide.csv` is laid out as in the paper, `tables/all.csv`
-    holds every cell of every table; `figures/<key>.png`; `report.md` and `report.html`, last, so that a folder with a
-    page is complete.
+    ``tables/<key>.csv`` is tidy (one row for each cell), ``tables/<key>_wide.csv`` has the paper's layout, and
+    ``tables/all.csv`` holds every cell of every table. ``figures/<key>.png`` and ``report.md`` follow, and
+    ``report.html`` is written last, so that a folder with a page is complete.
 
     Args:
-        result: what to write.
-        folder: where; made if it is missing.
+        result: the analysis.
+        folder: target, created if it is missing.
 
     Returns:
         The files, in the order they were written.
@@ -49,23 +51,23 @@ def write(result: AnalysisResult, folder: Path | str) -> list[Path]:
 
 
 def tidy_csv(tables: Iterable[Table]) -> str:
-    """One row per cell, columns as in `TIDY_COLUMNS`; empty where there is nothing to say."""
+    """Write one row for each cell, with the columns `TIDY_COLUMNS`; empty where there is no value."""
     return _csv([TIDY_COLUMNS, *(list(record.values()) for table in tables for record in table.tidy())])
 
 
 def wide_csv(table: Table) -> str:
-    """The table as the paper lays it out, each cell in words."""
+    """Write a table in the paper's layout, each cell in words."""
     rows = [[row, *(_words(table.cells.get((row, column))) for column in table.columns)] for row in table.rows]
     return _csv([[table.row_header, *table.columns], *rows])
 
 
 def file_stem(key: str) -> str:
-    """A key as a file name that every system takes."""
+    """Write a key as a file name that is valid on every system."""
     return re.sub(r"[^A-Za-z0-9_.=-]+", "_", key).strip("_.") or "unnamed"
 
 
 def _words(cell: Cell | None) -> str:
-    """ "22.7 [18.0 to 28.2] 58/256, paper 22.7 ✓"."""
+    """Write a cell as "22.7 [18.0 to 28.2] 58/256, paper 22.7 ✓"."""
     if cell is None:
         return ""
     count = f" {cell.k}/{cell.n}" if cell.k is not None else f" n={cell.n}"

@@ -1,11 +1,12 @@
-"""The report as one self-contained page: no request, no file beside it."""
+"""The report as one self-contained HTML page, which makes no network requests."""
+
+from __future__ import annotations
 
 import base64
 import json
 import re
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -13,18 +14,21 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from intriguing.results import AnalysisResult, Cell, Figure, fact_text
+from intriguing.results import AnalysisResult, Cell, Figure, Table, fact_text
 from intriguing.statistics.intervals import Interval
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def page(result: AnalysisResult, downloads: Mapping[str, str]) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        result: what to show.
-        downloads: the CSV behind each table, by key.
+        result: the analysis.
+        downloads: the CSV of each table, by key.
+
+    Returns:
+        The page's HTML.
     """
     figures = {figure.key: figure for figure in result.figures}
     text = (
@@ -36,7 +40,7 @@ def page(result: AnalysisResult, downloads: Mapping[str, str]) -> str:
             figures=[figure for figure in result.figures if figure.key != "agreement"],
             contents=_contents(result),
             uses=_uses(result),
-            scores=[(t, *t.agreement()) for t in result.tables if t.key.startswith("table") and t.agreement()[1]],
+            scores=[(table, table.agreement()) for table in result.tables if table.number and table.agreement().n],
             downloads={key: f"data:text/csv;base64,{_base64(text.encode())}" for key, text in downloads.items()},
             known={run.name for run in result.runs},
         )
@@ -46,39 +50,33 @@ def page(result: AnalysisResult, downloads: Mapping[str, str]) -> str:
 
 
 Link = tuple[str, str]
-"""An anchor and what it is called."""
+"""An anchor and its text."""
 
 
 def _contents(result: AnalysisResult) -> list[tuple[str, list[tuple[str, list[Link]]]]]:
-    """What a reader may want to jump to: kinds of things, their headings, and the links below each heading."""
-    tables = [(_anchor(table.key), table.title) for table in result.tables]
-    figures = [(_figure_anchor(figure), figure.title) for figure in result.figures]
-    runs = [("analysis", "This analysis"), ("runs", "Networks and adversarial sets")]
-    return [("Tables", _headed(tables)), ("Figures", _headed(figures)), ("Runs", _headed(runs))]
+    """List the links of the contents: kinds of things, headings of each kind, and the links below each heading."""
+    tables = _headed((_anchor(table.key), table) for table in result.tables)
+    figures = _headed((_figure_anchor(figure), figure) for figure in result.figures)
+    runs = [("This analysis", [("analysis", "")]), ("Networks and adversarial sets", [("runs", "")])]
+    return [("Tables", tables), ("Figures", figures), ("Runs", runs)]
 
 
-def _headed(links: Iterable[Link]) -> list[tuple[str, list[Link]]]:
-    """Titles "head · tail" in a row with one head share it; what a tail repeats of the one before, up to ": ", goes."""
-    found = []
-    for head, group in groupby(links, key=lambda link: link[1].partition(" · ")[0]):
-        whole, short = "", []
-        for anchor, title in group:
-            tail = title.partition(" · ")[2]
-            repeats = bool(whole) and tail.startswith(f"{whole}: ")
-            short.append((anchor, tail.removeprefix(f"{whole}: ") if repeats else tail))
-            whole = whole if repeats else tail
-        found.append((head, short))
-    return found
+def _headed(entries: Iterable[tuple[str, Table | Figure]]) -> list[tuple[str, list[Link]]]:
+    """Group consecutive entries of one number, or of one title where they have no number."""
+    return [
+        (head, [(anchor, one.detail or (one.title if one.number else "")) for anchor, one in group])
+        for head, group in groupby(entries, key=lambda entry: entry[1].number or entry[1].title)
+    ]
 
 
 def _uses(result: AnalysisResult) -> dict[str, list[Link]]:
-    """Where each run is shown."""
+    """List the tables and figures that show each run."""
     uses: dict[str, list[Link]] = {run.name: [] for run in result.runs}
     shown = [
-        (_anchor(table.key), table.title, {*table.runs, *(run for cell in table.cells.values() for run in cell.runs)})
+        (_anchor(table.key), table.heading, {*table.runs, *(run for cell in table.cells.values() for run in cell.runs)})
         for table in result.tables
     ]
-    shown += [(_figure_anchor(figure), figure.title, set(figure.runs)) for figure in result.figures]
+    shown += [(_figure_anchor(figure), figure.heading, set(figure.runs)) for figure in result.figures]
     for anchor, title, runs in shown:
         for name in runs & uses.keys():
             uses[name].append((anchor, title))
@@ -108,7 +106,7 @@ def _environment() -> Environment:
 
 
 def _drawing(figure: Figure) -> Markup:
-    """The figure inside the page: as drawing where there is one, which follows the page's colours, else as picture."""
+    """Embed a figure: as SVG where there is one, which follows the page's colours, else as PNG."""
     if figure.svg is None:
         width, height = struct.unpack(">II", figure.png[16:24])
         markup = '<img alt="{}" width="{}" height="{}" src="data:image/png;base64,{}">'
@@ -117,7 +115,7 @@ def _drawing(figure: Figure) -> Markup:
 
 
 def _embedded(svg: str, prefix: str, alt: str) -> str:
-    """SVG markup made fit to stand in a page: names of its own, no namespaces (a page needs none), described."""
+    """Adapt SVG markup to the page: unique ids, no namespaces (HTML needs none), a label."""
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
     svg = svg.replace("url(#", f"url(#{prefix}-")
@@ -128,36 +126,30 @@ def _embedded(svg: str, prefix: str, alt: str) -> str:
 
 
 def _details(cell: Cell) -> str:
-    """All that is known about a cell, for those who point at it."""
+    """Write the tooltip of a cell: numbers, sample, intervals and seeds."""
     between = f", interval {cell.interval_text}" if cell.interval is not None else ""
-    words = [f"measured {cell.text} ({cell.sample}){between}"]
+    unit = f" {cell.quantity.unit}" if cell.quantity.unit else ""
+    words = [f"measured {cell.text}{unit} ({cell.sample}){between}"]
     if cell.paper is not None:
         interval = cell.paper_interval
         between = f", interval {interval.low:.3g} to {interval.high:.3g}" if interval else ""
         words.append(f"paper {cell.paper_text}{between}")
-    words += [f"seed {s.seed}: {s.k} of {s.n}" for s in cell.by_seed]
+    words += [f"seed {seed}: {count.k} of {count.n}" for seed, count in cell.by_seed]
     return "; ".join(words)
 
 
 def _between(interval: Interval | None, cell: Cell) -> str:
-    """An interval of the cell's quantity in as few characters as possible; empty where there is none."""
-    if interval is None:
-        return ""
-    if cell.quantity == "excess":
-        return cell.interval_text
-    if cell.quantity == "distortion":
-        return "–".join(f"{end:.3f}".removeprefix("0") for end in interval)
-    text = replace(cell, interval=interval).interval_text
-    return text if "−" in text else text.replace(" to ", "–")  # a dash beside a minus sign cannot be read
+    """Write an interval of the cell's quantity with few characters; empty where there is none."""
+    return "" if interval is None else cell.quantity.short_interval(interval, cell.n)
 
 
 def _anchor(name: str) -> str:
-    """A name as an identifier."""
+    """Write a name as an identifier."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
 
 
 def _figure_anchor(figure: Figure) -> str:
-    """A table may have the same key."""
+    """Write a figure's key as an identifier that no table has."""
     return f"figure-{_anchor(figure.key)}"
 
 

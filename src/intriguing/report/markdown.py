@@ -1,4 +1,6 @@
-"""The report as Markdown: reads well as plain text, and where Markdown is rendered."""
+"""The report as Markdown."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 
@@ -6,11 +8,14 @@ from intriguing.results import AnalysisResult, Cell, Figure, Table, fact_text
 
 
 def document(result: AnalysisResult, paths: Mapping[str, str]) -> str:
-    """The whole report.
+    """Write the report.
 
     Args:
-        result: what to show.
-        paths: where each figure's PNG lies, by key, relative to the document.
+        result: the analysis.
+        paths: path of each figure's PNG by key, relative to the document.
+
+    Returns:
+        Markdown text.
     """
     parts = [f"# {result.title}", *(f"- {sentence}" for sentence in result.summary), ""]
     parts += [
@@ -29,7 +34,7 @@ def document(result: AnalysisResult, paths: Mapping[str, str]) -> str:
 
 
 def _table(table: Table) -> str:
-    lines = [f"## {table.title}", "", table.caption, ""]
+    lines = [f"## {table.heading}", "", table.caption, ""]
     lines.append(f"| {' | '.join(_safe(name) for name in (table.row_header, *table.columns))} |")
     lines.append(f"|{'---|' * (len(table.columns) + 1)}")
     for row in table.rows:
@@ -49,9 +54,9 @@ def _cell(cell: Cell | None) -> str:
 
 
 def _figure(figure: Figure, paths: Mapping[str, str]) -> str:
-    return f"## {figure.title}\n\n![{_safe(figure.alt)}]({paths[figure.key]})\n\n{figure.caption}\n"
+    return f"## {figure.heading}\n\n![{_safe(figure.alt)}]({paths[figure.key]})\n\n{figure.caption}\n"
 
 
 def _safe(text: str) -> str:
-    """A bar would end the table cell."""
+    """Escape bars, which would end a table cell."""
     return text.replace("|", "\\|")

@@ -1,11 +1,11 @@
-"""Certified radii: how far an image can be moved, in the L2 norm, without the network's answer changing.
+"""Certified radii: L2 distances within which no perturbation of an image changes the network's answer.
 
 A network with Lipschitz constant L keeps its answer within margin / (sqrt 2 L): the difference of two logits changes by
-at most sqrt 2 L |r|. Sharper: the difference of the logits of classes j and k has a Lipschitz constant L_jk of its own,
-and the radius is the least of (logit_j - logit_k) / L_jk over k.
+at most sqrt 2 L |r|. Sharper: the difference of the logits of classes j and k has a Lipschitz constant L_jk, and the
+radius is the least of (logit_j - logit_k) / L_jk over k.
 
-Where a network ends with Linear layers and activations, those get the constant of a semidefinite programme (LipSDP),
-and what comes before them the product of its layers' bounds.
+Where a network ends with Linear layers and activations, those get the constant of a semidefinite program (LipSDP),
+and the layers before them the product of their bounds.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from torch.utils._pytree import tree_leaves
 
 from intriguing.spectral.jacobian import whole
 from intriguing.spectral.layer_bounds import MODULES, Rules
-from intriguing.spectral.lipschitz import Layer, lipschitz_bounds, trace
+from intriguing.spectral.lipschitz import TracedLayer, lipschitz_bounds, trace
 from intriguing.spectral.operator_norm import own_code
 from intriguing.spectral.recording import Node
-from intriguing.spectral.semidefinite import Programme, programme, solve
+from intriguing.spectral.semidefinite import LipSDPProblem, lipsdp_bound, lipsdp_problem
 
 MOST_UNITS = 2000
-"""Hidden units up to which the semidefinite programme is tried: its time grows with their cube."""
+"""Hidden units up to which the semidefinite program is tried: its time grows with their cube."""
 LIPSDP, PRODUCT, BOTH = "LipSDP", "product", "product and LipSDP"
 _ORDER_KEPT = ("view", "reshape", "squeeze", "unsqueeze", "alias", "to")
 _ACTIVATIONS: tuple[type[nn.Module], ...] = (nn.Sigmoid, nn.Tanh, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU)
@@ -37,7 +37,7 @@ _FUNCTIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 @dataclass(frozen=True)
 class FullyConnectedChain:
-    """A fully connected network as matrices.
+    """Hold a fully connected network as matrices.
 
     Attributes:
         weights, biases: of each affine layer, float64, the last one being that of the logits.
@@ -54,7 +54,9 @@ class FullyConnectedChain:
         return sum(len(bias) for bias in self.biases[:-1])
 
 
-def split(layers: Sequence[Layer], most_units: int = MOST_UNITS) -> tuple[Sequence[Layer], FullyConnectedChain | None]:
+def split(
+    layers: Sequence[TracedLayer], most_units: int = MOST_UNITS
+) -> tuple[Sequence[TracedLayer], FullyConnectedChain | None]:
     """Split a network into its first layers and the fully connected rest, as long a rest as there is.
 
     Args:
@@ -82,7 +84,7 @@ _Affine = tuple[Tensor, Tensor]  # weight: a matrix, or (n,) factors of the entr
 
 
 def _chain(affine: Sequence[_Affine | None], active: Sequence[nn.Module | None]) -> FullyConnectedChain | None:
-    """Affine maps joined to one between activations; None unless the first and the last are matrices."""
+    """Join the affine maps between activations; None unless the first and the last are matrices."""
     weights, biases, activations = list[Tensor](), list[Tensor](), list[nn.Module]()
     current: _Affine | None = None
     for step, activation in zip(affine, active, strict=True):
@@ -111,8 +113,8 @@ def _matrix(weight: Tensor) -> Tensor:
     return weight if weight.dim() == 2 else torch.diag(weight)
 
 
-def _affine(layer: Layer) -> _Affine | None:
-    """(weight, bias) of a layer that is an affine map of the flattened input; None of any other."""
+def _affine(layer: TracedLayer) -> _Affine | None:
+    """Return (weight, bias) of a layer that is an affine map of the flattened input; None for any other."""
     node, before = layer.node, layer.source.value[0]
     get: Any = node.arguments.get
     if not layer.alone or not len(before.shape):
@@ -138,7 +140,7 @@ def _affine(layer: Layer) -> _Affine | None:
 
 
 def _elementwise(node: Node) -> _Affine | None:
-    """(factors, shifts) of a sum with constants or a product with them."""
+    """Return (factors, shifts) of a sum with constants or a product with them."""
     source = node.sources[0].value
     if node.value.shape != source.shape or node.arguments.get("rounding_mode") is not None:
         return None
@@ -160,8 +162,8 @@ def _pair(weight: Tensor, bias: Tensor | None) -> _Affine:
     return weight, torch.zeros(len(weight), dtype=torch.float64) if bias is None else bias.detach().double().cpu()
 
 
-def _activation(layer: Layer) -> nn.Module | None:
-    """The activation that a layer is; None for any other layer."""
+def _activation(layer: TracedLayer) -> nn.Module | None:
+    """Return the activation module of a layer; None for a layer that is no activation."""
     if not layer.alone:
         return None
     module, node = layer.module, layer.node
@@ -177,12 +179,12 @@ def _activation(layer: Layer) -> nn.Module | None:
 
 
 def slope_bounds(chain: FullyConnectedChain, box: tuple[float, float] | None = None) -> list[tuple[Tensor, Tensor]]:
-    """The (lowest, highest) slope of every hidden unit, each (n_l,), float64.
+    """Bound the slope of every hidden unit by (lowest, highest), each (n_l,), float64.
 
     Args:
         chain: the network.
-        box: ends of the interval in which every input lies; None for all inputs. Interval arithmetic then bounds what
-            reaches each unit, a little outwards for the rounding.
+        box: ends of the interval in which every input lies; None for all inputs. Interval arithmetic then bounds the
+            input of each unit, rounded outwards.
     """
     found = []
     lowest, highest = box or (0.0, 0.0)
@@ -202,13 +204,13 @@ def slope_bounds(chain: FullyConnectedChain, box: tuple[float, float] | None = N
                 ends = (
                     activation.forward(lower),
                     activation.forward(upper),
-                )  # without hooks: they are layers of their own
+                )  # without hooks, which are separate layers
             centre, radius = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
     return found
 
 
 class Certifier:
-    """Certified Lipschitz constants and radii of one network, by the sharpest bound that there is for it.
+    """Certify Lipschitz constants and radii of one network, by the sharpest bound known for it.
 
     Args:
         model: a network that `lipschitz_bounds` can bound, images to logits.
@@ -218,7 +220,7 @@ class Certifier:
         rules: see `lipschitz_bounds`.
 
     Attributes:
-        method: ``LipSDP`` for a network of Linear layers and activations, of which a semidefinite programme bounds the
+        method: ``LipSDP`` for a network of Linear layers and activations, of which a semidefinite program bounds the
             whole; ``product`` for one of which the layers' bounds are multiplied; ``product and LipSDP`` for one that
             ends with several Linear layers, whose constant is multiplied with the bounds of the layers before them.
         product: the product of the layers' bounds.
@@ -250,9 +252,9 @@ class Certifier:
             first, chain = split(layers)
             self._first = math.prod(layer.bound for layer in first)
             self._last = None if chain is None else chain.weights[-1]
-            self._parts: Programme | None = None
+            self._parts: LipSDPProblem | None = None
             if chain is not None and chain.activations:
-                self._parts = programme(chain.weights[:-1], slope_bounds(chain, None if first else box))
+                self._parts = lipsdp_problem(chain.weights[:-1], slope_bounds(chain, None if first else box))
         self.method = PRODUCT if self._parts is None else BOTH if first else LIPSDP
         self._warm: Tensor | None = None
         self._constant: dict[int, float] = {}
@@ -262,7 +264,7 @@ class Certifier:
         """Find a Lipschitz constant of the logits.
 
         Args:
-            num_steps: steps that the semidefinite programme gets, if there is one.
+            num_steps: steps that the semidefinite program gets, if there is one.
         """
         num_steps = whole("num_steps", num_steps)
         if num_steps not in self._constant:
@@ -277,7 +279,8 @@ class Certifier:
         """Find a Lipschitz constant of the difference of two logits.
 
         Args:
-            first, second: their classes.
+            first: class of the one logit.
+            second: class of the other.
             num_steps: see `constant`.
         """
         num_steps = whole("num_steps", num_steps)
@@ -299,7 +302,7 @@ class Certifier:
         if self._parts is None:  # one affine layer: the norm itself
             return float(torch.linalg.matrix_norm(last, 2)) * (1 + 1e-12), None
         with torch.inference_mode(False), torch.no_grad():
-            return solve(self._parts, last, warm=self._warm, num_steps=num_steps)
+            return lipsdp_bound(self._parts, last, warm=self._warm, num_steps=num_steps)
 
     def radii(self, logits: Tensor, labels: Tensor, *, num_steps: int = 40) -> Tensor:
         """Certify the L2 radius within which each image's answer is certain to stay its label, by pairs of classes.
@@ -356,7 +359,7 @@ def certified_radii(logits: Tensor, labels: Tensor, lipschitz_constant: float) -
 
 
 def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits in float64, labels in int64, and (N, K) how far rounding of both logits can have moved a difference."""
+    """Return logits in float64, labels in int64, and the largest rounding error of each difference of logits (N, K)."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         got = f"a tensor of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
         raise TypeError(f"expected logits as a floating-point tensor, got {got}")
@@ -391,13 +394,13 @@ def product_bound(model: nn.Module, input_shape: Sequence[int], *, rules: Rules 
 
 
 def _slopes(activation: nn.Module, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """(lowest, highest) slope of an activation between two points, elementwise."""
+    """Bound the slope of an activation between two points by (lowest, highest), elementwise."""
     if isinstance(activation, nn.Sigmoid | nn.Tanh):  # steepest at 0, ever flatter away from it
         nearest = torch.where((lower <= 0) & (upper >= 0), 0.0, torch.minimum(lower.abs(), upper.abs()))
         furthest = torch.maximum(lower.abs(), upper.abs())
         slope = _sigmoid_slope if isinstance(activation, nn.Sigmoid) else _tanh_slope
         return slope(furthest), slope(nearest)
-    if not isinstance(activation, nn.ReLU | nn.LeakyReLU):  # they rise everywhere, as steeply as their rule says
+    if not isinstance(activation, nn.ReLU | nn.LeakyReLU):  # they increase everywhere; the rule bounds the slope
         highest = MODULES[next(kind for kind in _ACTIVATIONS if isinstance(activation, kind))](activation, lower)
         return torch.zeros_like(lower), torch.full_like(lower, highest)
     negative = activation.negative_slope if isinstance(activation, nn.LeakyReLU) else 0.0

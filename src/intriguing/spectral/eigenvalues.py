@@ -1,13 +1,16 @@
-"""The largest eigenvalue of many small Hermitian matrices, or of one large one, as an upper bound that is exact.
+"""The largest eigenvalue of many small Hermitian matrices, or of one large one, as a certified upper bound.
 
-A lower estimate is cheap (Lanczos, or one matrix of the many), and that nothing lies above it is proved by a Cholesky
-factorisation of ``t I - G``, which exists exactly where every eigenvalue of G is below t. So only the few matrices for
-which it fails are decomposed.
+An estimate from below is cheap (Lanczos' method, or one matrix of the many). A Cholesky factorisation of ``t I - G``
+proves that no eigenvalue lies above it, for it exists exactly where every eigenvalue of G is below t. So only the few
+matrices for which it fails are decomposed.
 """
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
+from scipy.sparse.linalg import ArpackError, eigsh
 from torch import Tensor
 
 MARGIN = 1e-10
@@ -16,7 +19,7 @@ _DENSE = 1024  # rows below which one decomposition is cheaper than Lanczos
 
 
 def largest_eigenvalue(grams: Tensor, at_least: float = 0.0) -> float:
-    """An upper bound of every eigenvalue of a batch, above the largest one by at most `MARGIN` of itself.
+    """Bound every eigenvalue of a batch from above, tight up to a relative `MARGIN`.
 
     Args:
         grams: (F, n, n) Hermitian and positive semidefinite, float64 or complex128.
@@ -42,10 +45,13 @@ def largest_eigenvalue(grams: Tensor, at_least: float = 0.0) -> float:
 
 
 def largest_singular_value(matrix: Tensor) -> float:
-    """An upper bound of a matrix's 2-norm, above it by at most `MARGIN` of itself.
+    """Bound the 2-norm of a matrix from above, tight up to a relative `MARGIN`.
 
     Args:
-        matrix: (m, n), any floating-point type; worked on in float64.
+        matrix: (m, n), any floating-point type; converted to float64.
+
+    Raises:
+        ValueError: an entry is not finite.
     """
     matrix = matrix.detach().double()
     if matrix.numel() == 0:
@@ -55,38 +61,8 @@ def largest_singular_value(matrix: Tensor) -> float:
     return _top(_gram(matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T)) ** 0.5
 
 
-def lanczos(gram: Tensor, *, tolerance: float = 1e-13, max_iter: int = 400) -> float:
-    """A lower estimate of the largest eigenvalue, by Lanczos' method with full reorthogonalisation.
-
-    Args:
-        gram: (n, n) Hermitian and positive semidefinite, float64 or complex128.
-        tolerance: stop when ten steps raise the estimate by less than this, relatively.
-        max_iter: most steps, each one product with the matrix.
-    """
-    num = min(max_iter, len(gram))
-    basis = gram.new_zeros(num + 1, len(gram))
-    basis[0] = torch.randn(len(gram), dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(gram)
-    basis[0] /= basis[0].norm()
-    small, estimate = torch.zeros(num + 1, num + 1, dtype=torch.float64), 0.0
-    for step in range(num):
-        image = gram @ basis[step]
-        small[step, step] = float(torch.vdot(basis[step], image).real)
-        scale = float(image.norm())
-        for _ in range(2):  # once is not enough in floating point
-            image = image - basis[: step + 1].T @ (basis[: step + 1].conj() @ image)
-        length = float(image.norm())
-        closed = length <= tolerance * scale  # the vectors so far span an invariant subspace: what is left is rounding
-        if step % 10 == 9 or step == num - 1 or closed:
-            previous, estimate = estimate, float(torch.linalg.eigvalsh(small[: step + 1, : step + 1])[-1])
-            if closed or estimate - previous <= tolerance * estimate:
-                break
-        small[step, step + 1] = small[step + 1, step] = length
-        basis[step + 1] = image / length
-    return estimate
-
-
 def _gram(matrix: Tensor, block: int = 1024) -> Tensor:
-    """A A^T, half of it computed."""
+    """Compute A A^T, half of it by symmetry."""
     size = len(matrix)
     gram = matrix.new_empty(size, size)
     for i in range(0, size, block):
@@ -97,10 +73,13 @@ def _gram(matrix: Tensor, block: int = 1024) -> Tensor:
 
 
 def _top(gram: Tensor) -> float:
-    """The largest eigenvalue of one matrix, with the margin."""
+    """Bound the largest eigenvalue of one matrix from above, with the margin."""
     if len(gram) >= _DENSE:
-        bound = lanczos(gram) * (1 + MARGIN)
-        _, failed = torch.linalg.cholesky_ex(bound * torch.eye(len(gram), dtype=gram.dtype, device=gram.device) - gram)
-        if not int(failed):
-            return bound
+        start = torch.randn(len(gram), dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(gram.dtype)
+        with contextlib.suppress(ArpackError):  # a matrix of zeros, or no convergence
+            found = eigsh(gram.cpu().numpy(), k=1, which="LA", v0=start.numpy(), return_eigenvectors=False)
+            bound = float(found[0]) * (1 + MARGIN)
+            identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+            if not int(torch.linalg.cholesky_ex(bound * identity - gram)[1]):
+                return bound
     return max(0.0, float(torch.linalg.eigvalsh(gram)[-1])) * (1 + MARGIN)

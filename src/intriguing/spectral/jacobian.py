@@ -59,7 +59,7 @@ def jacobian_norms(
 
 
 def whole(name: str, value: Any) -> int:
-    """A setting as a whole number of at least 1.
+    """Check that a setting is a whole number of at least 1.
 
     Raises:
         TypeError, ValueError: another value.
@@ -76,7 +76,7 @@ def whole(name: str, value: Any) -> int:
 
 
 def _detach(model: Any, dtype: torch.dtype | None) -> None:
-    """Put parameters and buffers in their places that need no gradient and were not made in inference mode."""
+    """Replace parameters and buffers by detached ones that were not made in inference mode."""
     made: dict[int, Any] = {}
 
     def replaced(one: Tensor | None, parameter: bool) -> Any:

@@ -33,7 +33,7 @@ Windows = list[tuple[int, int, int]]  # (first, last + 1, divisor) of each windo
 
 
 class ContrastNormalization(nn.Module):
-    """x / (eps + |x|^2)^gamma, the norm taken over the channels of each position (section 4.3).
+    """Compute x / (eps + |x|^2)^gamma, the norm taken over the channels of each position (section 4.3).
 
     Args:
         eps: above 0.
@@ -50,19 +50,19 @@ class ContrastNormalization(nn.Module):
         self.eps, self.gamma = eps, gamma
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(N, C, ...) to the same shape."""
+        """Normalise (N, C, ...)."""
         return inputs / (self.eps + inputs.square().sum(1, keepdim=True)) ** self.gamma
 
 
 def linear(layer: nn.Linear, x: Tensor) -> float:
-    """A Linear layer, on the last axis of whatever it is given."""
+    """Bound a Linear layer, which acts on the last axis of its input."""
     return linear_norm(layer, tuple(x.shape[-1:]))
 
 
 def convolution(layer: Any, x: Tensor) -> float:
-    """A convolution with its own padding: zeros, or circular, reflected or replicated pixels.
+    """Bound a convolution with its padding: zeros, or circular, reflected or replicated pixels.
 
-    Padding that repeats pixels is a map of its own: its norm is the root of how often one pixel is repeated. The rest
+    Padding that repeats pixels is a separate map: its norm is the root of the most repetitions of one pixel. The rest
     is a convolution of the padded image. Where circular padding makes the whole torus' convolution, its norm is exact.
     """
     if layer.padding_mode == "zeros":
@@ -81,12 +81,12 @@ def convolution(layer: Any, x: Tensor) -> float:
 
 
 def transposed(layer: Any, x: Tensor) -> float:
-    """A transposed convolution, which knows no padding but zeros."""
+    """Bound a transposed convolution, whose padding is always zeros."""
     return linear_norm(layer, tuple(x.shape[1:]))
 
 
 def batch_norm(layer: Any, x: Tensor) -> float:
-    """|weight| / sqrt(running variance + eps), the largest over channels."""
+    """Bound batch normalisation by |weight| / sqrt(running variance + eps), the largest over channels."""
     if layer.running_var is None:
         raise ValueError(
             f"{type(layer).__name__} without running statistics mixes the images of a batch: it has no Lipschitz bound"
@@ -96,7 +96,7 @@ def batch_norm(layer: Any, x: Tensor) -> float:
 
 
 def standardisation(layer: Any, x: Tensor) -> float:
-    """(x - mean) / sqrt(variance + eps), or x / sqrt(mean square + eps): steepest, eps^-1/2, where that is 0."""
+    """Bound a standardisation, (x - mean) / sqrt(variance + eps): steepest, eps^-1/2, where the variance is 0."""
     if getattr(layer, "running_var", None) is not None:
         return batch_norm(layer, x)
     # PyTorch's own eps is that of the input's type; that of a 16-bit type depends on PyTorch's version
@@ -108,7 +108,7 @@ def standardisation(layer: Any, x: Tensor) -> float:
 
 
 def response_norm(layer: nn.LocalResponseNorm, x: Tensor) -> float:
-    """x_i / d_i^beta with d_i = k + alpha / n * sum of x_j^2 over the n channels around i (Krizhevsky et al. 2012).
+    """Bound x_i / d_i^beta with d_i = k + alpha / n * sum of x_j^2 over n channels around i (Krizhevsky et al. 2012).
 
     The Jacobian is diag(d^-beta) - A. Row i of A is 2 beta alpha / n * x_i d_i^(-beta - 1) times the window's x, of
     norm at most 2 beta s (k + s)^(-beta - 1) with s = d_i - k, so at most 2 k^-beta (beta / (beta + 1))^(beta + 1). A
@@ -122,12 +122,12 @@ def response_norm(layer: nn.LocalResponseNorm, x: Tensor) -> float:
 
 
 def contrast_norm(layer: ContrastNormalization, x: Tensor) -> float:
-    """eps^-gamma (section 4.3)."""
+    """Bound contrast normalisation by eps^-gamma (section 4.3)."""
     return layer.eps**-layer.gamma
 
 
 def max_pool(layer: Any, x: Tensor) -> float:
-    """The root of the most windows that one pixel can win: 1 without overlap, 2 for 3x3 windows with stride 2."""
+    """Bound a max pool by the root of the most windows a pixel can win: 1 without overlap, 2 for 3x3 of stride 2."""
     most = 1
     for n, k, s, p, d in _per_axis(layer, x, "kernel_size", "stride", "padding", "dilation"):
         count = torch.zeros(n, dtype=torch.long)
@@ -139,7 +139,7 @@ def max_pool(layer: Any, x: Tensor) -> float:
 
 
 def adaptive_max_pool(layer: Any, x: Tensor) -> float:
-    """As `max_pool`, with the windows that fit the wanted output."""
+    """Bound an adaptive max pool as `max_pool`, by the windows of its output."""
     most = 1
     for n, windows in _adaptive(layer, x):
         count = torch.zeros(n, dtype=torch.long)
@@ -150,7 +150,7 @@ def adaptive_max_pool(layer: Any, x: Tensor) -> float:
 
 
 def average_pool(layer: Any, x: Tensor) -> float:
-    """The exact norm: the pool is the product of one small matrix for each axis."""
+    """Compute the exact norm of an average pool, the product of one small matrix for each axis."""
     norm, volume = 1.0, 1
     for n, k, s, p, d in _per_axis(layer, x, "kernel_size", "stride", "padding"):
         windows: Windows = []
@@ -165,7 +165,7 @@ def average_pool(layer: Any, x: Tensor) -> float:
 
 
 def adaptive_average_pool(layer: Any, x: Tensor) -> float:
-    """The exact norm, as for `average_pool`."""
+    """Compute the exact norm of an adaptive average pool, as for `average_pool`."""
     return math.prod(_averaging_norm(n, windows) for n, windows in _adaptive(layer, x))
 
 
@@ -177,7 +177,7 @@ def _averaging_norm(n: int, windows: Windows) -> float:
 
 
 def _per_axis(layer: Any, x: Tensor, *names: str) -> list[tuple[int, int, int, int, int]]:
-    """(n, kernel, stride, padding, dilation) of each pooled axis."""
+    """List (n, kernel, stride, padding, dilation) of each pooled axis."""
     axes = x.dim() - 2
     values = [getattr(layer, name) for name in names]
     columns = [value if isinstance(value, tuple | list) else (value,) * axes for value in values]
@@ -207,21 +207,21 @@ def _always(value: float) -> LayerRule:
 
 
 def softplus(layer: Any, x: Tensor) -> float:
-    """1, where the switch to a straight line beyond the threshold is no jump that a float32 could show."""
+    """Bound Softplus by 1, unless its switch to a straight line beyond the threshold is a jump visible in float32."""
     if layer.beta == 0 or math.log1p(math.exp(-layer.threshold)) / abs(layer.beta) > 1e-6:
         raise ValueError(f"{layer} jumps at its threshold: it has no Lipschitz bound")
     return 1.0
 
 
 def celu(layer: nn.CELU, x: Tensor) -> float:
-    """1, for a positive alpha."""
+    """Bound CELU by 1, for a positive alpha."""
     if layer.alpha <= 0:
         raise ValueError(f"{layer} has no Lipschitz bound: expected alpha above 0")
     return 1.0
 
 
 def log_softmax(layer: nn.LogSoftmax, x: Tensor) -> float:
-    """The root of the number of classes: |I - 1 p^T| at a corner of the simplex."""
+    """Bound LogSoftmax by the root of the number of classes: |I - 1 p^T| at a corner of the simplex."""
     return math.sqrt(max(x.shape[1:]) if layer.dim is None else x.shape[layer.dim])
 
 
@@ -262,11 +262,11 @@ MODULES: dict[type[nn.Module], LayerRule] = {
     **dict.fromkeys((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), adaptive_average_pool),
     **dict.fromkeys((nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d), lambda layer, x: copies(layer, x)),
 }
-"""Rules by kind of module; a subclass does as its nearest parent does unless it has code of its own."""
+"""Rules by kind of module; a subclass has the rule of its nearest parent unless it overrides its code."""
 
 
 def all_rules(rules: Rules | None) -> dict[type[nn.Module], LayerRule]:
-    """The known rules and the user's, which come first."""
+    """Merge the known rules with the user's, which take precedence."""
     given = dict[type[nn.Module], LayerRule]()
     for kind, rule in (rules or {}).items():
         given[kind] = lambda layer, x, rule=rule: float(rule(layer, tuple(x.shape[1:])))
@@ -274,7 +274,7 @@ def all_rules(rules: Rules | None) -> dict[type[nn.Module], LayerRule]:
 
 
 def module_rule(module: nn.Module, rules: Mapping[type[nn.Module], LayerRule]) -> LayerRule | None:
-    """The rule of a module: of its class, or of the nearest parent that has one, unless code was put in its place."""
+    """Find the rule of a module: of its class, or of the nearest parent that has one, unless its code was replaced."""
     for kind in type(module).__mro__:
         if kind in rules:
             return rules[kind] if own_code(module, kind) is None else None
@@ -282,7 +282,7 @@ def module_rule(module: nn.Module, rules: Mapping[type[nn.Module], LayerRule]) -
 
 
 def copies(function: Callable[[Tensor], Any], x: Tensor, index: int = 0) -> float:
-    """The norm of a map that only puts its inputs' entries into places: the root of how often it repeats one.
+    """Compute the norm of a map that only copies its input's entries: the root of the most copies of one entry.
 
     Args:
         function: the map; zeros that it adds do not count.

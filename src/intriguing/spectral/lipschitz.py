@@ -1,7 +1,7 @@
 """Lipschitz bounds of every layer of a network, in order (section 4.3): their product bounds the whole network.
 
-The network runs once while its operations are recorded (`recording`), and what it did is cut wherever a single tensor
-carries everything that is still needed. Between two cuts lies one layer, or a block whose branches are summed or
+The network runs once while its operations are recorded (`recording`), and the recording is cut wherever a single
+tensor carries everything that is still needed. Between two cuts lies one layer, or a block whose branches are summed or
 concatenated: |a(x) + b(x)| is bounded by the sum of the branches' bounds, a concatenation by the root of the sum of
 their squares. All bounds are for the L2 norm and for evaluation mode, and are made in float64 from the network's
 numbers, whatever their type.
@@ -27,7 +27,7 @@ SUM, CONCATENATION = "residual sum", "concatenation"
 
 
 class LayerBound(NamedTuple):
-    """One layer: its name in the module (of a block, that of its sum), what it is, and its Lipschitz bound."""
+    """Hold the name of a layer in the module (of a block, that of its sum), its kind, and its Lipschitz bound."""
 
     name: str
     kind: str
@@ -35,12 +35,16 @@ class LayerBound(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layer:
-    """An entry of the walk: what `LayerBound` says, and where it comes from.
+class TracedLayer:
+    """Hold one layer of a trace: the entries of `LayerBound`, and its place in the recording.
 
     Attributes:
-        source, node: the nodes between which it lies.
-        module: the module that it is, if it is one.
+        name: see `LayerBound`.
+        kind: see `LayerBound`.
+        bound: see `LayerBound`.
+        source: node before the layer.
+        node: last node of the layer.
+        module: its module, if it is one.
     """
 
     name: str
@@ -58,9 +62,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Trace:
-    """A network's layers in order, and every known layer that ran, with the shape of one of its inputs."""
+    """Hold a network's layers in order, and every known layer that ran, with the shape of one of its inputs."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[TracedLayer, ...]
     calls: tuple[tuple[nn.Module, tuple[int, ...]], ...]
 
 
@@ -78,7 +82,7 @@ def lipschitz_bounds(model: nn.Module, input_shape: Sequence[int], *, rules: Rul
         branches meet in a sum or a concatenation is one entry.
 
     Raises:
-        TypeError: a shape of numbers that are not whole, or what is no network.
+        TypeError: the shape has numbers that are not whole, or the model is not callable.
         ValueError: a layer or an operation whose bound is not known or that jumps, a network whose computation depends
             on values that PyTorch does not see or that mixes the images of a batch, or a shape that does not fit it.
     """
@@ -86,11 +90,12 @@ def lipschitz_bounds(model: nn.Module, input_shape: Sequence[int], *, rules: Rul
 
 
 def layer_outputs(model: nn.Module, inputs: Tensor, *, rules: Rules | None = None) -> list[Tensor]:
-    """The outputs (N, ...) of the layers that `lipschitz_bounds` lists, in its order, in evaluation mode.
+    """Compute the outputs (N, ...) of the layers that `lipschitz_bounds` lists, in evaluation mode.
 
     Args:
-        model, rules: see `lipschitz_bounds`.
+        model: see `lipschitz_bounds`.
         inputs: (N, ...), of the network's type.
+        rules: see `lipschitz_bounds`.
 
     Raises:
         TypeError: inputs that are no tensor of floating-point numbers.
@@ -106,10 +111,13 @@ def layer_outputs(model: nn.Module, inputs: Tensor, *, rules: Rules | None = Non
 
 
 def trace(model: nn.Module, input_shape: Sequence[int], *, rules: Rules | None = None, bounds: bool = True) -> Trace:
-    """Record what a network does and walk its layers; see `lipschitz_bounds`.
+    """Record the operations of a network and list its layers; see `lipschitz_bounds`.
 
     Args:
-        bounds: False spares the bounds (all nan), for those who only want the layers; then no layer is an error.
+        model: see `lipschitz_bounds`.
+        input_shape: see `lipschitz_bounds`.
+        rules: see `lipschitz_bounds`.
+        bounds: False leaves all bounds nan; then a layer without a known bound is no error.
     """
     _check_model(model)
     known, reference = all_rules(rules), floating(model)
@@ -125,7 +133,7 @@ def trace(model: nn.Module, input_shape: Sequence[int], *, rules: Rules | None =
     return Trace(layers, recording.calls)
 
 
-def _layers(recording: Recording, *, bounds: bool) -> Iterator[Layer]:
+def _layers(recording: Recording, *, bounds: bool) -> Iterator[TracedLayer]:
     """Cut a recording into its layers."""
     nodes = recording.nodes
     position = {node: index for index, node in enumerate(nodes)}
@@ -144,18 +152,20 @@ def _layers(recording: Recording, *, bounds: bool) -> Iterator[Layer]:
                 raise ValueError(
                     f"the bound of layer '{node.name}' ({_block_kind(node)}) is not a number: are its weights?"
                 )
-            yield Layer(node.name, _block_kind(node), found[node], nodes[start], node, alone)
+            yield TracedLayer(node.name, _block_kind(node), found[node], nodes[start], node, alone)
             start = index
         needed = max(needed, last_use[index])
     if len(nodes) == 1:  # the output is the input, or constant
         constant = recording.output.shape != nodes[0].value.shape or not torch.equal(recording.output, nodes[0].value)
         value = recording.output if constant else nodes[0].value
         node = Node("output", "constant" if constant else "identity", None, {}, 0, value)
-        yield Layer(node.name, node.kind, (0.0 if constant else 1.0) if bounds else math.nan, nodes[0], node, None)
+        yield TracedLayer(
+            node.name, node.kind, (0.0 if constant else 1.0) if bounds else math.nan, nodes[0], node, None
+        )
 
 
 def _bound(node: Node, found: Mapping[Node, float]) -> float:
-    """A node's bound, seen from the last cut."""
+    """Bound a node relative to the last cut."""
     if node.func is None:  # a layer by its own rule
         return found[node.arguments["x"]] * node.factor
     bound = operation_bound(node, found)
@@ -174,7 +184,7 @@ def _block_kind(node: Node) -> str:
     return node.kind if node.module is None else type(node.module).__name__
 
 
-# -- what a recording rests on --------------------------------------------------------------------------------------
+# -- checks of a recording --------------------------------------------------------------------------------------
 
 
 def _record(
@@ -192,7 +202,7 @@ def _record(
 
 
 def _check_rows(model: Callable[[Tensor], Tensor], batches: Tensor, recording: Recording) -> None:
-    """Compare with the network as it runs by itself, on a batch that shares only the first row."""
+    """Compare with the unrecorded network on a batch that shares only the first row."""
     with plain(model), untouched(model):
         output = model(torch.stack([batches[0, 0], batches[1, 1]]))
     recorded = recording.output
@@ -210,7 +220,7 @@ def _check_rows(model: Callable[[Tensor], Tensor], batches: Tensor, recording: R
 
 
 def _check_constants(one: Recording, other: Recording) -> None:
-    """Compare the numbers that two runs on different inputs have computed with: they must not depend on the input."""
+    """Compare the constants of two runs on different inputs, which must not depend on the input."""
     same = len(one.nodes) == len(other.nodes)
     for first, second in zip(one.nodes, other.nodes, strict=False):
         same = same and first.func is second.func and first.name == second.name
@@ -245,5 +255,5 @@ def _kind(value: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; the error's name where it has none."""
+    """Return the first line of an error's message, or the error's name where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -26,24 +26,24 @@ CONCATENATE = ("cat", "stack", "hstack", "vstack", "concat")
 
 
 class Call:
-    """A node's arguments, and the bounds of those that are nodes."""
+    """Hold a node's arguments, and the bounds of those that are nodes."""
 
     def __init__(self, node: Node, bounds: Bounds) -> None:
         self.node, self.bounds = node, bounds
         self.first = next(iter(node.arguments), "")
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An argument; a node's tensor is not among them."""
+        """Return an argument that is not a node."""
         value = self.node.arguments.get(name, default)
         return default if value is None else value
 
     def constant(self, *names: str) -> bool:
-        """Whether no other arguments than these depend on the network's input."""
+        """Check that no other arguments than these depend on the network's input."""
         others = [value for name, value in self.node.arguments.items() if name not in names]
         return not any(isinstance(one, Node) for one in tree_leaves(others))
 
     def part(self, value: Any) -> float:
-        """The bound of an argument, times the root of how often broadcasting repeats it; 0 for a constant."""
+        """Bound an argument, times the root of its repetitions by broadcasting; 0 for a constant."""
         if not isinstance(value, Node):
             return 0.0
         return self.bounds[value] * math.sqrt(max(1.0, self.node.value.numel() / max(1, value.value.numel())))
@@ -63,7 +63,7 @@ Rule = Callable[[Call], float | None]
 
 
 def operation_bound(node: Node, bounds: Bounds) -> float | None:
-    """The bound of a node that is an operation, seen from where those of its sources are seen; None if not known.
+    """Bound a node that is an operation, from the bounds of its sources; None if no bound is known.
 
     Args:
         node: the node.
@@ -86,7 +86,7 @@ def operation_bound(node: Node, bounds: Bounds) -> float | None:
 
 
 def _sum(call: Call) -> float:
-    """a + alpha b, a - alpha b, and b - alpha a."""
+    """Bound a + alpha b, a - alpha b, and b - alpha a."""
     alpha = abs(float(call.get("alpha", 1)))
     a, b = call.part(call.get("self")), call.part(call.get("other"))
     return b + alpha * a if call.node.kind == "rsub" else a + alpha * b
@@ -110,7 +110,7 @@ def _quotient(call: Call) -> float | None:
 
 
 def _joined(call: Call) -> float:
-    """Each source once, and where it occurs twice, twice."""
+    """Bound a concatenation; a source that occurs twice counts twice."""
     return math.sqrt(sum(call.part(one) ** 2 for one in call.node.sources))
 
 
@@ -123,7 +123,7 @@ def _where(call: Call) -> float | None:
 
 
 def _scatter(call: Call) -> float | None:
-    """A tensor in which a part is replaced by another; a number of the index may occur once only."""
+    """Bound a tensor in which a part is replaced by another; an index may occur only once."""
     if call.get("accumulate", False) or not call.constant("self", "src", "values"):
         return None
     src = call.get("src", call.get("values"))
@@ -144,7 +144,7 @@ def _lerp(call: Call) -> float | None:
 
 
 def _matrix(call: Call) -> float | None:
-    """A product with a constant matrix, and what is added to it."""
+    """Bound a product with a constant matrix, and the term added to it."""
     names = {"mm": ("self", "mat2"), "bmm": ("self", "mat2"), "mv": ("self", "vec"), "dot": ("self", "tensor")}
     names |= {"linear": ("mat1", "mat2"), "addmv": ("mat", "vec"), "baddbmm": ("batch1", "batch2")}
     pair = ("input", "weight") if "input" in call.node.arguments else names[call.node.kind]
@@ -178,7 +178,7 @@ def _convolution(call: Call) -> float | None:
 
 
 def _copies(call: Call) -> float | None:
-    """Views, slices, pads and the like: entries put into places."""
+    """Bound views, slices, pads and other copies of entries."""
     arguments = {key: 0.0 if key == "value" else value for key, value in call.node.arguments.items()}
     return call.own * copies(lambda x: call.node.func(**(arguments | {call.first: x})), call.x, call.node.index)
 
@@ -196,7 +196,7 @@ def _values_only(call: Call) -> float:
 
 
 def _length(call: Call) -> float | None:
-    """A norm over some axes."""
+    """Bound a norm over some axes."""
     order = float(call.get("ord", call.get("p", 2)))
     if order == 1:
         return _total(call)
@@ -204,7 +204,7 @@ def _length(call: Call) -> float | None:
 
 
 def _resized(call: Call) -> float:
-    """Interpolation: the product of one small matrix for each axis."""
+    """Bound an interpolation, the product of one small matrix for each axis."""
     size, axes = call.get("output_size"), call.x.dim() - 2
     scales = call.get("scale_factors") or [call.get(name) for name in ("scales_d", "scales_h", "scales_w", "scales")]
     scales = ([None] * 3 + [one for one in scales if one is not None])[-axes:]
@@ -226,7 +226,7 @@ def _resized(call: Call) -> float:
 
 
 def _batch_norm(call: Call) -> float:
-    """By the running statistics; by those of the input itself it is a standardisation."""
+    """Bound batch normalisation by its running statistics; by those of the input it is a standardisation."""
     if call.get("training", False) or call.get("running_var") is None:
         return _standardisation(call)
     variance = call.get("running_var").double()
@@ -242,7 +242,7 @@ def _standardisation(call: Call) -> float:
 
 
 def _as(kind: type[nn.Module]) -> Rule:
-    """As a module of this kind with the operation's arguments."""
+    """Bound an operation as a module of this kind with its arguments."""
 
     def rule(call: Call) -> float:
         known = inspect.signature(kind).parameters

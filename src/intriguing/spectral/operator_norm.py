@@ -6,7 +6,7 @@ norm by exactly s. For a stride of 1 see Sedghi, Gupta and Long (2019, arXiv 180
 
 A convolution with zero padding is no convolution on a torus, but it is a part of one: on a torus large enough that the
 kernel never reaches around it from one end of the image to the other (image size plus padding), it is the circular
-convolution fed with zeros outside the image, and read at some of its outputs. A part of a matrix has no larger norm, so
+convolution of the image surrounded by zeros, read at some of its outputs. A part of a matrix has no larger norm, so
 the norm on the larger torus is an upper bound, for every such torus. It is tight up to the image's boundary: both tend
 to the largest value of the kernel's Fourier transform as the image grows (the norm of Toeplitz and circulant matrices;
 Araujo et al. 2021, arXiv 2006.08391, bound by that value itself, which is never below ours).
@@ -42,7 +42,7 @@ _CALLS = {"__call__", "_call_impl", "_wrapped_call_impl", "_slow_forward", "__ge
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution along any number of axes, without its padding and bias.
+    """Describe a convolution along any number of axes, without its padding and bias.
 
     Attributes:
         weight: (D, C / groups, k_1, ..., k_n).
@@ -73,7 +73,7 @@ class Convolution:
 
 
 def convolution_of(layer: Any) -> Convolution:
-    """The convolution that a layer is, or that a transposed layer is the adjoint of."""
+    """Return the convolution of a layer, or the convolution whose adjoint a transposed layer is."""
     return Convolution(layer.weight.detach(), layer.stride, layer.dilation, layer.groups)
 
 
@@ -133,7 +133,7 @@ def linear_norm(layer: Any, shape: tuple[int, ...], *, padding: str = "zeros") -
 
 
 def sizes(shape: Any) -> tuple[int, ...]:
-    """A shape as whole numbers.
+    """Check that a shape consists of whole numbers.
 
     Raises:
         TypeError, ValueError: numbers that are not whole, or below 1.
@@ -151,7 +151,7 @@ def sizes(shape: Any) -> tuple[int, ...]:
 
 
 def own_code(module: nn.Module, kind: type[nn.Module]) -> str | None:
-    """The first method by which a module may compute otherwise than `kind`, of which it is an instance, does."""
+    """Name the first method that a module overrides from ``kind``, of which it is an instance; None without any."""
     methods = {name for one in kind.__mro__ for name, value in vars(one).items() if callable(value)}
     methods -= set(vars(nn.Module)) | set(vars(object)) | _HARMLESS
     methods |= {"forward"} | _CALLS
@@ -163,7 +163,7 @@ def own_code(module: nn.Module, kind: type[nn.Module]) -> str | None:
 
 
 def _current(layer: nn.Module) -> nn.Module:
-    """The layer with the weight that its forward pass would compute first; the layer itself stays as it is.
+    """Copy a layer with the weight that its forward pass would compute; the layer itself does not change.
 
     Raises:
         ValueError: hooks of another kind than those of PyTorch's weight norm, spectral norm and pruning.
@@ -184,7 +184,7 @@ def _current(layer: nn.Module) -> nn.Module:
 
 
 def zero_padded_norm(conv: Convolution, size: Sequence[int], padding: Sequence[tuple[int, int]]) -> float:
-    """Bound the norm of a convolution with zero padding from above, see the module's words.
+    """Bound the norm of a convolution with zero padding from above, see the module's docstring.
 
     Args:
         conv: the convolution.
@@ -211,7 +211,8 @@ def transposed_norm(
     Args:
         conv: the convolution; its weight is that of the transposed layer, (inputs, outputs / groups, ...).
         size: of the transposed layer's input.
-        padding, output_padding: the transposed layer's own.
+        padding: of the transposed layer.
+        output_padding: of the transposed layer.
     """
     parts = zip(size, conv.stride, padding, conv.extents, output_padding, strict=True)
     outputs = [(n - 1) * s - 2 * p + extent + more + 1 for n, s, p, extent, more in parts]
@@ -219,7 +220,7 @@ def transposed_norm(
 
 
 def padding_sizes(layer: Any) -> list[tuple[int, int]]:
-    """(before, after) of each axis, of a convolution's own padding."""
+    """List (before, after) of a convolution's padding along each axis."""
     if layer.padding == "valid":
         return [(0, 0)] * len(layer.kernel_size)
     if layer.padding == "same":
@@ -229,7 +230,7 @@ def padding_sizes(layer: Any) -> list[tuple[int, int]]:
 
 
 def circular_norm(conv: Convolution, size: tuple[int, ...]) -> float:
-    """The norm of a convolution on a torus, see `operator_norm`."""
+    """Compute the norm of a convolution on a torus, see `operator_norm`."""
     if all(n % s == 0 for n, s in zip(size, conv.stride, strict=True)):
         return _torus_norm(conv, size)
     outputs = [-(-n // s) for n, s in zip(size, conv.stride, strict=True)]
@@ -243,7 +244,7 @@ def circular_norm(conv: Convolution, size: tuple[int, ...]) -> float:
 
 
 def _torus_norm(conv: Convolution, size: Sequence[int], stride: Sequence[int] | None = None) -> float:
-    """The norm on a torus that the stride divides: the largest over frequencies of the norms of the Fourier blocks."""
+    """Compute the norm on a torus that the stride divides: the largest norm of the Fourier blocks over frequencies."""
     if not bool(conv.weight.isfinite().all()):
         raise ValueError("expected weights that are finite, got nan or infinity")
     best = 0.0
@@ -253,7 +254,7 @@ def _torus_norm(conv: Convolution, size: Sequence[int], stride: Sequence[int] | 
 
 
 def _fourier_grams(conv: Convolution, size: Sequence[int], stride: Sequence[int]) -> Iterator[Tensor]:
-    """B B^H or B^H B, the smaller, of the Fourier blocks B (D / g, C / g * s^2): chunks of (frequencies * g, n, n).
+    """Yield B B^H or B^H B, the smaller, of the Fourier blocks B (D / g, C / g * s^2), in chunks (F * g, n, n).
 
     Half the frequencies are enough: the kernel is real, so a frequency and its negative have conjugate blocks. The
     kernel is small, so its transform at a chunk of frequencies is one product with its taps, and memory stays bounded.
@@ -273,7 +274,7 @@ def _fourier_grams(conv: Convolution, size: Sequence[int], stride: Sequence[int]
 
 
 def _turns(conv: Convolution, size: Sequence[int], stride: Sequence[int]) -> Tensor:
-    """Phase of every tap at every input frequency, in turns (mod 1): (output frequencies, aliases, taps), float64."""
+    """Compute the phase of every tap at every input frequency in turns, (output frequencies, aliases, taps)."""
     total = torch.zeros(1, 1, 1, dtype=torch.float64)
     for axis, (n, s) in enumerate(zip(size, stride, strict=True)):
         outputs = n // s
@@ -287,7 +288,7 @@ def _turns(conv: Convolution, size: Sequence[int], stride: Sequence[int]) -> Ten
 
 
 def circular_matrix(conv: Convolution, size: Sequence[int]) -> Tensor:
-    """The dense matrix of a convolution on a torus, float64, for small ones.
+    """Build the dense matrix of a small convolution on a torus, float64.
 
     Returns:
         (D * ceil(H / s) * ceil(W / s), C * H * W), inputs and outputs flattened as (channel, row, column).

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from intriguing.spectral.layer_bounds import Rules
-from intriguing.spectral.lipschitz import Layer, trace
+from intriguing.spectral.lipschitz import TracedLayer, trace
 from intriguing.spectral.operator_norm import CONVOLUTIONS, TRANSPOSED, own_code, padding_sizes
 
 _PENALISED = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
 
 
-class LayerNorms(nn.Module):
-    """The operator norms of a network's Linear and convolutional layers, differentiable, cheap enough for every step.
+class OperatorNorms(nn.Module):
+    """Compute the operator norms of a network's Linear and convolutional layers at every training step.
 
     Each layer keeps its leading singular vector as a buffer and moves it by one step of power iteration at each call in
     training mode, so that it follows the weights at the price of one more image in the batch. (Miyato et al. 2018,
@@ -32,7 +32,7 @@ class LayerNorms(nn.Module):
         input_shape: shape of one input, without the batch.
 
     Raises:
-        ValueError: a network that cannot be traced, without such layers, or with one that has its own forward pass.
+        ValueError: the network cannot be traced, has no such layers, or has one with another forward pass.
     """
 
     def __init__(self, model: nn.Module, input_shape: Sequence[int]) -> None:
@@ -55,18 +55,18 @@ class LayerNorms(nn.Module):
             raise ValueError("expected a network with Linear or Conv2d layers, or other convolutions, to penalise")
         names = {module: name for name, module in model.named_modules()}
         self._names = tuple(names[module] for module in found)
-        self._layers = tuple(found)  # nn.Module does not register what is in a tuple
+        self._layers = tuple(found)  # nn.Module does not register modules in a tuple
 
     @torch.no_grad()
     def bad_layer(self) -> str | None:
-        """The name of the first layer whose norm is not finite; None where all are."""
+        """Return the name of the first layer whose norm is not finite; None where all are finite."""
         for index, (name, layer) in enumerate(zip(self._names, self._layers, strict=True)):
             if not bool(_apply(layer, getattr(self, f"vector_{index}")).norm().isfinite()):
                 return name
         return None
 
     def norms(self) -> Tensor:
-        """(layers,); its gradient goes to the weights, where there are gradients."""
+        """Compute the norms (layers,); their gradient goes to the weights."""
         if torch.is_inference_mode_enabled():  # a vector made in it could not be trained with afterwards
             with torch.inference_mode(False), torch.no_grad():
                 return self.norms()
@@ -83,24 +83,24 @@ class LayerNorms(nn.Module):
         return torch.stack(norms)
 
 
-class LogProductPenalty(LayerNorms):
-    """log(1 + product of the norms of a network's Linear and convolutional layers), see `LayerNorms`.
+class LogProductPenalty(OperatorNorms):
+    """Compute log(1 + product of the norms of a network's Linear and convolutional layers), see `OperatorNorms`.
 
     While the product is large the pull on a layer does not depend on how large that layer's norm is; it fades where the
     product is below 1, so that a network is not drawn on to 0.
     """
 
     def forward(self) -> Tensor:
-        """A scalar; its gradient goes to the weights."""
+        """Compute the value, a scalar; its gradient goes to the weights."""
         return F.softplus(self.norms().clamp(min=_TINY).log().sum())
 
 
-class LipschitzMargin(LayerNorms):
-    """sqrt(2) times the product bound of a network: by how much a difference of two logits can change per unit of L2.
+class LipschitzMargin(OperatorNorms):
+    """Compute sqrt(2) times the product bound: the largest change of a difference of two logits per unit of L2.
 
     Added, times a radius, to every logit but the label's, it makes the cross-entropy that of the worst case within that
     radius which the bound allows (Lipschitz-margin training, Tsuzuku et al. 2018, arXiv 1802.04034). So the bound is
-    penalised for what it costs, and not at all once every image is certified.
+    penalised for its cost, and not at all once every image is certified.
 
     Raises:
         ValueError: also for a network whose layers do not follow one another, where the product is no bound, and for
@@ -122,12 +122,12 @@ class LipschitzMargin(LayerNorms):
         self._others = math.prod(layer.bound for layer in layers)  # of activations, pools, normalisation
 
     def forward(self) -> Tensor:
-        """A scalar; its gradient goes to the weights."""
+        """Compute the value, a scalar; its gradient goes to the weights."""
         return math.sqrt(2) * self._others * self.norms().prod()
 
 
 def with_margin(logits: Tensor, labels: Tensor, margin: Tensor) -> Tensor:
-    """(N, K) logits, all but each row's label raised by the margin.
+    """Raise the logits (N, K) of all classes but each row's label by the margin.
 
     Args:
         logits: (N, K).
@@ -145,8 +145,8 @@ def _of_length_1(vector: Tensor) -> Tensor:
     return vector * (norm.clamp(min=_TINY).reciprocal() + 0 * norm)  # nan, not 0, of a length that is not finite
 
 
-def _is_trained(layer: Layer, trained: set[int]) -> bool:
-    """Whether training changes the bound of a layer."""
+def _is_trained(layer: TracedLayer, trained: set[int]) -> bool:
+    """Check whether training changes the bound of a layer."""
     numbers = [id(one) for one in tree_leaves(layer.node.arguments)]
     if layer.module is not None:
         numbers += [id(one) for one in layer.module.parameters()]
@@ -154,7 +154,7 @@ def _is_trained(layer: Layer, trained: set[int]) -> bool:
 
 
 def _pulled_back(layer: nn.Module, vector: Tensor, image: Tensor) -> Tensor:
-    """The image through the layer's transpose."""
+    """Apply the layer's transpose to an image."""
     if isinstance(layer, nn.Linear):
         return image @ _weight(layer)
     with torch.enable_grad():
@@ -163,7 +163,7 @@ def _pulled_back(layer: nn.Module, vector: Tensor, image: Tensor) -> Tensor:
 
 
 def _apply(layer: nn.Module, vector: Tensor) -> Tensor:
-    """The layer without its bias."""
+    """Apply the layer without its bias."""
     if isinstance(layer, nn.Linear):
         return F.linear(vector, _weight(layer))
     assert isinstance(layer, (*CONVOLUTIONS, *TRANSPOSED))
@@ -171,7 +171,7 @@ def _apply(layer: nn.Module, vector: Tensor) -> Tensor:
 
 
 def convolve(layer: Any, images: Tensor) -> Tensor:
-    """A convolution, or a transposed one, with its own padding, without its bias."""
+    """Apply a convolution, or a transposed one, with its padding and without its bias."""
     axes, weight = len(layer.kernel_size), _weight(layer)
     if isinstance(layer, TRANSPOSED):
         function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
@@ -185,5 +185,5 @@ def convolve(layer: Any, images: Tensor) -> Tensor:
 
 
 def _weight(layer: Any) -> Tensor:
-    """A layer's weight, a copy of one made in inference mode."""
+    """Return a layer's weight, copied if it was made in inference mode."""
     return layer.weight.clone() if layer.weight.is_inference() else layer.weight

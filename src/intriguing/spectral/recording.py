@@ -1,4 +1,4 @@
-"""Record what a network computes: one forward pass, as a list of operations without in-place writes and without views.
+"""Record the computation of a network: one forward pass, as a list of operations without in-place writes and views.
 
 The network itself runs, with its hooks, parametrisations and whatever its ``forward`` does. `torch.func.functionalize`
 turns writes in place, through views and old names too, into new tensors, and a dispatch mode below it sees each
@@ -46,7 +46,7 @@ _COMPOSED: dict[Any, Callable[..., nn.Module]] = {
 
 @dataclass(eq=False)
 class Node:
-    """A tensor that depends on the network's input, and how it was made.
+    """Hold a tensor that depends on the network's input, and the operation that made it.
 
     Attributes:
         name: of the layer in the network, or of the operation.
@@ -77,7 +77,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Recording:
-    """What one forward pass did.
+    """Hold the operations of one forward pass.
 
     Attributes:
         nodes: those that the output needs, in order, the input first. The last is the output, unless that is constant.
@@ -95,7 +95,7 @@ RuleOf = Callable[[nn.Module], Rule | None]
 
 
 def record(model: Callable[..., Any], inputs: Tensor, rule_of: RuleOf, *, bounds: bool = True) -> Recording:
-    """Run a network once, in evaluation mode, and write down what it computes. Nothing of the network changes.
+    """Run a network once, in evaluation mode, and record its operations; the network does not change.
 
     Args:
         model: the network; a call with one tensor returns one tensor.
@@ -104,7 +104,7 @@ def record(model: Callable[..., Any], inputs: Tensor, rule_of: RuleOf, *, bounds
         bounds: whether to apply the rules.
 
     Raises:
-        ValueError: a network that computes with what PyTorch does not see, or that fails on the input.
+        ValueError: the network computes with values that PyTorch does not see, or fails on the input.
     """
     copy = inputs.detach().clone()
     recorder = _Recorder(copy, rule_of, bounds)
@@ -147,7 +147,7 @@ class _Recorder(TorchDispatchMode):
     # -- layers ---------------------------------------------------------------------------------------------------
 
     def adopt(self, name: str, module: nn.Module) -> None:
-        """Make a module that is one layer say so whenever it runs; its hooks stay around it."""
+        """Make a module that is one layer record itself whenever it runs; its hooks are recorded around it."""
         if type(module) in _WRAPPERS:
             module.__dict__["forward"] = module.module
         elif not isinstance(module, torch.jit.ScriptModule) and "forward" not in module.__dict__:
@@ -180,7 +180,7 @@ class _Recorder(TorchDispatchMode):
         return forward
 
     def composed(self, module: nn.Module, x: Tensor) -> Tensor:
-        """The output of a module that stands for a function."""
+        """Run a module that stands for a function."""
         return torch.ops.intriguing.layer(x, self._add("", module, module.forward, self._rule_of(module)))
 
     def _add(self, name: str, module: nn.Module, original: Callable[[Tensor], Any], rule: Rule | None) -> int:
@@ -253,7 +253,7 @@ class _Recorder(TorchDispatchMode):
         else:
             same = _same(kind, arguments, value)
             if same is not None and not (kind == "alias" and self.label):
-                return same  # the same numbers: no operation of its own
+                return same  # equal numbers: no operation
             node = Node(self._name(kind), kind, func, arguments, index, value.clone() if written else value)
             if kind == "alias" and self.label:
                 (node.name, node.module), self.label = self.label, None
@@ -277,7 +277,7 @@ class _Recorder(TorchDispatchMode):
         return self.failure
 
     def recording(self, output: Tensor) -> Recording:
-        """What the output needs, of all that was recorded."""
+        """Return the nodes that the output depends on."""
         last = self._nodes.get(id(output))
         needed: set[int] = set()
         waiting = [] if last is None else [last]
@@ -291,7 +291,7 @@ class _Recorder(TorchDispatchMode):
 
 
 class _Functions(TorchFunctionMode):
-    """Sees functions that PyTorch makes of several operations while they are still one."""
+    """Intercept functions that PyTorch composes of several operations."""
 
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()
@@ -326,7 +326,7 @@ def _circular_pad(pad: Sequence[int]) -> nn.Module:
 
 
 def operation_name(func: Any) -> str:
-    """The name of an operation as users write it: no underscore at its ends, no "_copy"."""
+    """Return the name of an operation as users write it: no underscore at its ends, no "_copy"."""
     name: str = func._schema.name.split("::")[1].strip("_").removeprefix("native_")
     name = _KINDS.get(name) or name
     name = name.removesuffix("_copy").removesuffix("_with_indices").strip("_")
@@ -334,7 +334,7 @@ def operation_name(func: Any) -> str:
 
 
 def _same(kind: str, arguments: dict[str, Any], value: Tensor) -> Node | None:
-    """The node that a result only repeats."""
+    """Return the node that a result repeats."""
     node = arguments.get("src" if kind == "copy" else next(iter(arguments), ""))
     if kind in _SAME and isinstance(node, Node):
         return node if node.value.shape == value.shape and node.value.dtype == value.dtype else None
@@ -342,7 +342,7 @@ def _same(kind: str, arguments: dict[str, Any], value: Tensor) -> Node | None:
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
-    """The tensors that an operation writes into."""
+    """List the tensors that an operation writes into."""
     if not func._schema.is_mutable:
         return []
     names = [argument.name for argument in func._schema.arguments]
@@ -359,12 +359,12 @@ def _storage(tensor: Tensor) -> int:
 
 
 def modules(model: Any) -> list[tuple[str, nn.Module]]:
-    """Names and modules of a network; none of a plain function."""
+    """List names and modules of a network; none of a plain function."""
     return list(model.named_modules()) if isinstance(model, nn.Module) else []
 
 
 def floating(model: Any) -> Tensor:
-    """A tensor of the network's type and device: its first floating-point parameter or buffer; else an empty one."""
+    """Return the first floating-point parameter or buffer of a network, for its type and device, or an empty tensor."""
     if isinstance(model, nn.Module):
         for one in (*model.parameters(), *model.buffers()):
             if one.is_floating_point():
@@ -374,7 +374,7 @@ def floating(model: Any) -> Tensor:
 
 @contextmanager
 def plain(model: Any) -> Iterator[None]:
-    """No gradients, no inference mode, no autocast and no compilation, whatever the caller is in."""
+    """Disable gradients, inference mode, autocast and compilation inside the context."""
     compiled = "torch._dynamo" in sys.modules and any(hasattr(module, "_orig_mod") for _, module in modules(model))
     stance = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
     device = floating(model).device.type
@@ -384,7 +384,7 @@ def plain(model: Any) -> Iterator[None]:
 
 @contextmanager
 def untouched(model: Any) -> Iterator[None]:
-    """The network is in evaluation mode inside, works on copies of its buffers, and is afterwards as it was before.
+    """Put the network into evaluation mode with copies of its buffers inside the context, and restore it afterwards.
 
     Raises:
         ValueError: a lazy layer that has not seen an input yet.

@@ -1,1 +1,1 @@
-"""Every confidence interval, p-value and correction that the tables print."""
+"""Counts, confidence intervals, tests and effect sizes."""

@@ -1,9 +1,9 @@
-"""Uncertainty of rates and means over several networks that may have seen the same images.
+"""Variance of rates and means over several networks that may have seen the same images.
 
 Three networks on 256 images give 768 answers but not 768 independent ones: an image that is hard for one network tends
 to be hard for the others. The image is therefore the unit that is drawn: the answers of an image form a cluster, and
 the variance of a mean is that of the clusters' totals. Images are compared by their indices in the data set, so
-networks that saw other images contribute clusters of their own.
+networks that saw other images contribute separate clusters.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ FEW: int = 10
 
 
 def design_effect(values: Sequence[Tensor], indices: Sequence[Tensor]) -> float:
-    """Ratio of the variance of a mean of answers to what it would be if all answers were independent.
+    """Estimate the design effect: the variance of a mean of answers over that of independent answers.
 
     Where fewer than `FEW` images deviate from a common answer the correlation cannot be estimated, and the largest
-    possible ratio is returned: that of networks which agree on every image. Intervals made with it are then too wide
-    rather than too narrow.
+    possible ratio is returned: that of networks which agree on every image. Intervals are then too wide rather than
+    too narrow.
 
     Args:
         values: (N,) per network, small integers or bool: errors (0, 1), or differences of errors (-1, 0, 1).
@@ -36,7 +36,7 @@ def design_effect(values: Sequence[Tensor], indices: Sequence[Tensor]) -> float:
         At least 1, at most the (weighted) number of networks an image was shown to. Exactly 1 for one network.
 
     Raises:
-        ValueError: lengths that do not fit, or no value at all.
+        ValueError: the lengths do not fit, or there is no value.
     """
     value, image = _joined(values, indices)
     counts = np.bincount(image)
@@ -51,7 +51,7 @@ def design_effect(values: Sequence[Tensor], indices: Sequence[Tensor]) -> float:
 
 
 def clustered_mean(values: Sequence[Tensor], indices: Sequence[Tensor]) -> tuple[float, Interval]:
-    """Mean of all values and its 95 % interval: Student's t over images.
+    """Compute the mean of all values and its 95 % interval, Student's t over images.
 
     Args:
         values: (N,) per network, e.g. distortions.
@@ -61,17 +61,17 @@ def clustered_mean(values: Sequence[Tensor], indices: Sequence[Tensor]) -> tuple
         The mean and its interval; the interval's ends are NaN where there is only one image.
 
     Raises:
-        ValueError: lengths that do not fit, or no value at all.
+        ValueError: the lengths do not fit, or there is no value.
     """
     value, image = _joined(values, indices)
     num_images = int(image.max()) + 1
-    # mean_interval divides by sqrt(n) what it takes for the spread of n independent values.
+    # mean_interval divides its second argument, the spread of n independent values, by sqrt(n).
     spread = math.sqrt(_variance(value, image) * num_images) if num_images > 1 else 0.0
     return float(value.mean()), mean_interval(float(value.mean()), spread, num_images)
 
 
 def count_images(indices: Sequence[Tensor]) -> int:
-    """Number of distinct images among several (N,) vectors of indices."""
+    """Count the distinct images among several (N,) vectors of indices."""
     return torch.cat(list(indices)).unique().numel() if indices else 0
 
 
@@ -94,7 +94,7 @@ def sharing(indices: Sequence[Tensor]) -> str:
 
 
 def _joined(values: Sequence[Tensor], indices: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """All values as float64, and for each the number of its image, counted from 0."""
+    """Return all values as float64, and the number of the image of each, from 0."""
     if [v.shape for v in values] != [i.shape for i in indices] or any(v.dim() != 1 for v in values):
         shapes = [tuple(v.shape) for v in values], [tuple(i.shape) for i in indices]
         raise ValueError(f"values and indices must hold one (N,) vector each per network, got {shapes[0]}, {shapes[1]}")
@@ -106,7 +106,7 @@ def _joined(values: Sequence[Tensor], indices: Sequence[Tensor]) -> tuple[np.nda
 
 
 def _variance(value: np.ndarray, image: np.ndarray) -> float:
-    """Variance of the mean of all values when images are drawn: of a ratio of totals, linearised."""
+    """Compute the variance of the mean of all values over draws of images: of a ratio of totals, linearised."""
     counts, totals = np.bincount(image), np.bincount(image, weights=value)
     residuals = totals - counts * value.mean()
     return len(counts) / (len(counts) - 1) * float((residuals**2).sum()) / len(value) ** 2

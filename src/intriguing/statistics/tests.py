@@ -1,108 +1,42 @@
-"""Is it more than chance: intervals, permutation tests, effect sizes, and corrections for many tests."""
+"""p-values, effect sizes, and the correction for many tests."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
 
-from intriguing.statistics.intervals import Interval
 
-SMALLEST_BOOTSTRAP = 10
-"""Values in a stratum from which resamples say how skewed they are."""
-
-
-def t_interval(values: Tensor, *, confidence: float = 0.95, groups: Tensor | None = None) -> Interval | None:
-    """Student's interval of a mean.
-
-    Args:
-        values: (M,) finite.
-        confidence: coverage in (0, 1).
-        groups: (M,) strata, for example seeds: only the variance within them counts.
-
-    Returns:
-        None where no stratum has two values: a single value says nothing of its spread.
-
-    Raises:
-        ValueError: no value, or one that is not finite.
-    """
-    array, parts = _strata(values, groups)
-    freedom = len(array) - len(parts)
-    if not freedom:
+def paired_p(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Compute the two-sided p-value of the paired t-test; None for fewer than two pairs or equal differences."""
+    differences = np.subtract(first, second)
+    if len(differences) < 2 or np.ptp(differences) == 0:
         return None
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(_variance(parts))
-    return Interval(float(array.mean()) - half, float(array.mean()) + half)
+    return float(stats.ttest_rel(first, second).pvalue)
 
 
-def bootstrap_interval(
-    values: Tensor, *, confidence: float = 0.95, num: int = 2000, seed: int = 0, groups: Tensor | None = None
-) -> Interval | None:
-    """Interval of a mean: each end is the farther one of Student's t and of the studentised bootstrap.
+def sign_p(differences: Sequence[int]) -> float | None:
+    """Compute the two-sided p-value of the exact sign test; None where nothing differs.
 
-    The percentile bootstrap is too narrow for a few dozen values and worse for skewed ones. The studentised bootstrap
-    (Efron and Tibshirani 1993, chapter 12) follows the skew; Student's t is the safer one for long symmetric tails.
-    Fewer than `SMALLEST_BOOTSTRAP` values in a stratum leave Student's t alone.
-
-    Args:
-        values: (M,) finite.
-        confidence: coverage in (0, 1).
-        num: resamples.
-        seed: of the resampling.
-        groups: (M,) strata, for example seeds: each is resampled within itself.
-
-    Returns:
-        None where no stratum has two values.
-
-    Raises:
-        ValueError: no value, or one that is not finite.
+    For one seed it is McNemar's test. An image counts once for any number of seeds, so seeds do not count as images.
     """
-    array, parts = _strata(values, groups)
-    student = t_interval(values, confidence=confidence, groups=groups)
-    error = math.sqrt(_variance(parts))
-    if student is None or error == 0 or min(map(len, parts)) < SMALLEST_BOOTSTRAP:
-        return student
-    generator = np.random.default_rng(seed)
-    means, variances = np.zeros(num), np.zeros(num)
-    for part in parts:
-        for some in np.array_split(np.arange(num), max(1, num * len(part) // 2**22)):
-            drawn = part[generator.integers(len(part), size=(len(some), len(part)))]
-            means[some] += drawn.sum(1) / len(array)
-            variances[some] += drawn.var(1, ddof=1) * len(part) / len(array) ** 2
-    varied = variances > 1e-12 * error**2
-    if not varied.any():
-        return student
-    ratios = (means[varied] - array.mean()) / np.sqrt(variances[varied])
-    low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
-    mean = float(array.mean())
-    return Interval(min(student.low, mean - error * float(high)), max(student.high, mean - error * float(low)))
-
-
-def _strata(values: Tensor, groups: Tensor | None) -> tuple[np.ndarray, list[np.ndarray]]:
-    """All values as float64, and those of each stratum."""
-    if values.dim() != 1 or not len(values) or not bool(values.isfinite().all()):
-        raise ValueError(f"expected at least one finite value (M,), got shape {tuple(values.shape)}")
-    array = values.detach().double().cpu().numpy()
-    label = np.zeros(len(array), int) if groups is None else groups.cpu().numpy()
-    return array, [array[label == group] for group in np.unique(label)]
-
-
-def _variance(parts: list[np.ndarray]) -> float:
-    """Of the mean over all strata; a stratum of one value adds nothing."""
-    total = sum(map(len, parts))
-    return sum(float(part.var(ddof=1)) * len(part) for part in parts if len(part) > 1) / total**2
+    up, down = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    return float(stats.binomtest(up, up + down).pvalue) if up + down else None
 
 
 def permutation_p(observed: Tensor, null: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """One-sided p-values: how often chance does at least as well, (1 + #{null >= observed}) / (1 + B).
+    """Compute one-sided p-values, (1 + #{null >= observed}) / (1 + B).
 
     Args:
-        observed: (M,); NaN gives 1, for it speaks for nothing.
-        null: (B,), what the statistic is under the null hypothesis.
-        generator: breaks ties at random, which makes p exactly uniform under the null also where the statistic has few
-            values (a purity of nine images has nine); None counts every tie against the observation: never too small.
+        observed: (M,); NaN yields p = 1.
+        null: (B,), values of the statistic under the null hypothesis.
+        generator: breaks ties at random, which makes p exactly uniform under the null also for a statistic of few
+            values (a purity of nine images has nine). None counts every tie against the observation, so that p is
+            never too small.
 
     Returns:
         (M,) float64 in (0, 1].
@@ -119,14 +53,17 @@ def permutation_p(observed: Tensor, null: Tensor, *, generator: torch.Generator 
 
 
 def rotation_p(observed: float, null: Tensor) -> float:
-    """Two-sided p-value of a basis among bases that a random rotation made: twice the smaller one-sided value.
+    """Compute the two-sided p-value of a basis among random rotations: twice the smaller one-sided value.
 
     If no basis is special, the observed one is exchangeable with the others and p is uniform (on multiples of
     2 / (1 + B), where no two are equal).
 
     Args:
-        observed: the basis's mean score.
+        observed: the mean score of the basis.
         null: (B,) mean scores of the random bases.
+
+    Returns:
+        p in (0, 1].
     """
     value = torch.tensor([observed], dtype=torch.float64)
     above = float(permutation_p(value, null.double()))
@@ -135,36 +72,47 @@ def rotation_p(observed: float, null: Tensor) -> float:
 
 
 def least_p(num: int) -> float:
-    """Return the smallest p-value that `rotation_p` can give with so many random bases: 2 / (1 + B)."""
+    """Return the smallest p-value of `rotation_p` with ``num`` random bases: 2 / (1 + B)."""
     return min(1.0, 2 / (1 + num))
 
 
 def effect_size(first: Tensor, second: Tensor) -> float:
-    """Hedges' g: the difference of two means in pooled standard deviations, without the bias of small samples.
+    """Compute Hedges' g: the difference of two means in units of `pooled_spread`.
 
     Args:
-        first, second: (M,) and (L,), at least two values each.
+        first: (M,), at least two values.
+        second: (L,), at least two values.
 
     Returns:
-        NaN with fewer values; 0 where nothing differs, infinite where only the means do.
+        g; NaN with fewer values, 0 where nothing differs, infinite where only the means do.
     """
-    n, m = len(first), len(second)
-    if n < 2 or m < 2:
+    if len(first) < 2 or len(second) < 2:
         return math.nan
-    pooled = ((n - 1) * first.double().var() + (m - 1) * second.double().var()) / (n + m - 2)
     difference = float(first.double().mean() - second.double().mean())
-    if float(pooled) <= 1e-24:
+    if _pooled_variance(first, second) <= 1e-24:
         return 0.0 if abs(difference) < 1e-12 else math.copysign(math.inf, difference)
-    return difference / math.sqrt(float(pooled)) * (1 - 3 / (4 * (n + m) - 9))
+    return difference / math.sqrt(_pooled_variance(first, second)) * _small_sample(first, second)
 
 
-def holm(p: Tensor) -> Tensor:
-    """p-values corrected so that a false discovery among all is as rare as promised (Holm 1979): (M,)."""
-    order = p.argsort()
-    steps = (p[order].double() * torch.arange(len(p), 0, -1, dtype=torch.float64)).cummax(0).values.clamp_max(1)
-    return torch.empty_like(steps).scatter_(0, order, steps)
+def pooled_spread(first: Tensor, second: Tensor) -> float:
+    """Return the divisor of Hedges' g: the pooled standard deviation, over the factor for small samples."""
+    return math.sqrt(_pooled_variance(first, second)) / _small_sample(first, second)
 
 
-def benjamini_hochberg(p: Tensor) -> Tensor:
-    """p-values corrected so that the share of false among all discoveries is as small as promised (1995): (M,)."""
-    return torch.from_numpy(np.asarray(stats.false_discovery_control(p.detach().double().cpu().numpy(), method="bh")))
+def _pooled_variance(first: Tensor, second: Tensor) -> float:
+    n, m = len(first), len(second)
+    return float(((n - 1) * first.double().var() + (m - 1) * second.double().var()) / (n + m - 2))
+
+
+def _small_sample(first: Tensor, second: Tensor) -> float:
+    return 1 - 3 / (4 * (len(first) + len(second)) - 9)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Correct p-values so that the chance of any false rejection stays below the level (Holm 1979)."""
+    values = np.asarray(p, dtype=float)
+    order = values.argsort(kind="stable")
+    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)).clip(max=1)
+    corrected = np.empty_like(steps)
+    corrected[order] = steps
+    return corrected.tolist()

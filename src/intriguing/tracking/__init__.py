@@ -1,1 +1,1 @@
-"""Weights & Biases, and nothing else. No other package imports wandb."""
+"""Weights & Biases; no other package imports wandb."""

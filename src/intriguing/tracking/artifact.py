@@ -1,4 +1,6 @@
-"""Checkpoints that lie in W&B: found by name, downloaded once, kept with the runs."""
+"""Download checkpoints from W&B by name, once, and keep them with the runs."""
+
+from __future__ import annotations
 
 import re
 import shutil
@@ -6,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from intriguing.errors import UserError
+from intriguing.errors import UserError, error_summary
 from intriguing.tracking.wandb_run import online, without_lookups
 
 PREFIX = "wandb:"
@@ -16,18 +18,18 @@ _VERSION = re.compile(r"v\d+")
 
 
 def fetch_checkpoint(reference: str, runs: Path | str, *, mode: str | None = None) -> Path:
-    """The checkpoint that W&B has under a name; what was downloaded before is not asked for again.
+    """Download a checkpoint from W&B, unless its version was downloaded before.
 
     Args:
-        reference: `wandb:entity/project/artifact:alias`; the alias is a version (`v3`) or a word such as `latest`.
-        runs: the folder of all runs; the file goes below its artifacts/, in a folder named like its run.
-        mode: W&B's mode of this job; None: as WANDB_MODE says, else online, since that is what is asked for.
+        reference: ``wandb:entity/project/artifact:alias``; the alias is a version (``v3``) or a word (``latest``).
+        runs: The folder of all runs; the file goes below its ``artifacts/``, in a folder named like its run.
+        mode: W&B's mode of this job; None: that of WANDB_MODE, else online.
 
     Returns:
-        `<runs>/artifacts/<entity>/<project>/<version>/<run>/model.ckpt`. The caller verifies it as any other.
+        ``<runs>/artifacts/<entity>/<project>/<version>/<run>/model.ckpt``, which the caller verifies.
 
     Raises:
-        UserError: no such form or artifact, W&B switched off or out of reach.
+        UserError: Another form, no such artifact, or W&B is switched off or out of reach.
     """
     found = _REFERENCE.fullmatch(reference)
     if found is None:
@@ -51,10 +53,10 @@ def fetch_checkpoint(reference: str, runs: Path | str, *, mode: str | None = Non
                 _download(artifact, kept)
     except UserError:
         raise
-    except Exception as error:  # no key, no network, no such artifact: all of W&B's own kinds
-        line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    except Exception as error:  # no key, no network, no such artifact: W&B has many kinds
+        why = error_summary(error)
         raise UserError(
-            f"{reference} cannot be had from W&B ({line}); wandb login or WANDB_API_KEY, and a network, are needed"
+            f"{reference} cannot be had from W&B ({why}); wandb login or WANDB_API_KEY, and a network, are needed"
         ) from error
     return kept
 
@@ -66,7 +68,7 @@ def _find(name: str) -> Any:
 
 
 def _download(artifact: Any, target: Path) -> None:
-    """Beside its place first: after an interruption the whole file is there or none."""
+    """Download an artifact's file into a temporary folder, and move it to its place when it is whole."""
     target.parent.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=target.parent.parent))
     try:

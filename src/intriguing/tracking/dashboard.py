@@ -1,11 +1,13 @@
-"""The project's W&B workspace as code: what every stage logs, in sections, its runs grouped by study and stage.
+"""Build the project's W&B workspace: panels of all logged keys in sections, runs grouped by study and stage.
 
-    python -m intriguing.tracking.dashboard --entity ENTITY --out workspace.json     # written and looked at offline
+    python -m intriguing.tracking.dashboard --entity ENTITY --out workspace.json     # offline
     python -m intriguing.tracking.dashboard --entity ENTITY --push                   # with an account
 
-Only keys that the stages log have a panel here; W&B adds one for every other key of a run by itself. The tables and
-figures are those that the analyses in the folder of all runs have written.
+W&B adds a panel for every further key of a run by itself. The tables and figures are those that the analyses in the
+folder of all runs have written.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from intriguing.errors import UserError
+from intriguing.errors import UserError, error_summary
 from intriguing.runs.records import CONFIG, read_run
 from intriguing.storage.files import write_atomic
 from intriguing.tracking.wandb_run import AXIS, online
@@ -41,10 +43,16 @@ BY_LAYER = {  # of the pools: title, the key's beginning
 
 
 def written(runs: Path | str) -> tuple[list[str], list[str]]:
-    """The keys of the tables and of the figures that the finished analyses below a folder of all runs have written.
+    """List the keys of the tables and of the figures that finished analyses have written.
+
+    Args:
+        runs: The folder of all runs.
+
+    Returns:
+        Keys of tables, and keys of figures.
 
     Raises:
-        UserError: a record is damaged.
+        UserError: A record is damaged.
     """
     tables, figures = dict[str, None](), dict[str, None]()
     for folder in sorted(Path(runs).glob("analyze/*/")):
@@ -64,19 +72,20 @@ def workspace(
     *,
     tables: Sequence[str] = (),
     figures: Sequence[str] = (),
-) -> "Workspace":
-    """Build the workspace; nothing is sent.
+) -> Workspace:
+    """Build the workspace, without sending it.
 
     Args:
-        entity: W&B's user or team.
-        project: its project, the one of `logger.project`.
-        name: what the workspace is called there.
-        tables, figures: keys of the tables and figures of the analyses, see `written`.
+        entity: User or team in W&B.
+        project: Its project, see ``logger.project``.
+        name: Name of the workspace.
+        tables: Keys of the tables of the analyses, see ``written``.
+        figures: Keys of their figures.
 
     Raises:
-        UserError: the package wandb-workspaces is not installed.
+        UserError: The package wandb-workspaces is not installed.
     """
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B would look a host up even to build it
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it does a DNS lookup even offline
     try:
         from wandb_workspaces import workspaces as ws
         from wandb_workspaces.reports import v2 as wr
@@ -97,7 +106,7 @@ def workspace(
         wr.LinePlot(title="Weight decay's term", x=AXIS, y=["train/penalty"]),
     ]
     attack = [
-        bars("Distortion of what was found", "attack/mean_distortion", "attack/median_distortion"),
+        bars("Distortion of the adversarial examples", "attack/mean_distortion", "attack/median_distortion"),
         bars("Images attacked and fooled", "attack/num", "attack/num_success"),
         bars("Passes an image", "attack/forwards_per_image", "attack/backwards_per_image"),
         bars("Seconds", "attack/seconds"),
@@ -125,32 +134,33 @@ def workspace(
     )
 
 
-def as_json(made: "Workspace") -> str:
-    """The view as W&B's server takes it: entity, project, displayName and the spec with sections and runs."""
+def as_json(made: Workspace) -> str:
+    """Write the workspace as JSON for W&B's server: entity, project, displayName and the spec."""
     view = made._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
     return json.dumps(view, indent=1, sort_keys=True) + "\n"
 
 
-def push(made: "Workspace") -> str:
+def push(made: Workspace) -> str:
     """Make the workspace in the account and return its address.
 
     Raises:
-        UserError: W&B is switched off, or it refused.
+        UserError: W&B is switched off, or refuses.
     """
     online("a dashboard is pushed to W&B")
     try:
         return str(made.save().url)
     except Exception as error:
-        line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UserError(f"W&B did not take the dashboard ({line}); is there an account (wandb login)?") from error
+        why = error_summary(error)
+        raise UserError(f"W&B refuses the dashboard ({why}); is there an account (wandb login)?") from error
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Write the workspace to a file, or make it in the account."""
     parser = argparse.ArgumentParser(prog="python -m intriguing.tracking.dashboard", description="The W&B workspace.")
     parser.add_argument("--entity", required=True, help="W&B user or team")
     parser.add_argument("--project", default="intriguing")
     parser.add_argument("--name", default="Intriguing properties", help="of the workspace")
-    parser.add_argument("--runs", type=Path, default="runs", help="folder of all runs, whose analyses have the tables")
+    parser.add_argument("--runs", type=Path, default="runs", help="folder of all runs, with the analyses")
     parser.add_argument("--out", type=Path, help="write its JSON to this file")
     parser.add_argument("--push", action="store_true", help="make it in the account")
     given = parser.parse_args(arguments)

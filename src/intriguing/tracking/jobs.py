@@ -13,7 +13,7 @@ from intriguing.tracking.wandb_run import WandbRun, start_wandb
 
 
 def start_job(job: Job, stage: str, *, record: bool = True) -> WandbRun:
-    """The W&B run of a job, see `start_wandb`; a silent one where the job wants none or `record` is False."""
+    """Start the W&B run of a job, see ``start_wandb``; a silent one if the job wants none or ``record`` is False."""
     logger = job.logger
     return start_wandb(
         folder=Path(job.runs) / stage / job.name,
@@ -33,8 +33,8 @@ def check_run_id(logger: Mapping[str, Any], num_runs: int) -> None:
     """Refuse several runs that would share one W&B run.
 
     Args:
-        logger: the logger's settings.
-        num_runs: how many runs a command makes.
+        logger: Settings of the logger.
+        num_runs: Number of runs that a command makes.
 
     Raises:
         UserError: WANDB_RUN_ID is set, and W&B is not switched off.

@@ -1,8 +1,10 @@
-"""Weights & Biases: the project's only import of wandb, and never something a result depends on.
+"""Log runs to Weights & Biases; the only import of wandb.
 
-Offline unless WANDB_MODE or the config says otherwise, so no account is needed. Whatever W&B does wrong costs one
-warning line and W&B's own record, never the run: metrics.csv and run.json stand beside it.
+Offline unless WANDB_MODE or the config says otherwise, so no account is needed. Failures of W&B are logged once and
+never stop a run; ``metrics.csv`` and ``run.json`` do not depend on it.
 """
+
+from __future__ import annotations
 
 import contextlib
 import logging
@@ -12,14 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from intriguing.errors import UserError
+from intriguing.errors import UserError, error_summary
 from intriguing.runs.names import slug
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
 
 MODES = ("offline", "online", "disabled")
-AXIS = "trainer/global_step"  # the one Lightning's logger uses: all curves of a run share it
+AXIS = "trainer/global_step"  # the axis of Lightning's logger, shared by all curves of a run
 log = logging.getLogger(__name__)
 
 
@@ -35,30 +37,30 @@ def start_wandb(
     mode: str | None = None,
     project: str | None = None,
     entity: str | None = None,
-) -> "WandbRun":
-    """Start a W&B run of its own, whatever other runs this process has had; close it with `finish` or as a context.
+) -> WandbRun:
+    """Start a new W&B run, also after others in this process; close it with ``finish`` or as a context manager.
 
     W&B's environment variables count where an argument is None: WANDB_NAME, WANDB_RUN_GROUP, WANDB_MODE, WANDB_PROJECT,
     WANDB_ENTITY, and WANDB_TAGS where there are none. WANDB_RUN_ID, WANDB_NOTES, WANDB_JOB_TYPE and WANDB_DIR count
     always.
 
     Args:
-        folder: The run folder; everything W&B writes goes below its wandb/, unless WANDB_DIR names another.
-        name: The run's name, the same as the folder's.
-        title: What W&B calls the run; None: WANDB_NAME, else the name.
+        folder: The run folder; W&B writes below its ``wandb/``, unless WANDB_DIR names another folder.
+        name: Name of the run and its folder.
+        title: Title in W&B; None: WANDB_NAME, else the name.
         group: The study.
         job_type: The stage.
         config: Plain hyper-parameters.
         tags: Free words.
-        mode: offline, online or disabled; None: as WANDB_MODE says, else offline.
+        mode: ``offline``, ``online`` or ``disabled``; None: that of WANDB_MODE, else offline.
         project: W&B project; None: WANDB_PROJECT, else intriguing.
         entity: W&B user or team; None: WANDB_ENTITY, else the account's own.
 
     Returns:
-        A handle; a silent one that does nothing when disabled or when W&B could not start (one warning line).
+        A handle; one that does nothing if W&B is disabled or could not start (one warning line).
 
     Raises:
-        UserError: an unknown mode.
+        UserError: An unknown mode.
     """
     asked = mode or os.environ.get("WANDB_MODE") or "offline"
     # "dryrun" and "run" are W&B's older words
@@ -90,7 +92,7 @@ def start_wandb(
 
 
 def _unless(variable: str, value: str | None) -> str | None:
-    """The value, or None, by which W&B reads the environment variable, where that is set."""
+    """Return the value; None, by which W&B reads the environment variable, if that is set."""
     return None if os.environ.get(variable) else value
 
 
@@ -99,7 +101,7 @@ def _init(home: Path, mode: str, about: dict[str, Any]) -> Any:
 
     home.mkdir(parents=True, exist_ok=True)
     online = mode == "online"
-    mark = home / "id"  # online, a resumed run goes on in its own W&B run
+    mark = home / "id"  # online, a resumed run continues its W&B run
     settings = wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True)
     run = wandb.init(
         mode="online" if online else "offline",
@@ -117,7 +119,15 @@ def _init(home: Path, mode: str, about: dict[str, Any]) -> Any:
 
 
 def online(what: str, mode: str | None = None) -> None:
-    """Raises UserError where W&B was switched off and `what` cannot be without it."""
+    """Check that W&B is not switched off.
+
+    Args:
+        what: The work that needs it, for the message.
+        mode: W&B's mode of this job; None: that of WANDB_MODE.
+
+    Raises:
+        UserError: It is.
+    """
     asked = mode or os.environ.get("WANDB_MODE")
     if asked in ("offline", "disabled", "dryrun"):
         raise UserError(f"{what}, but W&B is {asked}: set WANDB_MODE=online, with an account (wandb login)")
@@ -125,17 +135,17 @@ def online(what: str, mode: str | None = None) -> None:
 
 @contextlib.contextmanager
 def without_lookups() -> Iterator[None]:
-    """W&B asks for a host of its own error reports even before it is used; not here."""
+    """Disable W&B's error reporting within the block, which does a DNS lookup even offline."""
     with _added({"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}):
         yield
 
 
 @contextlib.contextmanager
 def _environment(home: Path, mode: str) -> Iterator[None]:
-    """Point W&B's caches below the run folder, unless the user has pointed them elsewhere; undone afterwards."""
+    """Set W&B's caches below the run folder within the block, unless the user has set them."""
     wanted = {f"WANDB_{kind}_DIR": str((home / kind.lower()).absolute()) for kind in ("DATA", "CACHE", "CONFIG")}
     if mode == "offline":
-        wanted["WANDB_ERROR_REPORTING"] = "false"  # W&B would look a host up even offline
+        wanted["WANDB_ERROR_REPORTING"] = "false"  # it does a DNS lookup even offline
     with _added(wanted):
         yield
 
@@ -152,37 +162,37 @@ def _added(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def _warn(what: str, error: BaseException, consequence: str) -> None:
-    line = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    log.warning("W&B could not %s (%s): %s", what, line, consequence)
+    log.warning("W&B could not %s (%s): %s", what, error_summary(error, 200), consequence)
 
 
 class WandbRun:
-    """A handle on one W&B run, or on none (`active` False); no method raises for W&B's sake.
+    """Handle one W&B run, or none (``active`` is False); no failure of W&B raises.
 
-    Every `log_*` takes the step of the shared axis, or None for the run as a whole.
+    Every ``log_*`` takes the step of the shared axis, or None for the run as a whole.
     """
 
     def __init__(self, run: Any | None, home: Path, name: str | None = None) -> None:
         self._run = run
-        self._name = name  # of the run's folder, which W&B's may not be
+        self._name = name  # the folder's; the title in W&B may differ
         self._home = home
         self._broken = False
 
     @property
     def active(self) -> bool:
+        """Whether W&B still records."""
         return self._run is not None and not self._broken
 
     @property
     def raw(self) -> Any | None:
-        """wandb's own run object, None when there is none."""
+        """The run object of wandb; None if there is none."""
         return self._run
 
     def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Numbers by key (`train/loss`)."""
+        """Log numbers by key (``train/loss``)."""
         self._try("log", lambda run: run.log(_at(metrics, step)))
 
     def log_histogram(self, key: str, values: Any, step: int | None = None) -> None:
-        """The distribution of an array's finite values (a failed attack's distortion is inf)."""
+        """Log the distribution of an array's finite values (the distortion of a failed attack is inf)."""
 
         def send(run: Any) -> None:
             import numpy as np
@@ -196,7 +206,7 @@ class WandbRun:
         self._try("log a histogram", send)
 
     def log_images(self, key: str, images: Any, captions: Sequence[str] | None = None, step: int | None = None) -> None:
-        """Pictures: files, or an array (N, C, H, W) or (N, H, W) in [0, 1] (values outside are cut)."""
+        """Log files of pictures, or an array (N, C, H, W) or (N, H, W) in [0, 1] (values outside are cut)."""
 
         def send(run: Any) -> None:
             import wandb
@@ -209,7 +219,7 @@ class WandbRun:
     def log_table(
         self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int | None = None
     ) -> None:
-        """A table, such as the transfer matrix."""
+        """Log a table."""
 
         def send(run: Any) -> None:
             import wandb
@@ -219,7 +229,7 @@ class WandbRun:
         self._try("log a table", send)
 
     def log_artifact(self, path: Path | str, *, kind: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """A finished file, not copied, as `<kind>-<run name>`; kind is e.g. `checkpoint` or `adversarial_set`."""
+        """Log a finished file, without a copy, as ``<kind>-<run name>``, for example kind ``checkpoint``."""
 
         def send(run: Any) -> None:
             import wandb
@@ -234,15 +244,15 @@ class WandbRun:
         self._try("log an artifact", send)
 
     def summarise(self, values: Mapping[str, Any]) -> None:
-        """The run's final numbers."""
+        """Write final numbers of the run."""
         self._try("write its summary", lambda run: run.summary.update(dict(values)))
 
     def configure(self, values: Mapping[str, Any]) -> None:
-        """More hyper-parameters."""
+        """Add hyper-parameters."""
         self._try("write its config", lambda run: run.config.update(dict(values), allow_val_change=True))
 
     def finish(self, *, failed: bool = False) -> None:
-        """End the run; call it in `finally`, or the next one in this process joins it. Safe to call twice."""
+        """End the run, or the next run of this process joins it; a second call does nothing."""
         run, self._run = self._run, None
         if run is None:
             return
@@ -267,9 +277,9 @@ class WandbRun:
         try:
             with _environment(self._home, "offline" if self._run.offline else "online"):
                 action(self._run)
-        except Exception as error:  # whatever it is, the run goes on without W&B
+        except Exception as error:  # of any kind: the run continues without W&B
             self._broken = True
-            _warn(what, error, "the run goes on without it; metrics.csv and run.json are complete")
+            _warn(what, error, "the run continues without it; metrics.csv and run.json are complete")
 
 
 def _at(values: Mapping[str, Any], step: int | None) -> dict[str, Any]:
@@ -277,7 +287,7 @@ def _at(values: Mapping[str, Any], step: int | None) -> dict[str, Any]:
 
 
 def _pixels(image: Any) -> Any:
-    """One picture as wandb.Image takes it: a file's path, or (H, W) or (H, W, C) bytes."""
+    """Convert a picture for wandb.Image: to a path, or to (H, W) or (H, W, C) bytes."""
     if isinstance(image, str | Path):
         return str(image)
     import numpy as np
@@ -288,22 +298,24 @@ def _pixels(image: Any) -> Any:
     return np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
 
 
-def lightning_logger(run: WandbRun) -> "WandbLogger | None":
-    """A Lightning logger that writes to the same W&B run, None when there is none; it too never stops a training."""
+def lightning_logger(run: WandbRun) -> WandbLogger | None:
+    """Make a Lightning logger that writes to a W&B run and never stops a training; None if the run is inactive."""
     if not run.active:
         return None
     from lightning.fabric.utilities.rank_zero import rank_zero_only
     from lightning.pytorch.loggers import WandbLogger
 
     class SafeWandbLogger(WandbLogger):
-        """Lightning's own, its two calls sent through the handle."""
+        """Lightning's logger, whose two calls go through the handle."""
 
         @rank_zero_only
         def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+            """Log numbers at a step."""
             run.log(metrics, step)
 
         @rank_zero_only
         def log_hyperparams(self, params: Any) -> None:
+            """Add hyper-parameters."""
             run.configure(params if isinstance(params, Mapping) else vars(params))
 
     raw: Any = run.raw

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from intriguing.metrics import wrong
 from intriguing.nn import evaluating
+from intriguing.nn.evaluation import count_wrong
+from intriguing.statistics.counts import Count
 from intriguing.units.activations import Batches
 
 _COPIES = 2**25  # activations in memory while several directions are removed together
@@ -58,19 +60,17 @@ class Ablation:
     """Hold the numbers of errors of a network on one set of images, whole and with one direction removed.
 
     Attributes:
-        wrong: number of images that the whole network misclassifies.
+        whole: images that the whole network misclassifies.
         removed: (M,) number of images that it misclassifies without each direction.
-        num: number of images.
     """
 
-    wrong: int
+    whole: Count
     removed: Tensor
-    num: int
 
     @property
     def drop(self) -> Tensor:
         """Return the decrease in accuracy (M,), as a fraction; negative where accuracy increases."""
-        return (self.removed - self.wrong).double() / self.num
+        return (self.removed - self.whole.k).double() / self.whole.n
 
 
 def ablate(model: nn.Module, layer: str, batches: Batches, directions: Tensor, mean: Tensor) -> Ablation:
@@ -100,13 +100,12 @@ def ablate(model: nn.Module, layer: str, batches: Batches, directions: Tensor, m
         raise ValueError(f"no layer {layer}; known: {', '.join(name for name in modules if name)}")
     if directions.dim() != 2 or mean.shape != directions.shape[1:]:
         raise ValueError(f"directions must be (M, C) and mean (C,), got {tuple(directions.shape)}, {tuple(mean.shape)}")
-    num_wrong, num = 0, 0
+    whole = Count(0, 0)
     removed = torch.zeros(len(directions), dtype=torch.int64)
     for images, labels in batches:
         with torch.no_grad(), evaluating(model):
             # A module may write to its input, so each pass gets a copy.
-            num_wrong += int(wrong(model(images.clone()), labels).sum())
-            num += len(labels)
+            whole += count_wrong(model, [(images.clone(), labels)])
             with _size_of(layer, modules[layer]) as size:
                 model(images[:1].clone())
             per_pass = max(1, _COPIES // max(1, size[0]) // max(1, len(labels)))
@@ -115,9 +114,9 @@ def ablate(model: nn.Module, layer: str, batches: Batches, directions: Tensor, m
                 with _removing(modules[layer], part, mean):
                     errors = wrong(model(images.clone()), labels.repeat(len(part)))
                 removed[first : first + per_pass] += errors.view(len(part), len(labels)).sum(1).cpu()
-    if num == 0:
+    if whole.n == 0:
         raise ValueError("expected at least one image")
-    return Ablation(num_wrong, removed, num)
+    return Ablation(whole, removed)
 
 
 @contextmanager

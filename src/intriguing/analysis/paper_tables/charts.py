@@ -1,4 +1,6 @@
-"""The drawn figures: agreement with the paper, the lambda curve, the distortions."""
+"""Charts of the paper's sections: agreement with the paper, the lambda curve, the distortions."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -7,12 +9,24 @@ from matplotlib.axes import Axes
 
 from intriguing.analysis import paper
 from intriguing.analysis.cells import FULL, display_labels, pool_of, set_label, variants
-from intriguing.analysis.drawing import BLUE, COLOURS, FAINT, GREY, INK, MARKERS, ORANGE, canvas, chart, style
+from intriguing.analysis.drawing import (
+    BLUE,
+    COLOURS,
+    FAINT,
+    GREY,
+    INK,
+    MARKERS,
+    ORANGE,
+    canvas,
+    chart,
+    error_bars,
+    style,
+)
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet, short, size_text
 from intriguing.analysis.paper_tables.weight_decay import Curve
-from intriguing.results import Cell, Figure, Table
-from intriguing.statistics.intervals import Interval
+from intriguing.results import ERROR, Cell, Figure, Table
+from intriguing.statistics.counts import Count
 
 _TICKS = (0, 1, 5, 10, 25, 50, 75, 100)
 _GROUPS = (
@@ -23,12 +37,12 @@ _GROUPS = (
 
 
 def agreement_figure(tables: Sequence[Table]) -> Figure | None:
-    """Every error rate the paper prints against the one measured; None where there is none to compare."""
+    """Plot every error rate the paper prints against the measured one; None where there is none to compare."""
     by_key = {table.key: table for table in tables}
     panels = []
     for title, keys in _GROUPS:
         present = [by_key[key] for key in keys if key in by_key]
-        cells = [c for t in present for c in t.cells.values() if c.meets is not None and c.quantity == "error"]
+        cells = [c for t in present for c in t.cells.values() if c.meets is not None and c.quantity == ERROR]
         if cells := [c for c in cells if not c.own]:
             panels.append((title, cells, tuple(run for t in present for run in t.runs)))
     if not panels:
@@ -39,16 +53,16 @@ def agreement_figure(tables: Sequence[Table]) -> Figure | None:
             _agreement_panel(axes, title, cells)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    met, total = (sum(t.agreement()[i] for t in tables if t.key in paper.TABLES) for i in (0, 1))
+    met = sum((t.agreement() for t in tables if t.key in paper.TABLES), Count(0, 0))
     return chart(
         figure,
         key="agreement",
         title="Paper against measurement",
         caption="Every error rate the paper prints (across) against the one measured here (up), both with their 95 % "
         "intervals, on square-root axes. On the diagonal they are equal. The intervals meet in "
-        f"{met} of {total} cells; a network on its own examples, 100 % by construction, is left out.",
-        alt=f"Scatter plot of measured against printed error rates; the intervals meet in {met} of {total} cells.",
-        runs=tuple(dict.fromkeys(run for _, _, runs in panels for run in runs)),
+        f"{met.k} of {met.n} cells; a network on its own examples, 100 % by construction, is left out.",
+        alt=f"Scatter plot of measured against printed error rates; the intervals meet in {met.k} of {met.n} cells.",
+        runs=(run for _, _, runs in panels for run in runs),
     )
 
 
@@ -57,8 +71,8 @@ def _agreement_panel(axes: Axes, title: str, cells: Sequence[Cell]) -> None:
     for meets, colour, marker, fill in ((True, BLUE, "o", BLUE), (False, ORANGE, "D", "none")):
         chosen = [c for c in cells if c.meets is meets]
         x, y = [float(c.paper or 0) for c in chosen], [c.value for c in chosen]
-        across = _bars(x, [c.paper_interval or c.interval for c in chosen])
-        up = _bars(y, [c.interval for c in chosen])
+        across = error_bars(x, [c.paper_interval or c.interval for c in chosen])
+        up = error_bars(y, [c.interval for c in chosen])
         label = "✓ the intervals meet" if meets else "≠ they do not"
         axes.errorbar(x, y, xerr=across, yerr=up, fmt="none", ecolor=colour, elinewidth=0.7, alpha=0.45)
         axes.plot(x, y, marker, color=colour, markerfacecolor=fill, markersize=5, label=label)
@@ -75,7 +89,7 @@ def _agreement_panel(axes: Axes, title: str, cells: Sequence[Cell]) -> None:
 
 
 def lambda_figure(curves: Sequence[Curve], *, comparable: bool, runs: tuple[str, ...]) -> Figure | None:
-    """Error and distortion along lambda, or None without a sweep; the paper's points where they can be compared."""
+    """Plot error and distortion along lambda, or None without a sweep; the paper's points where they are comparable."""
     if not curves:
         return None
     with style():
@@ -122,7 +136,7 @@ def _line(
     fill = "white" if dash == "--" else colour
     axes.errorbar(
         *(x, y),
-        yerr=_bars(y, [cell.interval for _, cell in points]),
+        yerr=error_bars(y, [cell.interval for _, cell in points]),
         color=colour,
         marker=marker,
         markerfacecolor=fill,
@@ -143,7 +157,7 @@ def _paper_key(axes: Axes, comparable: bool) -> None:
 
 
 def distortion_figure(sets: Sequence[MeasuredSet], networks: Sequence[Network], *, comparable: bool) -> Figure | None:
-    """How far the adversarial examples of each network lie from their originals; None without any."""
+    """Plot a histogram of the distortion of each network's adversarial examples; None without any."""
     labels, configs = display_labels(networks), {n.name: n.config for n in networks}
     groups: dict[tuple[str, str, str], list[MeasuredSet]] = {}
     for _, chosen in variants(s for s in sets if s.amplify is None and s.num_success)[:1]:
@@ -170,9 +184,9 @@ def distortion_figure(sets: Sequence[MeasuredSet], networks: Sequence[Network], 
         figure,
         key="distortions",
         title="Distortion of the adversarial examples",
-        caption=f"How many images need which distortion, for each network, as a share of its images. {marks}",
+        caption=f"Histogram of the distortion of each network's adversarial examples, as shares of its images. {marks}",
         alt="Histograms of the per-pixel RMS distortion, one for each network.",
-        runs=tuple(s.name for key in keys for s in groups[key]),
+        runs=(s.name for key in keys for s in groups[key]),
     )
 
 
@@ -188,9 +202,3 @@ def _histogram(axes: Axes, label: str, values: np.ndarray, edges: np.ndarray, pr
     axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     beside = f"mean {size_text(mean)}" + (f", paper {short(printed)}" if printed is not None else "")
     axes.text(1, 0.9, beside, transform=axes.transAxes, ha="right", va="top", fontsize=9)
-
-
-def _bars(centres: Sequence[float], intervals: Sequence[Interval | None]) -> np.ndarray:
-    """(2, M) lengths of error bars below and above; none where there is no interval."""
-    ends = [(c, i or Interval(c, c)) for c, i in zip(centres, intervals, strict=True)]
-    return np.array([[max(0, c - i.low), max(0, i.high - c)] for c, i in ends]).reshape(-1, 2).T

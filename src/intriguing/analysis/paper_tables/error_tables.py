@@ -1,4 +1,6 @@
-"""Tables 1 and 3: how well the networks do, and how little it takes to fool them."""
+"""Tables 1 and 3: errors of the networks, and the distortion that fools them."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -21,7 +23,7 @@ from intriguing.analysis.cells import (
 )
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
-from intriguing.results import Cell, SeedCount, Table
+from intriguing.results import DISTORTION, ERROR, Cell, Table
 
 _LAYOUTS = {
     "table1": (FULL, "train", {paper.TRAIN_ERROR: ("full", "train"), paper.TEST_ERROR: ("test",)}),
@@ -32,8 +34,8 @@ _LAYOUTS = {
     ),
 }
 _TITLES = {
-    "table1": "Table 1 · Error and distortion of the networks",
-    "table3": "Table 3 · Networks trained on disjoint halves",
+    "table1": "Error and distortion of the networks",
+    "table3": "Networks trained on disjoint halves",
 }
 _CAPTIONS = {
     "table1": "Error in percent on the images a network was trained on and on the test set, and the mean per-pixel RMS "
@@ -44,7 +46,7 @@ _CAPTIONS = {
 
 
 def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> Table | None:
-    """Table 1 ("table1", networks trained on everything) or Table 3 ("table3", networks trained on halves).
+    """Make Table 1 ("table1", networks trained on all images) or Table 3 ("table3", networks trained on halves).
 
     Args:
         key: "table1" or "table3".
@@ -52,7 +54,7 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
         sets: measured sets, for the distortions; those of the paper's attack, or else of the most frequent one.
 
     Returns:
-        The table, or None where no network belongs into it.
+        The table, or None where no network belongs to it.
     """
     pool, subset, error_columns = _LAYOUTS[key]
     members = [n for n in networks if pool_of(n.split) == pool]
@@ -67,8 +69,8 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
         same = [n for n in members if labels[n.name] == row]
         named, judge = paper.network_name(same[0].config), paper.is_paper_data(same[0].config)
         for column, names in error_columns.items():
-            counts, runs = _counts(same, names), [n.name for n in same]
-            cells[row, column] = error_cell(counts, (key, named, column), judge=judge, runs=runs)
+            counts, place = [(n.seed, n.error(*names)) for n in same], (key, named, column)
+            cells[row, column] = error_cell(counts, place, judge=judge, runs=[n.name for n in same])
         own = [s for s in attacked if s.source in {n.name for n in same}]
         place = (key, named, paper.DISTORTION)
         cells[row, paper.DISTORTION] = distortion_cell(
@@ -79,6 +81,7 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
         return None
     return Table(
         key=key,
+        number=f"Table {key[-1]}",
         title=_TITLES[key],
         caption=_CAPTIONS[key] + (f" Attack: {attack}." if attack else ""),
         row_header="network",
@@ -93,9 +96,9 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
 
 
 def _method(cells: Sequence[Cell]) -> str:
-    """How the intervals of errors and distortions were made, and those of the paper where they are judged by them."""
-    errors = [cell for cell in cells if cell.quantity == "error"]
-    distortions = [cell for cell in cells if cell.quantity == "distortion"]
+    """Describe how the intervals of errors and distortions were made, and the paper's where they are compared."""
+    errors = [cell for cell in cells if cell.quantity == ERROR]
+    distortions = [cell for cell in cells if cell.quantity == DISTORTION]
     words = f"Errors: {method(WILSON, errors, seeds=AS_ONE)}"
     if any(cell.paper_interval for cell in errors):
         words += f"; the paper's from its own set sizes, {PAPERS}"
@@ -107,14 +110,3 @@ def _method(cells: Sequence[Cell]) -> str:
             "images, and half a unit of its last digit"
         )
     return words
-
-
-def _counts(networks: Sequence[Network], names: tuple[str, ...]) -> list[SeedCount]:
-    """Each network's (wrong, out of) on the first of the named image sets it has."""
-    found = []
-    for network in networks:
-        name = next((name for name in names if name in network.errors), None)
-        if name is not None:
-            k, n = network.errors[name]
-            found.append(SeedCount(network.seed, int(k), int(n)))
-    return found

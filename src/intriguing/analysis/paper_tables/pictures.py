@@ -1,4 +1,4 @@
-"""The photographic figures: Figure 7, and a grid of examples for each network."""
+"""Figures of images: Figure 7, and a grid of examples for each network."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from intriguing.analysis import paper
 from intriguing.analysis.cells import display_labels, variants
 from intriguing.analysis.drawing import canvas, photograph, show, style
 from intriguing.analysis.inputs import Network
-from intriguing.analysis.measure import BLOCK, Examples, MeasuredSet, predict_wrong, short, size_text
+from intriguing.analysis.measure import BLOCK, Examples, MeasuredSet, short, size_text
 from intriguing.analysis.sections import SectionInputs
+from intriguing.nn.evaluation import count_wrong
 from intriguing.results import Figure
-from intriguing.statistics.intervals import Interval, wilson_interval
+from intriguing.statistics.counts import Count
+from intriguing.statistics.intervals import wilson_interval
 
 NOISE_STDDEV: float = 1.0
 DIFFERENCE_GAIN: float = 10.0
@@ -27,16 +29,20 @@ DIFFERENCE_GAIN: float = 10.0
 
 @dataclass(frozen=True)
 class NoiseAccuracy:
-    """Accuracy of a network under unclipped Gaussian noise of stddev 1: fractions, n images."""
+    """Hold the right answers of a network under unclipped Gaussian noise of stddev 1."""
 
     label: str
-    accuracy: float
-    interval: Interval
-    n: int
+    right: Count
+
+    @property
+    def words(self) -> str:
+        """The accuracy in percent with its 95 % interval and N."""
+        low, high = wilson_interval(self.right.k, self.right.n).percent
+        return f"{self.label} {self.right.percent:.1f} % ({low:.1f} to {high:.1f}, N = {self.right.n:,})"
 
 
 def grid_figure(one: MeasuredSet, label: str) -> Figure | None:
-    """Original, adversarial and difference of up to ten images of one set; None if its attack never succeeded."""
+    """Show original, adversarial and difference of up to ten images of a set; None if its attack never succeeded."""
     examples = one.examples
     count = examples.labels.numel()
     if count == 0:
@@ -60,7 +66,8 @@ def grid_figure(one: MeasuredSet, label: str) -> Figure | None:
     return photograph(
         figure,
         key="examples_" + re.sub(r"[^A-Za-z0-9_.=-]+", "_", one.name),
-        title=f"Examples · {label}",
+        title="Examples",
+        detail=label,
         caption=f"Above each column: the true class, the class the attack aimed at, and the distortion. The difference "
         f"is multiplied by {DIFFERENCE_GAIN:g} and shifted to mid-grey. {one.attack_name} on {one.subset} "
         f"images{amplified}; the first image of each class.",
@@ -84,7 +91,7 @@ class Figure7Settings:
 
 @dataclass(frozen=True)
 class Noise:
-    """Accuracy under Gaussian noise on the images of a set, by network, and its first images without and with noise."""
+    """Hold the accuracies under noise on the images of a set, and its first images without and with noise."""
 
     accuracies: Mapping[str, NoiseAccuracy]
     inputs: Tensor
@@ -105,10 +112,13 @@ def observe_noise(examples: AdversarialSet, one: MeasuredSet, inputs: SectionInp
 
 
 def figure_7(inputs: SectionInputs) -> Figure | None:
-    """Draw Figure 7: originals beside adversarials for a linear and a deep network, and beside Gaussian noise.
+    """Make the paper's Figure 7: originals beside adversarial examples of two networks, and beside noise.
 
-    The noise is added to all images of the deep network's set, and both networks' accuracy on it is measured: the paper
-    gives one number without the network.
+    Gaussian noise is added to all images of the deep network's set, and the accuracy of both networks is measured: the
+    paper gives one number without naming the network.
+
+    Args:
+        inputs: networks, sets, and the accuracies observed on the deep network's set.
 
     Returns:
         The figure, or None unless both networks were attacked.
@@ -128,17 +138,16 @@ def figure_7(inputs: SectionInputs) -> Figure | None:
             axes.set_title(f"({letter}) for {network.label}\nmean distortion {mean}")
         _pairs(panels[2], noise.inputs, noisy)
         panels[2].set_title(f"(c) Gaussian noise, stddev {NOISE_STDDEV:g}\n{_percents(accuracies)}")
-    measured = "; ".join(
-        f"{a.label} {100 * a.accuracy:.1f} % ({100 * a.interval.low:.1f} to {100 * a.interval.high:.1f}, N = {a.n:,})"
-        for a in accuracies
-    )
+    measured = "; ".join(one.words for one in accuracies)
     return photograph(
         figure,
         key="figure7",
-        title="Figure 7 · Adversarial examples beside noise",
-        caption=f"Odd columns: originals; even columns: adversarial examples for a linear network (a) and a deep one "
-        f"(b), and Gaussian noise of stddev {NOISE_STDDEV:g}, not clipped (c). Accuracy under that noise: {measured}; "
-        f"the paper says {paper.NOISE_ACCURACY} % without saying of which network. "
+        number="Figure 7",
+        title="Adversarial examples beside noise",
+        caption="Odd columns are originals; even columns are adversarial examples for a linear network (a) and a deep "
+        f"one (b), and Gaussian noise of stddev {NOISE_STDDEV:g}, not clipped (c). Accuracy under that noise: "
+        f"{measured}; "
+        f"the paper gives {paper.NOISE_ACCURACY} % without naming the network. "
         f"On its own adversarial examples {_own_accuracy(*linear)} and {_own_accuracy(*deep)}.",
         alt="Three panels of digits: originals beside adversarial examples of a linear network, of a deep network, "
         "and beside images under strong Gaussian noise.",
@@ -147,14 +156,14 @@ def figure_7(inputs: SectionInputs) -> Figure | None:
 
 
 def _own_accuracy(network: Network, one: MeasuredSet) -> str:
-    counts = one.outcomes[network.name].against_clean
-    return f"{network.label} is right on {100 * (1 - counts.first / counts.n):.0f} %"
+    wrong = one.outcomes[network.name].against_clean.first
+    return f"{network.label} is right on {100 * (1 - wrong.rate):.0f} %"
 
 
 def _attacked(
     label: str, networks: Sequence[Network], sets: Sequence[MeasuredSet]
 ) -> tuple[Network, MeasuredSet] | None:
-    """The network of that label with the lowest seed, and the paper's attack on it, training images first."""
+    """Find the network of a label with the lowest seed, and the paper's attack on it, training images first."""
     shown = display_labels(networks)
     for network in sorted(networks, key=lambda n: (n.seed, n.name)):
         if shown[network.name] != label or network.split != "full":
@@ -168,29 +177,26 @@ def _attacked(
 def _noise_accuracies(
     inputs: Tensor, labels: Tensor, networks: Sequence[Network], seed: int, batch_size: int
 ) -> tuple[list[NoiseAccuracy], Tensor]:
-    """Each network's accuracy under noise, and the first noisy images, (M, C, H, W)."""
+    """Measure each network's accuracy under noise, and return the first noisy images (M, C, H, W)."""
     generator = torch.Generator().manual_seed(seed)
-    right = [0] * len(networks)
+    wrong = [Count(0, 0)] * len(networks)
     kept: Tensor | None = None
     for batch, batch_labels in zip(inputs.split(BLOCK), labels.split(BLOCK), strict=True):
         noisy = batch + NOISE_STDDEV * torch.randn(batch.shape, generator=generator)
         kept = noisy[:10] if kept is None else kept
         for i, network in enumerate(networks):
-            right[i] += int((~predict_wrong(network.module, noisy, batch_labels, batch_size=batch_size)).sum())
-    n = labels.numel()
-    found = [
-        NoiseAccuracy(network.label, k / n, wilson_interval(k, n), n)
-        for network, k in zip(networks, right, strict=True)
-    ]
+            batches = zip(noisy.split(batch_size), batch_labels.split(batch_size), strict=True)
+            wrong[i] += count_wrong(network.module, batches)
+    found = [NoiseAccuracy(one.label, Count(w.n - w.k, w.n)) for one, w in zip(networks, wrong, strict=True)]
     return found, inputs[:0] if kept is None else kept.clone()
 
 
 def _percents(accuracies: Sequence[NoiseAccuracy]) -> str:
-    return "accuracy " + " and ".join(f"{100 * a.accuracy:.0f} %" for a in accuracies)
+    return "accuracy " + " and ".join(f"{one.right.percent:.0f} %" for one in accuracies)
 
 
 def _pairs(axes: Axes, inputs: Tensor, adv_inputs: Tensor) -> None:
-    """Two pairs a row: original, changed, original, changed."""
+    """Show two pairs a row: original, changed, original, changed."""
     cells = [image for pair in zip(inputs, adv_inputs, strict=True) for image in pair]
     cells = cells[: len(cells) // 4 * 4] or cells
     image, _ = mosaic([cells[i : i + 4] for i in range(0, len(cells), 4)])
@@ -198,7 +204,7 @@ def _pairs(axes: Axes, inputs: Tensor, adv_inputs: Tensor) -> None:
 
 
 def mosaic(rows: Sequence[Sequence[Tensor]]) -> tuple[np.ndarray, tuple[int, int]]:
-    """Images (C, H, W) side by side with white gaps: (C, height, width), and the pitch (rows, columns) in pixels."""
+    """Join images (C, H, W) with white gaps to (C, height, width); also return the pitch (rows, columns) in pixels."""
     channels, height, width = rows[0][0].shape
     gap = max(1, width // 14)
     pitch = height + gap, width + gap
@@ -210,7 +216,7 @@ def mosaic(rows: Sequence[Sequence[Tensor]]) -> tuple[np.ndarray, tuple[int, int
 
 
 def _words(examples: Examples, i: int) -> str:
-    """What stands above a column: "3 → 8" and the distortion."""
+    """Write the words above a column: "3 → 8" and the distortion."""
     target = int(examples.targets[i])
     arrow = f"{int(examples.labels[i])} → {target}" if target >= 0 else f"not {int(examples.labels[i])}"
     return f"{arrow}\n{size_text(float(examples.distortion[i]))}"

@@ -1,4 +1,6 @@
-"""The lambda curve: weight decay against error and distortion, from any sweep."""
+"""The lambda curve: error and distortion along weight decay, of any sweep."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +20,17 @@ from intriguing.analysis.cells import (
     sample_text,
     variants,
 )
-from intriguing.analysis.identity import tell_apart
+from intriguing.analysis.identity import distinct_labels
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
-from intriguing.results import Cell, SeedCount, Table
+from intriguing.results import Cell, Table
 
 LAMBDA_TABLE = "lambda"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One lambda of a sweep: its value, its row in the table, and its cells by column."""
+    """Hold one lambda of a sweep: its value, its row in the table, and its cells by column."""
 
     weight_decay: float
     row: str
@@ -37,14 +39,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """A sweep over lambda: networks that differ in their weight decay and their seeds, and in nothing else.
+    """Hold a sweep over lambda: networks that differ in their weight decay and their seeds alone.
 
     Attributes:
-        name: what the networks share.
-        points: by lambda.
-        networks: of all points.
-        attack: in words, the one attack that all distortions are of; empty without any.
-        sets: what it made.
+        name: name that the networks share.
+        points: in the order of lambda.
+        networks: networks of all points.
+        attack: description of the one attack of all distortions; empty without any.
+        sets: sets of that attack.
     """
 
     name: str
@@ -55,31 +57,34 @@ class Curve:
 
 
 def lambda_curves(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> tuple[Curve, ...]:
-    """Find every sweep over lambda among the networks.
+    """Find every sweep over lambda among the networks, also of networks trained with a spectral penalty.
 
-    Networks belong to one curve if all of their settings but lambda are equal; seeds of one lambda are pooled. Where a
-    network has several lambdas, one per layer, the curve runs over the first layer whose lambda differs in the sweep.
+    Networks belong to one curve if all of their settings but lambda and the seed are equal; seeds of one lambda are
+    pooled. Of networks with one lambda per layer the curve runs over the first layer whose lambda differs in the sweep.
+
+    Args:
+        networks: all networks.
+        sets: all measured sets, for the distortions.
 
     Returns:
-        Curves with at least two lambdas, by name. Where curves would share a name, the settings that differ follow it.
+        Curves with at least two lambdas, by name; the settings that differ follow equal names.
     """
     labels = display_labels(networks)
     families: dict[tuple[int, tuple[tuple[str, str], ...]], list[Network]] = {}
     for network in networks:
-        if network.weight_decay:
-            key = len(network.weight_decay), network.id.without("weight_decay.value")
-            families.setdefault(key, []).append(network)
-    names = tell_apart([_name(members[0]) for members in families.values()], [dict(key[1]) for key in families])
+        if decay := network.id.weight_decay:
+            families.setdefault((len(decay), network.id.without("weight_decay.value")), []).append(network)
+    names = distinct_labels([_name(members[0]) for members in families.values()], [dict(key[1]) for key in families])
     curves = []
     for name, members in sorted(zip(names, families.values(), strict=True), key=lambda pair: pair[0]):
-        lambdas = {n.weight_decay for n in members}
+        lambdas = {n.id.weight_decay for n in members}
         if len(lambdas) < 2:
             continue
         layer = _varying_layer(lambdas)
         groups: dict[tuple[tuple[float, ...], str], list[Network]] = {}
-        for network in sorted(members, key=lambda n: (n.weight_decay[layer], n.weight_decay, labels[n.name])):
-            groups.setdefault((network.weight_decay, labels[network.name]), []).append(network)
-        repeated = len(groups) > len(lambdas)  # of one lambda and seed several runs, which are points of their own
+        for network in sorted(members, key=lambda n: (n.id.weight_decay[layer], n.id.weight_decay, labels[n.name])):
+            groups.setdefault((network.id.weight_decay, labels[network.name]), []).append(network)
+        repeated = len(groups) > len(lambdas)  # several runs of one lambda and seed are separate points
         attack, attacked = _attacked(members, sets)
         points = []
         for (decay, _), same in groups.items():
@@ -90,7 +95,7 @@ def lambda_curves(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> t
 
 
 def lambda_table(curves: Sequence[Curve]) -> Table | None:
-    """The curves as a table, or None where there is none."""
+    """Make a table of the curves, or None without any."""
     cells = {(p.row, column): cell for curve in curves for p in curve.points for column, cell in p.cells.items()}
     if not cells:
         return None
@@ -100,7 +105,8 @@ def lambda_table(curves: Sequence[Curve]) -> Table | None:
     errors = [cell for (_, column), cell in cells.items() if column != paper.DISTORTION]
     return Table(
         key=LAMBDA_TABLE,
-        title="Weight decay · error and distortion along λ",
+        title="Weight decay",
+        detail="error and distortion along λ",
         caption="Errors in percent and the mean distortion of adversarial examples as weight decay grows.",
         row_header="network and λ",
         rows=rows,
@@ -115,7 +121,7 @@ def lambda_table(curves: Sequence[Curve]) -> Table | None:
 
 
 def _attacked(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> tuple[str, list[MeasuredSet]]:
-    """The attack on one image set that most of the networks have seen, with its sets."""
+    """Choose the attack and image set with the most networks, and return its description and its sets."""
     own = [s for s in sets if s.amplify is None and s.source in {n.name for n in networks}]
     # Examples are made from training images in Tables 1 and 2, from test images in Tables 3 and 4.
     preferred = "train" if pool_of(networks[0].split) == FULL else "test"
@@ -128,16 +134,16 @@ def _attacked(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> tuple
 
 
 def _point(row: str, value: float, same: Sequence[Network], sets: Sequence[MeasuredSet]) -> Point:
-    """One lambda; `sets` are those of the whole curve."""
+    """Make the cells of one lambda; ``sets`` are those of the whole curve."""
     named, judge = paper.network_name(same[0].config), paper.is_paper_data(same[0].config)
     place = "table1" if pool_of(same[0].split) == FULL else "", named
-    train = [_count(n, ("full", "train") if n.split == "full" else ("train", n.split)) for n in same]
-    test = [_count(n, ("test",)) for n in same]
+    trained_on = ("full", "train") if same[0].split == "full" else ("train", same[0].split)
+    train, test = ([(n.seed, n.error(*names)) for n in same] for names in (trained_on, ("test",)))
     attacked = [s for s in sets if s.source in {n.name for n in same}]
     names, sizes, indices = [n.name for n in same], [s.distortion for s in attacked], [s.indices for s in attacked]
     cells = {
-        paper.TRAIN_ERROR: error_cell([c for c in train if c], (*place, paper.TRAIN_ERROR), judge=judge, runs=names),
-        paper.TEST_ERROR: error_cell([c for c in test if c], (*place, paper.TEST_ERROR), judge=judge, runs=names),
+        paper.TRAIN_ERROR: error_cell(train, (*place, paper.TRAIN_ERROR), judge=judge, runs=names),
+        paper.TEST_ERROR: error_cell(test, (*place, paper.TEST_ERROR), judge=judge, runs=names),
         paper.DISTORTION: distortion_cell(
             sizes, (*place, paper.DISTORTION), indices=indices, judge=judge, runs=made_by(attacked)
         ),
@@ -145,23 +151,15 @@ def _point(row: str, value: float, same: Sequence[Network], sets: Sequence[Measu
     return Point(value, row, {column: cell for column, cell in cells.items() if cell is not None})
 
 
-def _count(network: Network, names: tuple[str, ...]) -> SeedCount | None:
-    for name in names:
-        if name in network.errors:
-            k, n = network.errors[name]
-            return SeedCount(network.seed, int(k), int(n))
-    return None
-
-
 def _name(network: Network) -> str:
-    """The architecture, its penalty and its split."""
-    kind, strength = network.penalty or ("", 0)
-    penalty = f" {'margin' if kind == 'margin' else 'penalty'} {strength:g}" if strength else ""
-    return network.id.name + penalty + ("" if network.split == "full" else f", {network.split}")
+    """Name the architecture, its penalty and its split."""
+    penalty = network.id.penalty
+    trained = f" {penalty.name} {penalty.strength:g}" if penalty else ""
+    return network.id.name + trained + ("" if network.split == "full" else f", {network.split}")
 
 
 def _varying_layer(lambdas: set[tuple[float, ...]]) -> int:
-    """The first layer whose lambda is not the same everywhere; 0 where the lengths differ."""
+    """Find the first layer whose lambda varies; 0 where the numbers of layers differ."""
     if len({len(decay) for decay in lambdas}) > 1:
         return 0
     return next(i for i, column in enumerate(zip(*lambdas, strict=True)) if len(set(column)) > 1)

@@ -1,24 +1,22 @@
-"""The figures of section "stability": amplification by layer, certificates against attacks, the penalty's curve."""
+"""Figures of the stability section: amplification by layer, certificates against attacks, the penalty's curve."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from intriguing.analysis.drawing import BLUE, FAINT, GREY, INK, ORANGE, canvas, chart, lay_out, style
+from intriguing.analysis.drawing import BLUE, FAINT, GREY, INK, ORANGE, canvas, chart, error_bars, lay_out, style
+from intriguing.analysis.stability.measure import Groups, NetworkStability
 from intriguing.results import Figure
-
-if TYPE_CHECKING:
-    from intriguing.analysis.stability.section import Measured
+from intriguing.statistics.intervals import Interval
 
 MOST_PANELS = 6
 
 
-def amplification_figure(measured: Mapping[str, Measured]) -> Figure | None:
-    """How much of a perturbation is left after each layer, adversarial and random, beside the bound; by label."""
+def amplification_figure(measured: Mapping[str, NetworkStability]) -> Figure | None:
+    """Plot the amplification of a perturbation after each layer, adversarial and random, beside the bound; by label."""
     shown = _spread([(label, m) for label, m in measured.items() if m.adversarial and len(m.layers) > 1])
     if not shown:
         return None
@@ -39,16 +37,16 @@ def amplification_figure(measured: Mapping[str, Measured]) -> Figure | None:
         figure,
         key="amplification",
         title="Amplification, layer by layer",
-        caption="Mean over images of how much a perturbation of the image has grown after each layer: adversarial "
-        "ones, random ones of the same norm, and the product of the bounds up to there, which no perturbation exceeds. "
+        caption="Mean growth of a perturbation of the image after each layer, over images: adversarial perturbations, "
+        "random ones of equal norm, and the product of the bounds up to the layer, which no perturbation exceeds. "
         f"{_seeds(shown)}",
         alt="Line charts of the amplification of adversarial and random perturbations by layer, one for each network.",
-        runs=tuple(run for _, m in shown for run in m.runs),
+        runs=(run for _, m in shown for run in m.runs),
     )
 
 
-def certificate_figure(measured: Mapping[str, Measured]) -> Figure | None:
-    """Certified radius against the distance that an attack found, image by image; by label."""
+def certificate_figure(measured: Mapping[str, NetworkStability]) -> Figure | None:
+    """Plot the certified radius against the distance that an attack found, image by image; by label."""
     shown = _spread([(label, m) for label, m in measured.items() if len(m.distances)])
     if not shown:
         return None
@@ -67,15 +65,15 @@ def certificate_figure(measured: Mapping[str, Measured]) -> Figure | None:
         figure,
         key="certificates",
         title="Certified radius against found distance",
-        caption="Each point is an image: how near an adversarial example was found (across), and up to where it is "
-        "proved that there is none (up). No point may lie above the diagonal. The text compares the sums. "
+        caption="Each point is an image: the distance at which an adversarial example was found (across), and the "
+        "radius within which none exists (up). No point may lie above the diagonal. The text compares the sums. "
         f"{_seeds(shown)}",
         alt="Scatter plots of certified radius against found adversarial distance, one for each network.",
-        runs=tuple(run for _, m in shown for run in m.runs),
+        runs=(run for _, m in shown for run in m.runs),
     )
 
 
-def _seeds(shown: Sequence[tuple[str, Measured]]) -> str:
+def _seeds(shown: Sequence[tuple[str, NetworkStability]]) -> str:
     """Name the seeds of the networks that are drawn: one of each."""
     seeds = sorted({one.network.seed for _, one in shown})
     return f"One network a label, of {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}."
@@ -87,22 +85,18 @@ PENALTIES = {
 }
 
 
-def penalty_figure(groups: Mapping[str, Sequence[Measured]], radius: float) -> Figure | None:
-    """Bound, test error, distance and certified share along a penalty's strength, a row a penalty; None without one."""
-    names = {members[0].family: label for label, members in groups.items() if members[0].kind}
-    names |= {members[0].family: label for label, members in groups.items() if not members[0].kind}
-    sweeps: dict[tuple[str, str], list[Sequence[Measured]]] = {}
-    for members in groups.values():
-        family, kind = members[0].family, members[0].kind
-        kinds = [kind] if kind else {m[0].kind for m in groups.values() if m[0].kind and m[0].family == family}
-        for kind in kinds:  # a network without a penalty is the start of every sweep
-            sweeps.setdefault((kind, names[family]), []).append(members)
-    sweeps = {key: sorted(one, key=lambda ms: ms[0].strength) for key, one in sorted(sweeps.items()) if len(one) > 1}
+def penalty_figure(groups: Groups, radius: float) -> Figure | None:
+    """Plot bound, test error, distance and certified share along a penalty's strength, one row for each penalty.
+
+    Returns:
+        The figure; None where no penalty has two strengths, 0 among them.
+    """
+    sweeps = _sweeps(groups)
     if not sweeps:
         return None
-    panels: list[tuple[str, Callable[[Measured], float]]] = [
+    panels: list[tuple[str, Callable[[NetworkStability], float]]] = [
         ("certified Lipschitz constant", lambda m: m.constant),
-        ("test error, %", lambda m: 100 * m.network.errors["test"][0] / m.network.errors["test"][1]),
+        ("test error, %", lambda m: m.network.error("test").percent),
         ("mean distance found (L2)", lambda m: float(m.distances.mean()) if len(m.distances) else np.nan),
         (f"certified at {radius:g}, %", lambda m: 100 * float((m.radii >= radius).double().mean())),
     ]
@@ -123,20 +117,38 @@ def penalty_figure(groups: Mapping[str, Sequence[Measured]], radius: float) -> F
         figure,
         key="penalty",
         title="The penalty on the bounds",
-        caption="What a penalty on the layers' norms does, by strength: mean and range over seeds. The logarithm of "
-        "the product is added to the loss; a margin trains on the worst case that the product allows within a radius.",
+        caption="Effect of a penalty on the layers' norms, by strength: mean and range over seeds. One penalty adds "
+        "the logarithm of the product to the loss; a margin trains on the worst case that the product allows within a "
+        "radius.",
         alt="Line charts of the certified constant, the test error, the adversarial distance and the certified share.",
-        runs=tuple(dict.fromkeys(run for g in sweeps.values() for ms in g for m in ms for run in m.runs)),
+        runs=(run for g in sweeps.values() for ms in g for m in ms for run in m.runs),
     )
 
 
+def _sweeps(groups: Groups) -> dict[tuple[str, str], list[Sequence[NetworkStability]]]:
+    """Group the networks by kind of penalty and label of the family, in the order of the strength."""
+    names = {members[0].family: label for label, members in groups.items() if members[0].kind}
+    names |= {members[0].family: label for label, members in groups.items() if not members[0].kind}
+    sweeps: dict[tuple[str, str], list[Sequence[NetworkStability]]] = {}
+    for members in groups.values():
+        family, kind = members[0].family, members[0].kind
+        kinds = [kind] if kind else {m[0].kind for m in groups.values() if m[0].kind and m[0].family == family}
+        for kind in kinds:  # a network without a penalty is the start of every sweep
+            sweeps.setdefault((kind, names[family]), []).append(members)
+    return {key: sorted(one, key=lambda ms: ms[0].strength) for key, one in sorted(sweeps.items()) if len(one) > 1}
+
+
 def _sweep(
-    axes: Axes, sweep: Sequence[Sequence[Measured]], value: Callable[[Measured], float], colour: str, name: str
+    axes: Axes,
+    sweep: Sequence[Sequence[NetworkStability]],
+    value: Callable[[NetworkStability], float],
+    colour: str,
+    name: str,
 ) -> None:
     strengths = [members[0].strength for members in sweep]
     values = [np.array([value(m) for m in members]) for members in sweep]
-    means = np.array([v.mean() for v in values])
-    reach = np.array([[m - v.min(), v.max() - m] for m, v in zip(means, values, strict=True)]).T
+    means = [float(v.mean()) for v in values]
+    reach = error_bars(means, [Interval(v.min(), v.max()) for v in values])
     axes.errorbar(strengths, means, yerr=reach, color=colour, marker="o", capsize=2, label=name)
     positive = [s for s in strengths if s > 0]
     if max(positive) > 20 * min(positive):
@@ -145,8 +157,8 @@ def _sweep(
     axes.minorticks_off()
 
 
-def _spread(measured: Sequence[tuple[str, Measured]]) -> list[tuple[str, Measured]]:
-    """At most `MOST_PANELS` of them, evenly chosen."""
+def _spread(measured: Sequence[tuple[str, NetworkStability]]) -> list[tuple[str, NetworkStability]]:
+    """Choose at most `MOST_PANELS` of them, evenly."""
     if len(measured) <= MOST_PANELS:
         return list(measured)
     return [measured[round(i * (len(measured) - 1) / (MOST_PANELS - 1))] for i in range(MOST_PANELS)]

@@ -1,4 +1,4 @@
-"""From single networks to what can be said: seeds pooled, units against random bases tested, tests corrected."""
+"""Evidence over networks: seeds pooled, units tested against random bases, p-values corrected, seeds compared."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from intriguing.analysis.units.measure import RANDOM, UNIT, LayerScores
-from intriguing.statistics.intervals import Interval
-from intriguing.statistics.tests import (
-    benjamini_hochberg,
-    bootstrap_interval,
-    effect_size,
-    least_p,
-    rotation_p,
-    t_interval,
-)
+from intriguing.statistics.intervals import Interval, bootstrap_interval, t_interval
+from intriguing.statistics.tests import effect_size, least_p, pooled_spread, rotation_p
 from intriguing.units import SCORES, linear_cka, match_units, procrustes, random_rotation
 
 LEVEL = 0.05
@@ -27,20 +21,23 @@ LEVEL = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Units against random bases of one layer and score, seeds pooled.
+    """Compare units with random bases of one layer and score, seeds pooled.
 
     Attributes:
-        label, layer, score: what is compared.
-        unit, random: mean scores.
+        label: of the networks.
+        layer: name of the layer.
+        score: name of the score.
+        unit: mean score of the units.
+        random: mean score of the random bases.
         effect: Hedges' g over directions; positive where units are the more meaningful.
-        effect_interval: of g, 95 %: the interval of the units' mean, less the mean of all random directions, in the
-            same standard deviations. The random directions are so many that their mean and spread are taken as known.
+        effect_interval: 95 % interval of g: that of the units' mean, less the mean of all random directions, in the
+            standard deviations of g. Mean and spread of the many random directions are taken as known.
         p: two-sided, among the random bases.
-        q: the same, corrected over all comparisons of the analysis (Benjamini and Hochberg).
-        floor: the q of a row that alone has the smallest p that so many random bases allow: where it is above `LEVEL`,
-            the test cannot show a single difference, however large.
-        num: units.
-        bases: random bases.
+        q: p corrected over all comparisons of the analysis (Benjamini and Hochberg).
+        floor: q of a row that alone has the smallest possible p. Where it is above `LEVEL`, the test cannot show a
+            single difference, however large.
+        num: number of units.
+        bases: number of random bases.
     """
 
     label: str
@@ -58,27 +55,27 @@ class Comparison:
 
     @property
     def verdict(self) -> int:
-        """1: units are the more meaningful; -1: less; 0: no difference was shown, which is not that there is none."""
+        """1 where units are shown to be more meaningful, -1 where less, 0 where no difference was shown."""
         return 0 if not self.q < LEVEL else 1 if self.effect > 0 else -1
 
 
-def more(score: str) -> int:
-    """Whether more of a score means more meaningful: 1, or -1 for the entropy."""
+def sign_of(score: str) -> int:
+    """Return the sign of a score: 1 if higher is more meaningful, -1 for the entropy."""
     return -1 if score == "entropy" else 1
 
 
 def layers_of(measured: Sequence[Sequence[LayerScores]]) -> list[str]:
-    """Names of the layers of networks that differ in their seed, in order."""
+    """List the layers of networks that differ in their seed, in order."""
     return list(dict.fromkeys(one.layer for network in measured for one in network))
 
 
 def of_layer(measured: Sequence[Sequence[LayerScores]], layer: str) -> list[LayerScores]:
-    """One layer's results over the seeds."""
+    """Select one layer's scores over the seeds."""
     return [one for network in measured for one in network if one.layer == layer]
 
 
 def pooled(results: Sequence[LayerScores], basis: str, score: str) -> tuple[Tensor, Tensor]:
-    """All finite scores of a basis over the seeds (M,), and of which seed each is (M,)."""
+    """Join all finite scores of a basis over the seeds (M,), and number the seed of each (M,)."""
     parts = [one.scores[basis][score] for one in results if basis in one.scores and score in one.scores[basis]]
     parts = [part[part.isfinite()] for part in parts]
     groups = [torch.full((len(part),), i) for i, part in enumerate(parts)]
@@ -88,9 +85,12 @@ def pooled(results: Sequence[LayerScores], basis: str, score: str) -> tuple[Tens
 def mean_with_interval(
     results: Sequence[LayerScores], basis: str, score: str
 ) -> tuple[float, Interval | None, int] | None:
-    """Mean over directions and seeds, its 95 % interval (seeds as strata), and how many directions.
+    """Average over directions and seeds.
 
-    Random directions come in bases, whose means are independent: theirs is Student's interval over the bases.
+    Random directions come in bases with independent means: their interval is Student's over the bases.
+
+    Returns:
+        The mean, its 95 % interval (seeds as strata), and the number of directions; None without scores.
     """
     values, groups = pooled(results, basis, score)
     if not len(values):
@@ -104,7 +104,7 @@ def mean_with_interval(
 
 
 def compare(label: str, measured: Sequence[Sequence[LayerScores]]) -> list[Comparison]:
-    """Every layer and score of networks that differ in their seed."""
+    """Compare units with random bases by every layer and score of networks that differ in their seed."""
     found = []
     for layer in layers_of(measured):
         results = of_layer(measured, layer)
@@ -116,7 +116,7 @@ def compare(label: str, measured: Sequence[Sequence[LayerScores]]) -> list[Compa
             # The i-th random bases of all seeds together are one draw of the null, as the units of all seeds are.
             null = torch.stack([one.random_means[score] for one in results]).nanmean(0)
             own = torch.stack([one.scores[UNIT][score].nanmean() for one in results]).mean()
-            effect = more(score) * effect_size(unit, random)
+            effect = sign_of(score) * effect_size(unit, random)
             found.append(
                 Comparison(
                     label=label,
@@ -135,30 +135,23 @@ def compare(label: str, measured: Sequence[Sequence[LayerScores]]) -> list[Compa
 
 
 def _effect_interval(score: str, unit: Tensor, seeds: Tensor, random: Tensor) -> Interval | None:
-    """Interval of Hedges' g; None where it has none."""
+    """Compute the interval of Hedges' g; None where it has none."""
     found = bootstrap_interval(unit, groups=seeds)
     if found is None:
         return None
     # The effect is linear in the units' mean: the shift that moves the mean to an end moves g likewise.
-    spread = _pooled_spread(unit, random)
+    spread = pooled_spread(unit, random)
     if spread == 0:
         return None
-    ends = [more(score) * (end - float(random.double().mean())) / spread for end in found]
+    ends = [sign_of(score) * (end - float(random.double().mean())) / spread for end in found]
     return Interval(min(ends), max(ends))
 
 
-def _pooled_spread(unit: Tensor, random: Tensor) -> float:
-    """What Hedges' g divides by."""
-    n, m = len(unit), len(random)
-    pooled = ((n - 1) * unit.double().var() + (m - 1) * random.double().var()) / (n + m - 2)
-    return math.sqrt(float(pooled)) / (1 - 3 / (4 * (n + m) - 9))
-
-
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same with q over all of them, and the floor of q."""
+    """Set q over all comparisons, and the floor of q."""
     if not comparisons:
         return []
-    q = benjamini_hochberg(torch.tensor([one.p for one in comparisons], dtype=torch.float64)).tolist()
+    q = stats.false_discovery_control([one.p for one in comparisons], method="bh").tolist()
     return [
         replace(one, q=value, floor=min(1.0, len(comparisons) * least_p(one.bases)))
         for one, value in zip(comparisons, q, strict=True)
@@ -167,14 +160,17 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """A layer over the seeds of one architecture: means over all pairs of networks, with the smallest and largest.
+    """Compare a layer over the seeds of one architecture: mean, smallest and largest value over pairs of networks.
 
     Attributes:
-        label, layer: which.
-        cka, procrustes, matched: see ``units.similarity``.
-        turned: matched correlation after a random rotation of one of the two: what matching gives where no unit has a
-            counterpart but the space is the same.
-        pairs: how many pairs of networks.
+        label: of the networks.
+        layer: name of the layer.
+        cka: linear CKA, see ``units.similarity``.
+        procrustes: similarity after the best rotation.
+        matched: mean correlation of matched units.
+        turned: mean correlation of matched units after a random rotation of one of the two: the value to expect in
+            equal spaces whose units have no counterparts.
+        pairs: number of pairs of networks.
     """
 
     label: str
@@ -193,12 +189,12 @@ def across_seeds(
     *,
     seed: int = 0,
 ) -> list[Agreement]:
-    """Compares all pairs of networks layer by layer.
+    """Compare all pairs of networks layer by layer.
 
     Args:
         label: of the networks.
-        features: of each network, (N, C) by layer, of the same images.
-        fit: the same of other images, by which rotations and partners are chosen; None: by those they are scored on.
+        features: responses of each network, (N, C) by layer, to one set of images.
+        fit: responses to other images, by which rotations and partners are chosen; None: ``features``.
         seed: of the rotations.
     """
     found = []
@@ -222,16 +218,6 @@ def across_seeds(
             )
         if rows:
             columns = [(sum(column) / len(column), min(column), max(column)) for column in zip(*rows, strict=True)]
-            cka, rotation, matched, turned = columns
-            found.append(
-                Agreement(
-                    label=label,
-                    layer=layer,
-                    cka=cka,
-                    procrustes=rotation,
-                    matched=matched,
-                    turned=turned,
-                    pairs=len(rows),
-                )
-            )
+            values = dict(zip(("cka", "procrustes", "matched", "turned"), columns, strict=True))
+            found.append(Agreement(label=label, layer=layer, pairs=len(rows), **values))
     return found

@@ -1,4 +1,4 @@
-"""The pictures of the section "units": sheets of top images, scores, the rotation, ablation, seeds."""
+"""Figures of the units section: sheets of top images, scores, the rotation, ablation, seeds."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from intriguing.analysis.drawing import (
     ORANGE,
     canvas,
     chart,
+    error_bars,
     lay_out,
     photograph,
     show,
@@ -27,9 +28,9 @@ from intriguing.analysis.drawing import (
 from intriguing.analysis.paper_tables.pictures import mosaic
 from intriguing.analysis.units.evidence import Agreement, layers_of, mean_with_interval, of_layer
 from intriguing.analysis.units.measure import RANDOM, UNIT, UNTRAINED, LayerScores
-from intriguing.analysis.units.tables import TITLES, Measured, short_layer, stem
+from intriguing.analysis.units.tables import TITLES, ScoresByLabel, short_layer, stem
 from intriguing.results import Figure
-from intriguing.statistics.tests import t_interval
+from intriguing.statistics.intervals import Interval, t_interval
 from intriguing.units import SCORES
 
 _PIXELS = 900  # width of a panel's images at most, and no image larger than this share of it
@@ -37,13 +38,14 @@ _SWEPT = ("purity", "pixel_similarity", "feature_similarity", "selectivity")
 
 
 def sheet(label: str, run: str, one: LayerScores, images: dict[str, Tensor], words: str) -> Figure:
-    """Top images along units and along random directions (Figures 1 and 2 on MNIST, 3 and 4 on photographs).
+    """Show top images along units and along random directions (Figures 1 and 2 on MNIST, 3 and 4 on photographs).
 
     Args:
-        label, run: of the network.
+        label: of the network.
+        run: name of its run.
         one: the layer.
         images: basis to (rows, k, C, H, W).
-        words: which images, for the caption.
+        words: description of the images, for the caption.
     """
     rows, columns = (max(part.shape[i] for part in images.values()) for i in (0, 1))
     height, width = next(iter(images.values())).shape[-2:]
@@ -65,17 +67,18 @@ def sheet(label: str, run: str, one: LayerScores, images: dict[str, Tensor], wor
     return photograph(
         figure,
         key=f"units_{stem(label)}_{stem(short_layer(one.layer))}",
-        title=f"Top images · {label}, {short_layer(one.layer)}",
-        caption=f"Each row holds the {columns} images that excite one direction of the layer most, strongest "
-        f"first: left single units, right random directions (isotropic, normalised). {words} Mean purity over all "
-        f"measured directions of this network: units {unit:.3f}, random directions {random:.3f}.",
+        title="Top images",
+        detail=f"{label}, {short_layer(one.layer)}",
+        caption=f"Each row shows the {columns} images that excite one direction of the layer most, strongest "
+        f"first: single units on the left, random directions (isotropic, normalised) on the right. {words} Mean "
+        f"purity over all measured directions of this network: units {unit:.3f}, random directions {random:.3f}.",
         alt=f"Two panels of images: the top images of {rows} units and of {rows} random directions of {label}.",
         runs=(run,),
     )
 
 
-def score_figure(measured: Measured, controls: Measured, runs: Sequence[str]) -> Figure | None:
-    """Every score of every basis, layer by layer."""
+def score_figure(measured: ScoresByLabel, controls: ScoresByLabel, runs: Sequence[str]) -> Figure | None:
+    """Plot every score of every basis, layer by layer."""
     lines = [(label, layer) for label, results in measured.items() for layer in layers_of(results)]
     scores = [s for s in SCORES if any(s in one.scores[UNIT] for r in measured.values() for n in r for one in n)]
     if not lines or not scores:
@@ -110,10 +113,10 @@ def score_figure(measured: Measured, controls: Measured, runs: Sequence[str]) ->
         key="units_scores",
         title="Scores of every basis",
         caption="Mean over directions and seeds with its 95 % interval, as in the tables: units in blue, random "
-        "directions in orange, other bases in grey; hollow before training. Of entropy, and of it alone, less is "
-        "more meaningful.",
+        "directions in orange, other bases in grey; hollow markers before training. A higher score is more meaningful, "
+        "except for the entropy.",
         alt="Dot plots of six scores for each basis of each layer.",
-        runs=tuple(runs),
+        runs=runs,
     )
 
 
@@ -126,8 +129,8 @@ def _dot(axes: Axes, value: float, y: float, interval: Sequence[float] | None, b
     axes.plot([value], [y], "o" if plain != RANDOM else "D", color=colour, markerfacecolor=fill, markersize=4.5)
 
 
-def sweep_figure(measured: Measured, fractions: Sequence[float], runs: Sequence[str]) -> Figure | None:
-    """Scores along the way from the units to a random rotation of them."""
+def sweep_figure(measured: ScoresByLabel, fractions: Sequence[float], runs: Sequence[str]) -> Figure | None:
+    """Plot scores along the way from the units to a random rotation of them."""
     lines = [
         (label, layer, of_layer(results, layer))
         for label, results in measured.items()
@@ -163,17 +166,17 @@ def sweep_figure(measured: Measured, fractions: Sequence[float], runs: Sequence[
         title="From the units to a random basis",
         caption="Scores while the units are turned along a random rotation, 0 being the units themselves and 1 a "
         "random basis of the space they span. Mean over rotations and seeds. Bars are 95 % intervals of Student's t: "
-        "over the rotations of one network, or over the means of several seeds; a single value has none. A score that "
-        "falls says that the units' axes are special; a flat one, that only the space matters.",
+        "over the rotations of one network, or over the means of several seeds; a single value has none. A falling "
+        "score shows that the units' axes are special; a flat one, that only the space matters.",
         alt="Line charts of scores against the share of a random rotation.",
-        runs=tuple(runs),
+        runs=runs,
     )
 
 
 def _points(found: Sequence[LayerScores], score: str) -> tuple[list[float], list[float]]:
-    """Mean and half its interval at the units and at each fraction; NaN where there is one value alone.
+    """Compute the mean and half its interval at the units and at each fraction; NaN for a single value.
 
-    Rotations of one network are no further networks: over several seeds, the seeds' means are the sample.
+    Over several seeds, the sample are the seeds' means, for rotations of one network are not further networks.
     """
     starts = torch.stack([one.scores[UNIT][score].nanmean() for one in found]).double()
     if len(found) > 1:
@@ -188,8 +191,8 @@ def _points(found: Sequence[LayerScores], score: str) -> tuple[list[float], list
     return means, bars
 
 
-def ablation_figure(measured: Measured, runs: Sequence[str]) -> Figure | None:
-    """The fall of accuracy without each unit, against that without a random direction of the same variance."""
+def ablation_figure(measured: ScoresByLabel, runs: Sequence[str]) -> Figure | None:
+    """Plot the fall of accuracy without each unit against that without a random direction of equal variance."""
     panels_of = [
         (label, layer, [one.loss for one in of_layer(results, layer) if one.loss is not None])
         for label, results in measured.items()
@@ -215,16 +218,16 @@ def ablation_figure(measured: Measured, runs: Sequence[str]) -> Figure | None:
         figure,
         key="units_ablation",
         title="Ablation",
-        caption="Fall of accuracy, in percentage points, when a unit is held at its mean (up) and when a random "
-        "direction of the same variance is (across). One dot a unit; the diamond is the mean; on the diagonal both "
-        "cost the same.",
+        caption="Fall of accuracy, in percentage points, when a unit is held at its mean (up), and when a random "
+        "direction of equal variance is (across). Each dot is a unit, the diamond their mean; on the diagonal both "
+        "falls are equal.",
         alt="Scatter plots of the fall of accuracy without a unit against that without a random direction.",
-        runs=tuple(runs),
+        runs=runs,
     )
 
 
 def agreement_figure(agreements: Sequence[Agreement], runs: Sequence[str]) -> Figure | None:
-    """CKA, Procrustes and the matching of units across seeds, layer by layer."""
+    """Plot CKA, Procrustes and the matching of units across seeds, layer by layer."""
     if not agreements:
         return None
     series = (
@@ -239,7 +242,7 @@ def agreement_figure(agreements: Sequence[Agreement], runs: Sequence[str]) -> Fi
         for j, (name, key) in enumerate(series):
             found = [getattr(one, key) for one in agreements]
             means = [mean for mean, _, _ in found]
-            bars = [[m - low for m, low, _ in found], [high - m for m, _, high in found]]
+            bars = error_bars(means, [Interval(low, high) for _, low, high in found])
             x = [i + 0.12 * (j - 1.5) for i in range(len(found))]
             hollow = "white" if key == "turned" else COLOURS[j]
             axes.errorbar(
@@ -262,9 +265,9 @@ def agreement_figure(agreements: Sequence[Agreement], runs: Sequence[str]) -> Fi
         figure,
         key="units_seeds",
         title="One architecture from different seeds",
-        caption="Linear CKA and Procrustes compare spaces and do not see a rotation; matched units are correlations of "
-        "one-to-one partners, hollow after a random rotation of one of the two. Mean, smallest and largest over "
-        "pairs of seeds.",
+        caption="Linear CKA and Procrustes compare spaces and do not depend on a rotation; matched units are "
+        "correlations of one-to-one partners, hollow markers after a random rotation of one of the two. Mean, smallest "
+        "and largest over pairs of seeds.",
         alt="Agreement of layers across seeds by four measures.",
-        runs=tuple(runs),
+        runs=runs,
     )

@@ -1,4 +1,4 @@
-"""Measures one network: every basis of every layer scored on the same images, tested, turned, and ablated."""
+"""Scores of every basis of every layer of one network on the same images, with tests, rotation and ablation."""
 
 from __future__ import annotations
 
@@ -38,27 +38,26 @@ WHITE_BASES = 10  # random bases of whitened activations: shown beside, not test
 TESTED = ("purity", "pixel_similarity", "feature_similarity")
 """Scores for which a row is compared with random image sets."""
 
-_PART = 2**12  # directions whose responses are scored at once: what a cache holds
+_PART = 2**12  # directions whose responses are scored at once: they fit into a cache
 _STACK = 2**27  # numbers of random directions held at once; more are scored in several passes over the images
 
 Reader = Callable[[], Iterable[tuple[Tensor, Tensor]]]
-"""Starts to read the images and labels anew."""
+"""Reads the images and labels from the start."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
-    """The images a network is looked at with.
+class ScoredImages:
+    """Hold the images on which a network's directions are scored.
 
     Attributes:
-        read: images and labels, batch by batch.
-        few: fewer of them: for ablation.
+        read: reads images and labels, batch by batch.
+        few: reads fewer of them, for ablation.
         labels: (N,).
         num_classes: K.
-        rows: what ``units.scores.similarity`` compares, (N, D), by ``pixel_similarity`` and ``feature_similarity``; the
+        rows: (N, D) vectors for ``units.scores.similarity``, by ``pixel_similarity`` and ``feature_similarity``; the
             latter only where there is an independent network.
-        fit: other images, to which bases and the whitening are fitted: scores of fitted directions on the images that
-            they were fitted to say what the method made of the sample, not what the layer holds. None: a half of these
-            images, drawn by the seed, is set apart for it where something is fitted.
+        fit: reads other images, to which bases and the whitening are fitted, for scores on the fitted images would be
+            biased. None: a half of these images, drawn by the seed, is set apart for it where something is fitted.
     """
 
     read: Reader
@@ -68,7 +67,7 @@ class Images:
     rows: Mapping[str, Tensor] = field(repr=False)
     fit: Reader | None = None
 
-    def halved(self, seed: int) -> Images:
+    def halved(self, seed: int) -> ScoredImages:
         """Return a half of the images, with the other half to fit to."""
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))
         fit = torch.zeros(len(order), dtype=torch.bool)
@@ -97,7 +96,7 @@ def _chosen(read: Reader, keep: Tensor) -> Reader:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Falls of accuracy, as fractions, (M,) each: units removed, and random directions of the same variances."""
+    """Hold falls of accuracy, as fractions (M,): units removed, and random directions of equal variances."""
 
     unit: Tensor
     random: Tensor
@@ -105,18 +104,19 @@ class Loss:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerScores:
-    """What was found in one layer of one network.
+    """Hold the scores of one layer of one network.
 
     Attributes:
         layer: its name.
-        channels, silent: how many units it has, and how many of them never change on the sample and are left out.
+        channels: number of its units.
+        silent: number of units that never change on the sample and are left out.
         scores: basis to score to (M,): NaN where a response never varies.
-        random_means: score to (B,), the means of the random bases, each of as many rows as there are units.
+        random_means: score to (B,), the means of the random bases, each with one row for each unit.
         p_rows: basis to score to (M,), p-values against random image sets.
         sweep: score to (R, F): means along R rotations at the settings' fractions.
-        top: basis (units, and the independent random directions of a sheet) to (rows, k) indices of scored images.
+        top: basis (units, and independent random directions) to (rows, k) indices of the images of a sheet.
         shown: indices of the units in the sheet.
-        loss: of the ablation; None for the untrained control or where it was not asked for.
+        loss: of the ablation; None for the untrained control, or where none was asked for.
     """
 
     layer: str
@@ -134,28 +134,28 @@ class LayerScores:
 def measure_layers(
     model: nn.Module,
     layers: Sequence[str],
-    images: Images,
+    images: ScoredImages,
     null: Mapping[str, Tensor],
     settings: UnitSettings,
     *,
     seed: int,
     control: bool = False,
-    tell: Callable[[str], None] = lambda what: None,
+    on_layer: Callable[[str], None] = lambda layer: None,
 ) -> list[LayerScores]:
-    """Scores all bases of all layers.
+    """Score all bases of all layers.
 
     Args:
         model: images to logits.
         layers: names.
-        images: which images.
+        images: images to score on and to fit to.
         null: score to (B,), the scores of random image sets.
-        settings: see there.
-        seed: of the network: every seed draws other directions.
-        control: only units and random directions, and no ablation.
-        tell: called with each layer's name.
+        settings: of the section.
+        seed: of the network; every seed draws other directions.
+        control: score units and random directions alone, without ablation.
+        on_layer: called with each layer's name.
 
     Returns:
-        A result a layer, in order; a layer that never varies is left out.
+        One result for each layer, in order; a layer that never varies is left out.
     """
     if images.fit is None and not control and (settings.bases or settings.whitened):
         images = images.halved(seed)
@@ -163,8 +163,8 @@ def measure_layers(
     samples = sample_vectors(model, layers, (images.fit or images.read)(), aggregate=settings.aggregate, seed=seed)
     found = []
     for layer in layers:
-        tell(layer)
-        # A layer draws its directions from its own stream, so that asking for another layer changes nothing here.
+        on_layer(layer)
+        # Each layer has a separate random stream, so that further layers do not change its directions.
         digest = hashlib.sha256(f"{seed},{layer},{control}".encode()).digest()[:7]
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
         sample = samples[layer]
@@ -183,18 +183,20 @@ def measure_layers(
             stacked = []
         top = torch.cat([indices for indices, _ in found_of])
         moments = {name: torch.cat([values[name] for _, values in found_of]) for name in found_of[0][1]}
-        made = _scored(sizes, top, moments, images, null, settings)
-        loss = (
-            None if control or not settings.ablated else _loss(model, layer, sample, units, images, settings, generator)
-        )
+        values = _values(top, moments, images)
+        ablated = not control and settings.ablated > 0
         found.append(
-            LayerScores(
-                layer=layer,
+            _layer_scores(
+                layer,
+                sizes,
+                top,
+                values,
+                null,
+                settings,
                 channels=sample.shape[1],
                 silent=sample.shape[1] - len(live),
                 shown=units[: settings.rows],
-                loss=loss,
-                **made,
+                loss=_loss(model, layer, sample, units, images, settings, generator) if ablated else None,
             )
         )
     return found
@@ -209,7 +211,7 @@ def _directions(
     control: bool,
     seed: int,
 ) -> dict[str, Tensor]:
-    """Every basis but the random ones by name, rows (M, live units); those of sweeps one after the other."""
+    """Make every basis but the random ones by name, rows (M, live units); those of sweeps one after the other."""
     dim, num = len(live), len(units)
     place = torch.searchsorted(live, units)  # of the units among the live ones
 
@@ -233,15 +235,15 @@ def _directions(
 
 
 def _counts(rotations: int, size: int) -> list[int]:
-    """How many random bases, of so many numbers each, every pass over the images scores."""
+    """Divide the random bases, of ``size`` numbers each, into passes over the images."""
     most = max(1, _STACK // size)
     return [min(most, rotations - first) for first in range(0, rotations, most)]
 
 
 def _responses(
-    model: nn.Module, layer: str, stacked: Tensor, live: Tensor, images: Images, settings: UnitSettings
+    model: nn.Module, layer: str, stacked: Tensor, live: Tensor, images: ScoredImages, settings: UnitSettings
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Top images (M, k) of directions (M, live units), and their moments' scores."""
+    """Find the top images (M, k) of directions (M, live units), and the scores of their responses' moments."""
     parts = [(rows, TopImages(settings.columns), RunningMoments(images.num_classes)) for rows in stacked.split(_PART)]
     for vectors, labels, first in stream(model, [layer], images.read(), aggregate=settings.aggregate):
         chosen = vectors[layer] if len(live) == vectors[layer].shape[2] else vectors[layer][:, :, live]
@@ -256,18 +258,28 @@ def _responses(
     }
 
 
-def _scored(
-    sizes: Mapping[str, int],
-    top: Tensor,
-    moments: Mapping[str, Tensor],
-    images: Images,
-    null: Mapping[str, Tensor],
-    settings: UnitSettings,
-) -> dict:
+def _values(top: Tensor, moments: Mapping[str, Tensor], images: ScoredImages) -> dict[str, Tensor]:
+    """Compute every score (M,) of all directions; NaN where a response never varies."""
     values = {"purity": label_purity(images.labels, top), "entropy": label_entropy(images.labels, top), **moments}
     values |= {name: similarity(rows, top) for name, rows in images.rows.items()}
-    silent = moments["kurtosis"].isnan()  # whose "top" images are just the first ones
-    values = {name: values[name].masked_fill(silent, torch.nan) for name in SCORES if name in values}
+    silent = moments["kurtosis"].isnan()  # the "top" images of these are just the first ones
+    return {name: values[name].masked_fill(silent, torch.nan) for name in SCORES if name in values}
+
+
+def _layer_scores(
+    layer: str,
+    sizes: Mapping[str, int],
+    top: Tensor,
+    values: Mapping[str, Tensor],
+    null: Mapping[str, Tensor],
+    settings: UnitSettings,
+    *,
+    channels: int,
+    silent: int,
+    shown: Tensor,
+    loss: Loss | None,
+) -> LayerScores:
+    """Divide the scores of all directions by basis, and test units and random directions row by row."""
     scores: dict[str, dict[str, Tensor]] = {}
     tops: dict[str, Tensor] = {}
     first = 0
@@ -283,13 +295,18 @@ def _scored(
     num = sizes[UNIT]
     sweep = scores.pop("sweep", {})
     scores.pop(SHEET, None)
-    return {
-        "random_means": {score: value.view(-1, num).nanmean(1) for score, value in scores[RANDOM].items()},
-        "p_rows": tests,
-        "sweep": {score: value.view(-1, len(settings.fractions), num).nanmean(2) for score, value in sweep.items()},
-        "top": {name: tops[name][: settings.rows] for name in (UNIT, SHEET) if name in tops},
-        "scores": {name: scores[name] for name in (UNIT, RANDOM, *scores)},
-    }
+    return LayerScores(
+        layer=layer,
+        channels=channels,
+        silent=silent,
+        scores={name: scores[name] for name in (UNIT, RANDOM, *scores)},
+        random_means={score: value.view(-1, num).nanmean(1) for score, value in scores[RANDOM].items()},
+        p_rows=tests,
+        sweep={score: value.view(-1, len(settings.fractions), num).nanmean(2) for score, value in sweep.items()},
+        top={name: tops[name][: settings.rows] for name in (UNIT, SHEET) if name in tops},
+        shown=shown,
+        loss=loss,
+    )
 
 
 def _loss(
@@ -297,12 +314,12 @@ def _loss(
     layer: str,
     sample: Tensor,
     units: Tensor,
-    images: Images,
+    images: ScoredImages,
     settings: UnitSettings,
     generator: torch.Generator,
 ) -> Loss | None:
     if settings.aggregate == "flatten":
-        return None  # its units are pairs of position and channel, which are not removed one by one
+        return None  # its units are pairs of position and channel, which cannot be removed one by one
     chosen = units[: settings.ablated]
     centred = sample.double() - sample.double().mean(0)
     covariance = centred.T @ centred / len(sample)
@@ -312,7 +329,7 @@ def _loss(
     return Loss(unit=drop[: len(chosen)], random=drop[len(chosen) :])
 
 
-def null_sets(images: Images, settings: UnitSettings, *, seed: int) -> Tensor:
-    """Random image sets as large as a row, (B, k)."""
+def null_sets(images: ScoredImages, settings: UnitSettings, *, seed: int) -> Tensor:
+    """Draw random image sets as large as a row, (B, k)."""
     generator = torch.Generator().manual_seed(seed)
     return random_sets(len(images.labels), settings.columns, settings.sets, generator=generator)

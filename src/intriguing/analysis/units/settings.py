@@ -1,22 +1,20 @@
-"""What the section "units" may be told, checked."""
+"""Settings of the units section, with checks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from intriguing.data import SUBSETS
 from intriguing.units import AGGREGATES, FITTED
 
-SUBSETS = ("train", "val", "test", "full", "p1", "p2")
-
-
 FEWEST, MOST = 999, 1999
-"""Random bases that are drawn where no number is asked for."""
+"""Limits of the default number of random bases."""
 
 
 def rotations_for(rows: int) -> int:
-    """Return how many random bases so many rows need, between `FEWEST` and `MOST`.
+    """Compute the number of random bases for a number of rows, between `FEWEST` and `MOST`.
 
-    A single row at the smallest possible p, 2 / (1 + B), then has a corrected q of .04, up to 40 rows.
+    Up to 40 rows, a single row at the smallest possible p, 2 / (1 + B), then has a corrected q of .04.
 
     Args:
         rows: comparisons that are corrected together.
@@ -26,25 +24,26 @@ def rotations_for(rows: int) -> int:
 
 @dataclass(frozen=True)
 class UnitSettings:
-    """Settings of the section; conf/analyze.yaml says them in the same words.
+    """Hold the settings of the section, named as in conf/analyze.yaml.
 
     Attributes:
         networks: globs of labels or run names; None: all.
         layers: names or globs, see ``units.find_layers``; None: every hidden layer.
-        subset: whose images.
-        limit: images at most, drawn by the seed; None: all.
-        aggregate: what the response of a convolution to an image is, see ``units.AGGREGATES``.
-        rows, columns: of a sheet; ``columns`` is also how many top images are scored.
-        units: units of a layer that are scored, drawn by the seed where it has more.
+        subset: subset of the images.
+        limit: most images, drawn by the seed; None: all.
+        aggregate: response of a convolution to an image, see ``units.AGGREGATES``.
+        rows: directions in a sheet.
+        columns: images of a direction in a sheet, and top images that are scored.
+        units: most units of a layer that are scored, drawn by the seed.
         bases: further bases, of ``units.FITTED``.
-        whitened: also the units and random directions of whitened activations.
-        untrained: also the same network before training, of the lowest seed.
+        whitened: also score units and random directions of whitened activations.
+        untrained: also score the network before training, of the lowest seed.
         rotations: random bases that the units are tested against; None: as many as the rows need, see `rotations_for`.
         sweeps: random rotations along which the units are turned.
-        fractions: how far, 1 being all the way.
+        fractions: of those rotations, 1 being the whole rotation.
         sets: random image sets that a row is tested against.
         ablated: units that are removed, one at a time.
-        ablation_limit: images the accuracy is counted on meanwhile, drawn likewise.
+        ablation_limit: most images on which the accuracy is counted, drawn by the seed.
     """
 
     networks: tuple[str, ...] | None = None

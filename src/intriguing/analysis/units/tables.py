@@ -1,4 +1,4 @@
-"""The tables of the section "units"."""
+"""Tables of the units section."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from intriguing.analysis.inputs import Network
 from intriguing.analysis.units.evidence import LEVEL, Agreement, Comparison, layers_of, mean_with_interval, of_layer
 from intriguing.analysis.units.measure import RANDOM, TESTED, UNIT, UNTRAINED, LayerScores
 from intriguing.analysis.units.settings import UnitSettings
-from intriguing.results import Cell, Table
-from intriguing.statistics.intervals import Interval, wilson_interval
-from intriguing.statistics.tests import bootstrap_interval, least_p, t_interval
+from intriguing.results import Cell, Quantity, Table
+from intriguing.statistics.counts import Count
+from intriguing.statistics.intervals import Interval, bootstrap_interval, t_interval, wilson_interval
+from intriguing.statistics.tests import least_p
 from intriguing.units import SCORES
 
 TITLES = {
@@ -24,16 +25,19 @@ TITLES = {
     "selectivity": "selectivity",
     "kurtosis": "kurtosis",
 }
+SCORE_QUANTITIES = {score: Quantity(name=score, unit="bits" if score == "entropy" else "") for score in SCORES}
+SHARE, PERCENT = Quantity(name="share", unit="%"), Quantity(name="percent", unit="%")
+POINTS, AGREEMENT = Quantity(name="points", unit="points"), Quantity(name="agreement")
 DIRECTIONS = "the wider of Student's t and the studentised bootstrap over directions, within each seed"
-"""How the interval of a mean over directions is made."""
-Measured = Mapping[str, Sequence[Sequence[LayerScores]]]
-"""By label: of each network, its layers."""
+"""Method of the interval of a mean over directions."""
+ScoresByLabel = Mapping[str, Sequence[Sequence[LayerScores]]]
+"""By label, the layers of each network."""
 Runs = Mapping[str, Sequence[str]]
-"""By label: names of the networks' runs."""
+"""By label, names of the networks' runs."""
 
 
 def short_layer(layer: str) -> str:
-    """ "network.relu2" as "relu2", "network.4" as "layer 4"."""
+    """Shorten "network.relu2" to "relu2", "network.4" to "layer 4"."""
     name = layer.removeprefix("network.").removeprefix("model.") or layer
     return f"layer {name}" if name.isdecimal() else name
 
@@ -43,19 +47,19 @@ def _all(runs: Runs) -> tuple[str, ...]:
 
 
 def stem(label: str) -> str:
-    """A label as part of a table's key."""
+    """Write a label as a part of a table's key."""
     return re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
 
 
 def score_tables(
-    measured: Measured,
-    controls: Measured,
+    measured: ScoresByLabel,
+    controls: ScoresByLabel,
     networks: Sequence[Network],
     settings: UnitSettings,
     sample: str,
     notes: Sequence[str],
 ) -> list[Table]:
-    """For each architecture, every basis of every layer with its scores; the notes say what they rest on."""
+    """Make a table for each architecture: the scores of every basis of every layer."""
     tables = []
     for label, results in measured.items():
         cells: dict[tuple[str, str], Cell] = {}
@@ -67,17 +71,18 @@ def score_tables(
         tables.append(
             Table(
                 key=f"units_{stem(label)}",
-                title=f"Units and directions · {label}",
+                title="Units and directions",
+                detail=label,
                 caption=f"Mean scores of the {settings.columns} images that excite a direction most (purity, entropy, "
-                "similarities) and of its responses to all images (selectivity, kurtosis), basis by basis. More is "
-                "more meaningful, but for the entropy.",
+                "similarities) and of its responses to all images (selectivity, kurtosis), basis by basis. A higher "
+                "score is more meaningful, except for the entropy.",
                 row_header="layer and basis",
                 rows=tuple(dict.fromkeys(row for row, _ in cells)),
                 columns=columns,
                 cells=cells,
                 sample=sample,
                 method=f"95 % interval of the mean: {DIRECTIONS}; of random directions Student's t over the random "
-                "bases. Fitted bases and the whitening are fitted to other images, see the notes",
+                "bases. Bases and the whitening are fitted to other images, see the notes",
                 notes=(*notes, *_silent(results)),
                 runs=tuple(n.name for n in used),
             )
@@ -92,7 +97,7 @@ def _rows(cells: dict[tuple[str, str], Cell], layer: str, prefix: str, results: 
             if found:
                 mean, interval, n = found
                 row = f"{short_layer(layer)} · {prefix}{basis}"
-                cells[row, TITLES[score]] = Cell(quantity=score, value=mean, interval=interval, n=n)
+                cells[row, TITLES[score]] = Cell(quantity=SCORE_QUANTITIES[score], value=mean, interval=interval, n=n)
 
 
 def _silent(results: Sequence[Sequence[LayerScores]]) -> tuple[str, ...]:
@@ -106,9 +111,20 @@ def _silent(results: Sequence[Sequence[LayerScores]]) -> tuple[str, ...]:
 
 
 def comparison_table(
-    comparisons: Sequence[Comparison], runs: Runs, sample: str, notes: Sequence[str], *, key: str
+    comparisons: Sequence[Comparison], runs: Runs, sample: str, notes: Sequence[str], *, control: bool = False
 ) -> Table | None:
-    """Units against random bases: means, effect size, p and q."""
+    """Make the table of units against random bases: means, effect size, p and q.
+
+    Args:
+        comparisons: one row each.
+        runs: names of the runs by label.
+        sample: N and the seeds, in words.
+        notes: below the table.
+        control: whether the networks are untrained.
+
+    Returns:
+        The table; None without comparisons.
+    """
     if not comparisons:
         return None
     cells: dict[tuple[str, str], Cell] = {}
@@ -123,63 +139,66 @@ def comparison_table(
         }
         own = tuple(runs[one.label])
         for column, (value, interval) in values.items():
-            cells[row, column] = Cell(quantity=column, value=value, interval=interval, n=one.num, runs=own)
-    control = key == "units_control"
+            quantity = Quantity(name=column)
+            cells[row, column] = Cell(quantity=quantity, value=value, interval=interval, n=one.num, runs=own)
     return Table(
-        key=key,
-        title="Units against random bases" + (" · before training" if control else ""),
+        key="units_control" if control else "units_tests",
+        title="Units against random bases",
+        detail="before training" if control else "",
         caption="Does the natural basis differ from a random rotation of it? The effect size is Hedges' g over "
         "directions, positive where units are the more meaningful. Where q is above .05, no difference was shown."
-        + (" These networks have fresh weights: what differs here, training did not make." if control else ""),
+        + (" These networks are untrained, so a difference here does not come from training." if control else ""),
         row_header="network, layer and score",
         rows=tuple(dict.fromkeys(row for row, _ in cells)),
         columns=("units", "random bases", "effect size", "p", "q"),
         cells=cells,
         sample=sample,
-        method=f"p: two-sided, the units' mean among those of {comparisons[0].bases} random orthonormal bases of as "
-        f"many rows, so at least {least_p(comparisons[0].bases):.2g}; q: corrected for all rows of this table "
-        f"(Benjamini and Hochberg), so at least {comparisons[0].floor:.2g} for a row that stands alone; 95 % interval "
+        method=f"p: two-sided rank of the units' mean among the means of {comparisons[0].bases} random orthonormal "
+        f"bases of equal size, so at least {least_p(comparisons[0].bases):.2g}; q: p corrected over all rows of this "
+        f"table (Benjamini and Hochberg), at least {comparisons[0].floor:.2g} for a single small p; 95 % interval "
         f"of the effect size: that of the units' mean ({DIRECTIONS}), the random directions taken as known",
         notes=tuple(notes),
         runs=_all(runs),
     )
 
 
-def share_beyond(results: Sequence[LayerScores], basis: str, score: str) -> tuple[int, int, Interval | None]:
-    """Count the rows that are beyond the 5 % level of random image sets.
+def share_beyond(results: Sequence[LayerScores], basis: str, score: str) -> tuple[Count, Interval | None]:
+    """Count the rows with p of at most .05 against random image sets.
 
-    The level is one for all rows: a share of rows that a correction chose is no binomial share, and its interval would
-    cover far less than it says.
+    All rows have one level: a share of rows chosen by a correction is no binomial share, and its interval would cover
+    far too seldom.
 
     Returns:
-        (rows beyond, rows, 95 % interval of the share): Wilson's for single directions, Student's over the random bases
-        for random directions, which come in bases.
+        Rows beyond the level, and the 95 % interval of their share: Wilson's for single directions, Student's over the
+        random bases for random directions, which come in bases.
     """
     own = [one.p_rows[basis][score] for one in results if score in one.p_rows.get(basis, {})]
     beyond = [p <= LEVEL for p in own]
-    k, n = sum(int(one.sum()) for one in beyond), sum(map(len, beyond))
-    if basis != RANDOM or not n:
-        return k, n, Interval(*wilson_interval(k, n)) if n else None
+    count = sum(map(Count.of, beyond), Count(0, 0))
+    if basis != RANDOM or not count.n:
+        return count, wilson_interval(count.k, count.n) if count.n else None
     sizes = [len(one.p_rows[UNIT][score]) for one in results if score in one.p_rows.get(basis, {})]
     bases = [one.double().view(-1, size).mean(1) for one, size in zip(beyond, sizes, strict=True)]
     strata = torch.cat([torch.full((len(one),), i) for i, one in enumerate(bases)])
-    return k, n, t_interval(torch.cat(bases), groups=strata)
+    return count, t_interval(torch.cat(bases), groups=strata)
 
 
-def chance_table(measured: Measured, runs: Runs, settings: UnitSettings, sample: str) -> Table | None:
-    """How many single rows are more than random image sets."""
+def chance_table(measured: ScoresByLabel, runs: Runs, settings: UnitSettings, sample: str) -> Table | None:
+    """Make the table of the shares of single rows beyond random image sets; None without tests."""
     cells: dict[tuple[str, str], Cell] = {}
     for label, results in measured.items():
         for layer in layers_of(results):
             for basis in (UNIT, RANDOM):
                 for score in TESTED:
-                    k, n, found = share_beyond(of_layer(results, layer), basis, score)
-                    if not n:
+                    count, interval = share_beyond(of_layer(results, layer), basis, score)
+                    if not count.n:
                         continue
-                    interval = None if found is None else Interval(100 * found.low, 100 * found.high)
-                    row, column = f"{label} · {short_layer(layer)} · {basis}", TITLES[score]
-                    cells[row, column] = Cell(
-                        quantity="share", value=100 * k / n, interval=interval, n=n, runs=tuple(runs[label])
+                    cells[f"{label} · {short_layer(layer)} · {basis}", TITLES[score]] = Cell(
+                        quantity=SHARE,
+                        value=count.percent,
+                        interval=None if interval is None else interval.percent,
+                        n=count.n,
+                        runs=tuple(runs[label]),
                     )
     if not cells:
         return None
@@ -187,7 +206,7 @@ def chance_table(measured: Measured, runs: Runs, settings: UnitSettings, sample:
         key="units_chance",
         title="Rows against random image sets",
         caption="Percentage of rows whose top images are more alike than 95 % of image sets that were drawn at random: "
-        "5 % of rows are by chance alone (fewer by purity, which has few values).",
+        "by chance alone these are 5 % of rows (fewer for purity, which has few values).",
         row_header="network, layer and basis",
         rows=tuple(dict.fromkeys(row for row, _ in cells)),
         columns=tuple(TITLES[score] for score in TESTED if any(c == TITLES[score] for _, c in cells)),
@@ -200,8 +219,8 @@ def chance_table(measured: Measured, runs: Runs, settings: UnitSettings, sample:
     )
 
 
-def ablation_table(measured: Measured, runs: Runs, settings: UnitSettings, sample: str) -> Table | None:
-    """How much accuracy falls without a unit, and without a random direction of equal variance."""
+def ablation_table(measured: ScoresByLabel, runs: Runs, settings: UnitSettings, sample: str) -> Table | None:
+    """Make the table of the falls of accuracy without a unit and without a random direction; None without any."""
     cells: dict[tuple[str, str], Cell] = {}
     for label, results in measured.items():
         for layer in layers_of(results):
@@ -216,17 +235,18 @@ def ablation_table(measured: Measured, runs: Runs, settings: UnitSettings, sampl
             for column, values in columns.items():
                 interval = bootstrap_interval(values, groups=groups)
                 cells[row, column] = Cell(
-                    quantity="points", value=float(values.mean()), interval=interval, n=len(values), runs=own
+                    quantity=POINTS, value=float(values.mean()), interval=interval, n=len(values), runs=own
                 )
             worst = [float(values.max()) for values in (unit, random)]
             for column, value in zip(("worst unit", "worst direction"), worst, strict=True):
-                cells[row, column] = Cell(quantity="points", value=value, interval=None, n=len(unit), runs=own)
+                cells[row, column] = Cell(quantity=POINTS, value=value, interval=None, n=len(unit), runs=own)
     if not cells:
         return None
     return Table(
         key="units_ablation",
-        title="Ablation · a unit, and a random direction of equal variance",
-        caption="By how many percentage points accuracy falls when one direction of a layer is held at its mean.",
+        title="Ablation",
+        detail="a unit, and a random direction of equal variance",
+        caption="Fall of accuracy, in percentage points, when one direction of a layer is held at its mean.",
         row_header="network and layer",
         rows=tuple(dict.fromkeys(row for row, _ in cells)),
         columns=("unit", "random direction", "difference", "worst unit", "worst direction"),
@@ -238,7 +258,7 @@ def ablation_table(measured: Measured, runs: Runs, settings: UnitSettings, sampl
 
 
 def agreement_table(agreements: Sequence[Agreement], networks: Sequence[Network], sample: str) -> Table | None:
-    """The same architecture from different seeds: spaces and units compared, beside the test error."""
+    """Make the table of one architecture from different seeds: spaces and units compared, beside the test error."""
     if not agreements:
         return None
     cells: dict[tuple[str, str], Cell] = {}
@@ -254,13 +274,13 @@ def agreement_table(agreements: Sequence[Agreement], networks: Sequence[Network]
         for column, (mean, low, high) in columns.items():
             interval = Interval(low, high)
             cells[row, column] = Cell(
-                quantity="agreement", value=mean, interval=interval, n=one.pairs, runs=tuple(n.name for n in same)
+                quantity=AGREEMENT, value=mean, interval=interval, n=one.pairs, runs=tuple(n.name for n in same)
             )
-        errors = [100 * n.errors["test"][0] / n.errors["test"][1] for n in same if "test" in n.errors]
+        errors = [n.error("test").percent for n in same if n.error("test").n]
         if errors:
             interval = Interval(min(errors), max(errors))
             cells[row, "test error %"] = Cell(
-                quantity="percent",
+                quantity=PERCENT,
                 value=sum(errors) / len(errors),
                 interval=interval,
                 n=len(errors),
@@ -269,9 +289,9 @@ def agreement_table(agreements: Sequence[Agreement], networks: Sequence[Network]
     return Table(
         key="units_seeds",
         title="One architecture from different seeds",
-        caption="Can it learn quite different units and perform alike? Linear CKA and Procrustes do not see a "
-        "rotation, matching single units does: mean correlation of one-to-one partners, and the same after a random "
-        "rotation of one of the two networks.",
+        caption="Can networks of one architecture perform alike with quite different units? Linear CKA and Procrustes "
+        "do not depend on a rotation, the matching of single units does: mean correlation of one-to-one partners, also "
+        "after a random rotation of one of the two networks.",
         row_header="network and layer",
         rows=tuple(dict.fromkeys(row for row, _ in cells)),
         columns=("linear CKA", "Procrustes", "matched units", "after a rotation", "test error %"),

@@ -1,4 +1,4 @@
-"""The same network before it was trained: the control of every score."""
+"""Untrained copies of a network: the control of every score."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import nn
 from intriguing.models import Classifier
 
 
-def fresh(model: nn.Module, *, seed: int) -> nn.Module | None:
-    """A copy of a network with weights as training would have started from.
+def untrained_copy(model: nn.Module, *, seed: int) -> nn.Module | None:
+    """Copy a network with newly drawn initial weights.
 
     Args:
-        model: one of the project's networks, which is built anew from its settings; or any other module, each part of
-            which is told to reset itself.
-        seed: of the weights; torch's global randomness is left as it was.
+        model: one of the project's networks, which is built again from its settings; or any other module, each part of
+            which resets its parameters.
+        seed: of the weights; torch's global random state is left unchanged.
 
     Returns:
-        The network in evaluation mode; None where a part has weights and does not know how to reset them.
+        The network in evaluation mode; None where a part has weights and no ``reset_parameters``.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,0 +1,116 @@
+"""Cells of a transfer table: error rates of a victim on a source's examples, and their excess."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from intriguing.analysis import paper
+from intriguing.analysis.cells import ByImage, error_cell, excess_cell
+from intriguing.analysis.inputs import Network
+from intriguing.analysis.measure import Answers, MeasuredSet, Outcome
+from intriguing.results import Cell
+from intriguing.statistics.counts import PairedCounts
+
+Pair = tuple[MeasuredSet, Network]
+"""A set and a victim that was shown it."""
+
+
+@dataclass(frozen=True)
+class Excess:
+    """Define the comparison of an excess table.
+
+    Attributes:
+        suffix: of the table's key.
+        name: in the table's heading.
+        baseline: description of the error that is subtracted.
+        counts: picks the two-by-two table of a victim; None where it was not measured.
+        difference: (N,) difference of the two errors on each image.
+    """
+
+    suffix: str
+    name: str
+    baseline: str
+    counts: Callable[[Outcome], PairedCounts | None]
+    difference: Callable[[Answers], Tensor]
+
+
+def _over_noise(answers: Answers) -> Tensor:
+    noise = answers.clean if answers.noise is None else answers.noise
+    return answers.adversarial.int() - noise.int()
+
+
+OVER_CLEAN = Excess(
+    "_excess_clean",
+    "excess over clean error",
+    "the column's network's error on the same images, unperturbed",
+    lambda outcome: outcome.against_clean,
+    lambda answers: answers.adversarial.int() - answers.clean.int(),
+)
+OVER_NOISE = Excess(
+    "_excess_noise",
+    "excess over equal-norm noise",
+    "the column's network's error on the same images under Gaussian noise of equal norm, image by image, not clipped",
+    lambda outcome: outcome.against_noise,
+    _over_noise,
+)
+
+
+def transfer_cell(pairs: Sequence[Pair], place: tuple[str, str], networks: Mapping[str, Network]) -> Cell | None:
+    """Make the error rate of a column's networks on a row's examples.
+
+    Args:
+        pairs: sets of the row, each with a victim of the column.
+        place: (table, row) in the paper's names.
+        networks: all victims by name.
+    """
+    counts = [(v.seed, s.outcomes[v.name].against_clean.first) for s, v in pairs]
+    column = paper.network_name(pairs[0][1].config) if pairs else ""
+    return error_cell(
+        counts,
+        (*place, column),
+        by_image=_by_image(pairs, lambda answers: answers.adversarial),
+        judge=all(paper.is_paper_data(v.config) for _, v in pairs),
+        own=_all_own(pairs, networks),
+        runs=_runs(pairs),
+    )
+
+
+def transfer_excess_cell(pairs: Sequence[Pair], excess: Excess, networks: Mapping[str, Network]) -> Cell | None:
+    """Make the excess of a column's networks on a row's examples; arguments as for `transfer_cell`."""
+    own = _all_own(pairs, networks)
+    counted = [(s, v, excess.counts(s.outcomes[v.name])) for s, v in pairs]
+    counts = [found for _, _, found in counted if found is not None]
+    pairs = [(s, v) for s, v, found in counted if found is not None]
+    return excess_cell(counts, by_image=_by_image(pairs, excess.difference), own=own, runs=_runs(pairs))
+
+
+def _by_image(pairs: Sequence[Pair], values: Callable[[Answers], Tensor]) -> list[ByImage]:
+    """Collect the values of each pair image by image; nothing where the images of one of them are not known."""
+    found = [s.outcomes[v.name].answers for s, v in pairs]
+    if any(answers is None or answers.indices.shape != answers.adversarial.shape for answers in found):
+        return []
+    return [(values(answers), answers.indices) for answers in found if answers is not None]
+
+
+def _runs(pairs: Sequence[Pair]) -> list[str]:
+    """List the attacks behind a cell, then the victims."""
+    return [*(s.name for s, _ in pairs), *(v.name for _, v in pairs)]
+
+
+def _all_own(pairs: Sequence[Pair], networks: Mapping[str, Network]) -> bool:
+    return bool(pairs) and all(_is_own(s, v, networks) for s, v in pairs)
+
+
+def _is_own(one: MeasuredSet, victim: Network, networks: Mapping[str, Network]) -> bool:
+    """Check whether a network is shown its own examples, or those of the network of equal settings and seed.
+
+    An amplified example is another point, which need not fool its own network.
+    """
+    if one.source is None or one.source not in networks:
+        return False
+    if one.source == victim.name:
+        return one.amplify is None
+    return networks[one.source].id == victim.id and networks[one.source].seed == victim.seed
