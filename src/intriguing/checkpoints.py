@@ -39,6 +39,8 @@ DATA = {
     "classes": list,
     "counts": dict,
     "files": dict,
+    "shape": list,
+    "num_classes": int,
 }
 CONTENT = ("classes", "counts", "files")  # of folders of images
 MAX_SIDE = 1 << 12  # pixels of an image's side

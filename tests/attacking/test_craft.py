@@ -17,8 +17,11 @@ import torch
 
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.attacking import AttackJob, craft, shards
+from intriguing.checkpoints import load_model
+from intriguing.cli.config import training_job
 from intriguing.data import digits
 from intriguing.errors import UserError
+from intriguing.runs.records import read_run
 from intriguing.storage.files import file_sha256
 from intriguing.training import fit
 
@@ -329,3 +332,25 @@ def test_a_shard_that_no_process_made_is_missed(composed: Callable[..., dict], t
     sorted((tmp_path / "shards").iterdir())[1].unlink()
     with pytest.raises(UserError, match="lacks 1 of 3 shards; run the same command again"):
         shards.merge(job, 40, tmp_path / "shards")
+
+
+def test_a_network_without_images_is_built_and_cannot_be_attacked(composed: Callable[..., dict]) -> None:
+    given = ("data=blank", "data.shape=[1,3,2]", "data.num_classes=4", "model=fc10", "trainer.max_epochs=0")
+    folder = fit(training_job(composed("train", *given)))
+    model = load_model(folder / "model.ckpt")
+    assert (tuple(model.input_shape), model.num_classes) == ((1, 3, 2), 4)
+    assert read_run(folder).result["errors"] == {}
+    (job,) = AttackJob.from_config(composed("attack", f"checkpoints={folder}"))
+    with pytest.raises(UserError, match="there are no train images"):
+        craft(job)
+    with pytest.raises(UserError, match="data=blank has no images to train on"):
+        training_job(composed("train", *given[:-1]))
+
+
+def test_a_study_trains_some_networks_once(composed: Callable[..., dict]) -> None:
+    from intriguing.cli.study import study_steps
+
+    config = composed("analyze", "study=lambda", "study.seeds=[0,1]")
+    networks = {"a": ["model=fc10"], "b": ["model=fc10", "weight_decay.value=1"]}
+    config["study"] |= {"attack": [], "train": {"all": ["data=digits"], "networks": networks, "once": ["b"]}}
+    assert [step.key for step in study_steps(config)] == ["a seed 0", "b seed 0", "a seed 1"]

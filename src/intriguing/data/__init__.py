@@ -4,6 +4,7 @@ from intriguing.data.arrays import SHAPES, ImageArrays, Mnist, digits
 from intriguing.data.folders import ImageFolders, image_folder
 from intriguing.data.module import BatchIndices, ImageData
 from intriguing.data.settings import (
+    blank_settings,
     check_given,
     check_typed,
     folder_name,
@@ -26,6 +27,7 @@ __all__ = [
     "ImageSubset",
     "Mnist",
     "Subset",
+    "blank_settings",
     "check_given",
     "check_typed",
     "digits",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,8 +51,8 @@ class ImageArrays:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Nothing: the name says all."""
-        return {}
+        """Shape and classes of a data set without images; else nothing, for the name says all."""
+        return {} if len(self.labels["full"]) else {"shape": list(self.input_shape), "num_classes": self.num_classes}
 
     def prepare(self) -> None:
         """Do nothing: the images are there."""
@@ -61,6 +62,18 @@ class ImageArrays:
         images, labels = self.images[part], self.labels[part]
         whole = len(indices) == len(labels)
         return Subset(images, labels, indices) if whole else Subset(images[indices], labels[indices], indices)
+
+
+def blank(shape: Sequence[int], num_classes: int) -> ImageArrays:
+    """Make a data set without images, for a network that is built and not trained.
+
+    Args:
+        shape: (C, H, W) of the images that the network takes.
+        num_classes: Number of classes.
+    """
+    images = {part: torch.zeros(0, *shape) for part in ("full", "test")}
+    labels = {part: torch.zeros(0, dtype=torch.int64) for part in ("full", "test")}
+    return ImageArrays("blank", images, labels, num_classes)
 
 
 class Mnist:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from intriguing.data.arrays import Mnist, digits
+from intriguing.data.arrays import Mnist, blank, digits
 from intriguing.data.folders import SIZE, image_folder
 from intriguing.data.module import ImageData
 from intriguing.data.subsets import DATA_NAMES, DataSet
@@ -33,17 +33,20 @@ def open_images(
     classes: Sequence[str] | None = None,
     counts: Mapping[str, Sequence[int]] | None = None,
     files: Mapping[str, str] | None = None,
+    shape: Sequence[int] = (),
+    num_classes: int = 0,
     **splits: Any,
 ) -> ImageData:
     """Open images by the name of their data set.
 
     Args:
-        name: ``mnist``, ``digits`` or ``image_folder``.
+        name: ``mnist``, ``digits``, ``image_folder`` or ``blank``.
         root: Where MNIST lies, or the folder that a relative ``folder`` lies in.
         download: Whether MNIST may be downloaded.
         folder, size, resize, workers: Of ``image_folder``, see there.
         classes, counts, files: Of ``image_folder``: its content when a network was trained on it, see
             ``ImageFolders.description``. Other classes are refused; other training files when they are asked for.
+        shape, num_classes: Of ``blank``, see there.
         splits: Further arguments of ``ImageData``.
 
     Raises:
@@ -60,9 +63,29 @@ def open_images(
         if images.num_classes < 2:
             only = images.classes[0]
             raise UserError(f"{images.root} holds one class, {only}; a classifier needs two or more folders of classes")
+    elif name == "blank":
+        images = blank(shape, num_classes)
     else:
         images = Mnist(root, download=download) if name == "mnist" else digits()
     return ImageData(images, **splits)
+
+
+def blank_settings(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the arguments of ``blank`` in a config's ``data``.
+
+    Returns:
+        ``shape`` and ``num_classes``.
+
+    Raises:
+        UserError: A shape that is not (C, H, W), or fewer than two classes.
+    """
+    shape = data["shape"]
+    if not isinstance(shape, list) or len(shape) != 3:
+        raise UserError(f"data.shape must be a list of channels, height and width, got {shape!r}")
+    return {
+        "shape": [whole("data.shape", side, 1) for side in shape],
+        "num_classes": whole("data.num_classes", data["num_classes"], 2),
+    }
 
 
 def folder_settings(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -169,7 +169,9 @@ def rehearse(job: TrainingJob, model: Classifier, data: ImageData, folder: Path)
                 callback.save_on_exception = False  # the end of the rehearsal is one
         trainer = make_trainer(job, model, folder, callbacks, **here)
         network = copy.deepcopy(model)
-        for stage in [trainer.fit] * fits + [trainer.validate] * validates(job) + [trainer.test]:
+        for stage in (
+            [trainer.fit] * fits + [trainer.validate] * validates(job) + [trainer.test] * bool(len(data.subset("test")))
+        ):
             try:
                 stage(network, datamodule=data)
             except _Rehearsed:

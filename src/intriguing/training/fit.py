@@ -106,7 +106,11 @@ def _train(
             trainer.strategy.precision_plugin = Precision()
         if validates(job):
             trainer.validate(model, datamodule=data, verbose=False)
-        trainer.test(model, datamodule=data, verbose=False)
+        if len(data.subset("test")):
+            trainer.test(model, datamodule=data, verbose=False)
+        else:  # no image tests it: attach what the checkpoint describes
+            trainer.strategy.connect(model)
+            model.trainer, trainer.datamodule = trainer, data  # pyright: ignore[reportAttributeAccessIssue]
         if not job.trainer.max_epochs:
             trainer.save_checkpoint(folder / "checkpoints" / f"{job.keep}.ckpt", weights_only=True)
     return Trained(weights, epochs, trainer.global_step)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-from intriguing.data import SHAPES, ImageData
+from intriguing.data import ImageData
 from intriguing.errors import UserError
 from intriguing.models import Classifier, Scheduler
 from intriguing.runs.identity import identity_of
@@ -100,7 +100,7 @@ class TrainingJob:
         _check_keys(config)
         data, network, trainer = DataSettings.of(config), NetworkSettings.of(config), TrainerSettings.of(config)
         debug = config["debug"]["mode"] or ("fast" if trainer.shows_only else None)
-        shape = SHAPES.get(data.name)  # of a folder of images it is known once the folder is read
+        shape = data.shape
         architecture = network.architecture(shape[1] if shape else None)
         own_name = run_name(
             data.label,

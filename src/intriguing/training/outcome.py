@@ -56,7 +56,7 @@ def conclude(
     of_kept |= {"curve/test_error": shares["test"]} if job.test_curve else {}
     wandb_run.summarise(of_kept | {f"errors/{name}": share for name, share in shares.items()})
     result = {"errors": errors, "epochs": trained.epochs, "steps": trained.steps}
-    return result, ["model.ckpt", "metrics.csv"]
+    return result, ["model.ckpt", *(["metrics.csv"] if errors else [])]
 
 
 def _numbers_of_kept_epoch(folder: Path) -> dict[str, float]:

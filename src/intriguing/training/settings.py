@@ -8,7 +8,16 @@ from typing import Any
 
 import torch
 
-from intriguing.data import DATA_NAMES, SPLIT_NAMES, ImageData, folder_name, folder_settings, open_images
+from intriguing.data import (
+    DATA_NAMES,
+    SHAPES,
+    SPLIT_NAMES,
+    ImageData,
+    blank_settings,
+    folder_name,
+    folder_settings,
+    open_images,
+)
 from intriguing.errors import UserError
 from intriguing.models import PENALTIES, REGISTRY, Classifier
 from intriguing.training.labels import architecture_label, network_label
@@ -22,6 +31,7 @@ class DataSettings:
 
     Attributes:
         in_folder: ``folder``, ``size``, ``resize`` and ``workers`` of folders of images; empty for other data.
+        blank: ``shape`` and ``num_classes`` of a data set without images; empty for other data.
     """
 
     name: str
@@ -34,6 +44,7 @@ class DataSettings:
     only: int | None
     seed: int
     in_folder: Mapping[str, Any] = field(default_factory=dict)
+    blank: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> DataSettings:
@@ -41,7 +52,10 @@ class DataSettings:
         data, split = config["data"], config["split"]
         choice("data", data["name"], DATA_NAMES)
         in_folder = folder_settings(data) if data["name"] == "image_folder" else {}
-        known = ("name", "root", "download", "batch_size", "validation", "only", *in_folder)
+        blank = blank_settings(data) if data["name"] == "blank" else {}
+        if blank and config["trainer"]["max_epochs"]:
+            raise UserError("data=blank has no images to train on: give trainer.max_epochs=0")
+        known = ("name", "root", "download", "batch_size", "validation", "only", *in_folder, *blank)
         refuse_unknown("data", data, known)
         refuse_unknown("split", split, ("name", "seed"))
         return cls(
@@ -55,6 +69,7 @@ class DataSettings:
             only=None if data["only"] is None else whole("data.only", data["only"], 1),
             seed=whole("seed", config["seed"], 0),
             in_folder=in_folder,
+            blank=blank,
         )
 
     @property
@@ -62,10 +77,15 @@ class DataSettings:
         """The data set, or the name of the folder of images."""
         return folder_name(self.root, self.in_folder["folder"]) if self.in_folder else self.name
 
+    @property
+    def shape(self) -> tuple[tuple[int, ...], int] | None:
+        """(C, H, W) and the number of classes; None where they are known only once a folder is read."""
+        return (tuple(self.blank["shape"]), self.blank["num_classes"]) if self.blank else SHAPES.get(self.name)
+
     def open(self) -> ImageData:
         """Open the images."""
-        own = {key: value for key, value in vars(self).items() if key != "in_folder"}
-        return open_images(**own, **self.in_folder)
+        own = {key: value for key, value in vars(self).items() if key not in ("in_folder", "blank")}
+        return open_images(**own, **self.in_folder, **self.blank)
 
 
 @dataclass(frozen=True, kw_only=True)
