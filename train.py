@@ -1,5 +1,7 @@
 """Train one network, or sweep over many with -m. README.md shows the command line by example."""
 
+from __future__ import annotations
+
 import hydra
 from omegaconf import DictConfig
 
@@ -13,6 +15,7 @@ from intriguing.storage.ranks import is_first_process
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @entry.task
 def main(cfg: DictConfig) -> float | None:
+    """Train the network of a config; return the error that a sweeper minimises."""
     config = plain(cfg)
     overrides = task_overrides()
 
@@ -22,8 +25,8 @@ def main(cfg: DictConfig) -> float | None:
     files = hydra_files(cfg)
     job = training_job(config, name_extras(overrides), command("train.py", overrides), files)
     live = job.trainer.progress_bar and sweep.is_alone() and is_first_process()
-    with progress.training(job.name, sweep=sweep.place(), live=live) as tell:
-        folder = training.fit(job, progress=tell)
+    with progress.training(job.name, sweep=sweep.place(), live=live) as report:
+        folder = training.fit(job, progress=report)
     if not is_first_process():
         return None
     print(progress.run_line(folder))

@@ -413,3 +413,29 @@ def test_attacks_of_other_settings_are_kept_apart_where_each_network_saw_one(net
     sets = [crafted(n, {0: 40}, attack=a) for n, a in zip(nets, attacks, strict=True)]
     tables = analyze(nets, sets, title="t", sections=["table2"]).tables
     assert [values(t) for t in tables if "excess" not in t.key] == [{("FC10(1)", "FC10(1)"): (40, 40)}] * 2
+
+
+def test_transfer_to_other_networks_is_counted_in_the_summary_by_the_rows_sources(network, crafted):
+    """Neither a network on its own examples nor on its own amplified ones is a pair."""
+    nets = [network("FC100-100-10", 0, split="p1"), network("FC123-456-10", 1, split="p1")]
+    sets = [
+        crafted(nets[0], {0: 40, 1: 40}, subset="test"),
+        crafted(nets[0], {0: 40}, subset="test", amplify=0.1),
+        crafted(nets[1], {1: 40}, subset="test"),
+        crafted(None, {}, subset="test", attack=GAUSSIAN),
+    ]
+    result = analyze(nets, sets, title="t", sections=["table4"])
+    table = result.table("table4")
+    assert table.sources == {
+        "FC100-100-10": "FC100-100-10",
+        "FC100-100-10, amplified to .1": "FC100-100-10",
+        "FC123-456-10": "FC123-456-10",
+    }
+    assert (table.heading, table.number) == (
+        "Table 4 · Transfer between networks trained on disjoint halves",
+        "Table 4",
+    )
+    assert result.table("table4_excess_noise").detail == "excess over equal-norm noise"
+    (sentence,) = [line for line in result.summary if line.startswith("Table 4")]
+    # fooled: the second network by the first's examples; not by the amplified ones, nor the first by the second's
+    assert "in 1 of 3 pairs of networks" in sentence

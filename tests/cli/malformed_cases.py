@@ -434,8 +434,8 @@ FILES = [
     hostile("with one bit of its directory changed", "was changed or damaged", flipped(MODEL, b"PK\1\2")),
     hostile(
         "of a newer version",
-        "was written in format 3 (version 0.1.0 of the project); this version, 0.1.0, reads format 2",
-        forged_checkpoint(lambda content: inner(content, "intriguing").update(format=3)),
+        "was written in format 4 (version 0.1.0 of the project); this version, 0.1.0, reads format 3",
+        forged_checkpoint(lambda content: inner(content, "intriguing").update(format=4)),
     ),
     hostile(
         "of an unknown network",

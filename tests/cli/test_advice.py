@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -33,6 +34,7 @@ OPTIONS = [
     ("attack", "attack=adam_l1"),
     ("attack", "attack=gaussian"),
     ("analyze", "study=quickstart"),
+    ("analyze", "study=quickstart", "launcher=slurm"),
 ]
 
 
@@ -77,7 +79,7 @@ def test_a_command_composes(line: str) -> None:
             pytest.importorskip(f"hydra_plugins.{extra}", reason=f"needs the extra for {option}")
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     typed = []
-    for one in parser.parse_overrides([argument for argument in arguments[1:] if not argument.startswith("-")]):
+    for one in parser.parse_overrides(get_args_parser().parse_args(arguments[1:]).overrides):
         first = next(one.sweep_string_iterator()) if one.is_sweep_override() else None
         typed.append(one.input_line or "" if first is None else f"{one.get_key_element()}={first}")
     overrides.check(typed)
@@ -108,7 +110,7 @@ def test_every_setting_that_is_named_exists() -> None:
         for key in re.findall(r"(?<![\w./{}])([a-z_]+(?:\.[a-z_]+)+)=(?!=)", file.read_text(encoding="utf-8"))
         if key.split(".")[0] in sections
     }
-    own = ("trainer.", "model.settings.", "callbacks.")  # also options of Lightning's, of a network or a callback
+    own = ("trainer.", "model.settings.", "callbacks.", "optimizer.", "scheduler.")  # and the options of their classes
     assert len(named) > 20
     assert not [one for one in sorted(named) if one[0] not in known and not one[0].startswith(own)]
 

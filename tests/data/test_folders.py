@@ -101,7 +101,7 @@ def test_train_attack_and_a_network_as_it_comes(door: Callable[..., tuple], tmp_
     """The doors on a folder of photographs, with a small convolutional network and one of torchvision's."""
     folder = paint(tmp_path / "photographs", {"train": 6, "test": 3})
     given = [f"data.folder={folder}", "data.size=8", "data=image_folder", "logger=csv"]
-    assert door("train.py", "model=convnet", "trainer.max_epochs=8", "model.batch_size=6", *given)[0] == 0
+    assert door("train.py", "model=convnet", "trainer.max_epochs=8", "data.batch_size=6", *given)[0] == 0
     run = tmp_path / "runs" / "train" / "photographs_convnet_full_seed0_max_epochs8_batch_size6_size8"
     assert load_model(run / "model.ckpt").input_shape == (3, 8, 8)
     attack = ["attack=gaussian", "subset=test", "limit=4", "logger=csv"]

@@ -226,3 +226,10 @@ def test_tables_are_shown_on_any_console(
         monkeypatch.setattr(sys, "stdout", console)
         report.show(result)
     assert "Table" in (tmp_path / "console").read_text().replace("\n", "")
+
+
+def test_the_contents_group_tables_by_their_number_and_figures_by_their_title(html: str) -> None:
+    contents = html[html.index('id="contents"') : html.index("</nav>")]
+    assert '<b>Table 2</b> <a href="#table2">Transfer</a>, <a href="#table2_excess_clean">excess</a>' in contents
+    assert '<a href="#figure-lambda"><b>Curve</b></a>' in contents
+    assert "<b>Examples</b> A</a>" in contents

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from intriguing.checkpoints import AtomicCheckpointIO, load_model, read_checkpoint
-from intriguing.data import ImageData, ImageSubset
+from intriguing.data import ImageData
 from intriguing.models import Classifier
-from intriguing.nn.nonfinite import check_logits
+from intriguing.nn.evaluation import count_wrong
 from intriguing.storage.csv_log import CsvLog
 from intriguing.tracking.wandb_run import WandbRun
 from intriguing.training.job import TrainingJob
 
-_PIXELS = 10_000 * 784  # counted at once: ten thousand images of MNIST, fewer photographs
+_IMAGES, _PIXELS = 10_000, 10_000 * 784  # at most, in a batch: ten thousand images of MNIST, fewer photographs
 
 
 class Trained(NamedTuple):
@@ -77,32 +76,18 @@ def _export(source: Path, weights: dict[str, Tensor], target: Path) -> None:
     AtomicCheckpointIO(target.parent).save_checkpoint({key: checkpoint[key] for key in kept}, target)
 
 
-@torch.no_grad()
-def count_errors(
-    model: Classifier, data: ImageData, *, batch_size: int = 10_000, only: Sequence[str] = ()
-) -> dict[str, list[int]]:
+def count_errors(model: Classifier, data: ImageData, *, only: Sequence[str] = ()) -> dict[str, list[int]]:
     """Count wrong predictions and images, [k, n], on each subset that has images.
 
     Args:
         model: the network.
         data: its images; ``train`` are those that it was trained on.
-        batch_size: images at once, fewer of large images.
         only: names of subsets; empty: all.
     """
     names = ["train", *(["val"] if data.validation else []), "test", "full", "p1", "p2"]
     if not data.images.in_memory:  # photographs are not read several times over
         names = names[:-3]
     names = [name for name in names if name in only] if only else names
-    pixels = math.prod(data.input_shape)
-    size = max(1, min(batch_size, _PIXELS // pixels))
-    found = {name: data.subset(name) for name in names}
-    return {name: _count(model, subset, size) for name, subset in found.items() if len(subset)}
-
-
-def _count(model: Classifier, subset: ImageSubset, batch_size: int) -> list[int]:
-    wrong = 0
-    for images, labels in subset.batches(batch_size):
-        logits = model(images)
-        check_logits(model, images, logits)
-        wrong += int((logits.argmax(1) != labels).sum())
-    return [wrong, len(subset)]
+    size = max(1, min(_IMAGES, _PIXELS // math.prod(data.input_shape)))
+    counts = {name: count_wrong(model, data.subset(name).batches(size)) for name in names}
+    return {name: [count.k, count.n] for name, count in counts.items() if count.n}
