@@ -25,7 +25,7 @@ EXTRAS |= dict.fromkeys(("slurm", "local"), "hydra_submitit_launcher")
 OPTIONS = [
     ("train", "data=image_folder", "data.folder=x", "callbacks=back_feeding", "model=torchvision"),
     ("train", "data=digits", "callbacks=early_stopping", "model=convnet", "trainer=ddp"),
-    ("train", "model=alexnet", "debug=overfit"),
+    ("train", "model=alexnet", "debug=overfit", "data=blank", "data.shape=[3,8,8]", "data.num_classes=2"),
     ("train", "model=ae400_10", "debug=profile"),
     ("train", "debug=fast"),
     ("attack", "attack=lbfgs"),
