@@ -14,6 +14,7 @@ from intriguing.tracking.jobs import check_run_id
 @hydra.main(version_base="1.3", config_path="conf", config_name="analyze")
 @entry.task
 def main(cfg: DictConfig) -> None:
+    """Run what is missing of a study, then analyse its runs."""
     config = plain(cfg)
     overrides = task_overrides()
 

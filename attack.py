@@ -14,6 +14,7 @@ from intriguing.tracking.jobs import check_run_id
 @hydra.main(version_base="1.3", config_path="conf", config_name="attack")
 @entry.task
 def main(cfg: DictConfig) -> None:
+    """Craft the adversarial set of every checkpoint that a config names."""
     config = plain(cfg)
     overrides = task_overrides()
 

@@ -82,6 +82,7 @@ class Advance:
         self.start = time.perf_counter()
 
     def __call__(self, line: str) -> None:
+        """Count a finished job and print its line."""
         self.done += 1
         if self.bars is not None and self.jobs is not None:
             self.bars.update(self.jobs, completed=self.done)

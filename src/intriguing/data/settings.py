@@ -43,10 +43,15 @@ def open_images(
         name: ``mnist``, ``digits``, ``image_folder`` or ``blank``.
         root: Where MNIST lies, or the folder that a relative ``folder`` lies in.
         download: Whether MNIST may be downloaded.
-        folder, size, resize, workers: Of ``image_folder``, see there.
-        classes, counts, files: Of ``image_folder``: its content when a network was trained on it, see
-            ``ImageFolders.description``. Other classes are refused; other training files when they are asked for.
-        shape, num_classes: Of ``blank``, see there.
+        folder: With ``train/<class>`` and ``test/<class>``; this and the next three are for ``image_folder``.
+        size: Height and width of the images.
+        resize: Length of the shorter side before the crop; None: ``size``.
+        workers: Number of threads that read images.
+        classes: Names of the classes when a network was trained on the folder; others are refused.
+        counts: Numbers of images at that time; not compared, because digests of the files are.
+        files: Digests of the files at that time; others are refused when training images are asked for.
+        shape: (C, H, W) of ``blank``.
+        num_classes: Number of classes of ``blank``.
         splits: Further arguments of ``ImageData``.
 
     Raises:
