@@ -59,3 +59,20 @@ def test_heavy_libraries_stay_where_they_belong(file: Path) -> None:
         assert "wandb" not in roots
     if part != "cli":
         assert not roots & {"hydra", "omegaconf"}, "a DictConfig is never seen below the entry points"
+
+
+def _modules() -> dict[str, Path]:
+    names = {file: ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts) for file in FILES}
+    return {name.removesuffix(".__init__"): file for file, name in names.items()}
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    modules = _modules()
+    uses = {
+        name: {one if one in modules else one.rpartition(".")[0] for one in _imports(file)} & modules.keys() - {name}
+        for name, file in modules.items()
+    }
+    while leaves := [name for name, used in uses.items() if not used & uses.keys()]:
+        for name in leaves:
+            del uses[name]
+    assert not uses, f"circles among {sorted(uses)}"

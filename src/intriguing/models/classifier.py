@@ -20,6 +20,7 @@ from intriguing.models._tally import Tally
 from intriguing.models.fit_size import planned_epochs, planned_steps, world_size
 from intriguing.models.optimization import Scheduler, build_optimizer, is_coupled, step_by_metric, stepped_by_metric
 from intriguing.nn import evaluating
+from intriguing.nn.nonfinite import NotFiniteError
 from intriguing.spectral import LipschitzMargin, LogProductPenalty, with_margin
 
 PENALTIES = {"log_product": LogProductPenalty, "margin": LipschitzMargin}
@@ -220,7 +221,7 @@ class Classifier(lightning.LightningModule):
             batch = [part.new_zeros(2, *part.shape[1:]) for part in batch]
         loss = self.objective(batch)
         if not math.isfinite(loss.item()):
-            raise not_finite(self, "train", loss, batch, batch_idx)
+            raise self._not_finite("train", loss, batch, batch_idx)
         decayed_by_optimizer = is_coupled(self.optimizer) or not any(self.weight_decay)
         return loss if decayed_by_optimizer else loss + self.penalty()
 
@@ -237,10 +238,22 @@ class Classifier(lightning.LightningModule):
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         if not math.isfinite(loss.item()):
-            raise not_finite(self, stage, loss, batch, batch_idx)
+            raise self._not_finite(stage, loss, batch, batch_idx)
         accuracy.update(logits, labels)
         self.log(f"{stage}/loss", loss, on_epoch=True, on_step=False, batch_size=len(labels), sync_dist=True)
         self.log(f"{stage}/acc", accuracy, on_epoch=True, on_step=False, batch_size=len(labels))
+
+    def _not_finite(self, stage: str, loss: Tensor, batch: list[Tensor], batch_idx: int) -> NotFiniteError:
+        norms = self.operator_norms
+        bad_norm = None if norms is None else norms.bad_layer()
+        return not_finite(
+            self, stage, loss, batch[0], batch_idx,
+            objective=lambda: self.objective(batch), bad_norm=bad_norm, rate=self._rate,
+        )  # fmt: skip
+
+    @property
+    def _rate(self) -> object:
+        return self.optimizer.keywords.get("lr", "its default")
 
     def _take_share(self, images: int) -> None:
         """Note how many images the whole batch has, and which part of it this process has (1 is an even part)."""
@@ -281,7 +294,7 @@ class Classifier(lightning.LightningModule):
         if not sums[2]:
             return
         loss, error = float(sums[0] / sums[2]), float(sums[1] / sums[2])
-        check_weights(self)  # before the checkpoint of this epoch takes the place of the last good one
+        check_weights(self, self._rate)  # before the checkpoint of this epoch takes the place of the last good one
         curves = {"train/loss": loss, "train/error": error, "train/penalty": float(self.penalty().detach())}
         if self.operator_norms is not None:
             curves["train/spectral_penalty"] = self._norm_term_now(self.operator_norms)
