@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 from intriguing.cli import main as entry
 from intriguing.cli.config import command, plain, task_overrides
 from intriguing.cli.hydra_files import hydra_files
-from intriguing.cli.study import check_without_study, make_executor, study_steps
+from intriguing.cli.study import check_without_study, make_executor, study_steps, with_study_settings
 from intriguing.runs.folder import keep_others_out
 from intriguing.tracking.jobs import check_run_id
 
@@ -15,8 +15,8 @@ from intriguing.tracking.jobs import check_run_id
 @entry.task
 def main(cfg: DictConfig) -> None:
     """Run what is missing of a study, then analyse its runs."""
-    config = plain(cfg)
     overrides = task_overrides()
+    config = with_study_settings(plain(cfg), overrides)
 
     from intriguing import data
     from intriguing.analysis.job import AnalysisJob

@@ -20,6 +20,7 @@ from intriguing.analysis.units.measure import LayerScores, ScoredImages, measure
 from intriguing.analysis.units.section import section
 from intriguing.analysis.units.settings import UnitSettings, rotations_for
 from intriguing.analysis.units.summary import summarize
+from intriguing.cli.study import with_study_settings
 from intriguing.data import Subset
 from intriguing.errors import UserError
 from intriguing.statistics.counts import Count
@@ -376,7 +377,8 @@ def test_wrong_settings_are_named(settings: dict[str, Any], words: str) -> None:
 
 
 def test_the_configs_settings_are_the_defaults_of_the_section(composed: Any) -> None:
-    given = composed("analyze", "study=quickstart", "settings.units.rows=5")["settings"]["units"]
+    typed = ["study=quickstart", "settings.units.rows=5"]
+    given = with_study_settings(composed("analyze", *typed), typed)["settings"]["units"]
     chosen = settings_of(UnitSettings, "settings.units", given)
     study = {"networks": ("*fc100_100_10_full*",), "bases": ("pca",), "sweeps": 3, "whitened": False}
     assert chosen == replace(UnitSettings(), rows=5, **study)  # the command line before the study before the defaults

@@ -245,7 +245,7 @@ def test_the_metadata_names_the_source_by_its_digest(composed: Callable[..., dic
         (["subset=training"], "subset"),
         (["data=mnist"], "was trained on digits"),
         (["attack=gaussian", "data=from_checkpoint"], "data=mnist or data=digits"),
-        (["attack=gaussian", "data=digits", "attack.stddev=-1"], "attack=gaussian: attack: expected stddev"),
+        (["attack=gaussian", "data=digits", "attack.stddev=-1"], "expected attack.stddev"),
         (["name=one"], "shared by 2 checkpoints"),
     ],
 )
@@ -261,17 +261,17 @@ def test_wrong_settings_are_named(
     [
         (
             ["+attack.settings.max_iterations=3"],
-            "attack.settings: max_iterations is no setting of lbfgs; it has",
+            "attack.settings.max_iterations is no setting of lbfgs; it has",
         ),
-        (["attack.settings.max_iter=many"], "attack.settings: expected max_iter as a whole number >= 1, got 'many'"),
-        (["attack.settings.c_factor=0.5"], "attack.settings: expected c_factor as a finite number > 1, got 0.5"),
+        (["attack.settings.max_iter=many"], "expected attack.settings.max_iter as a whole number >= 1, got 'many'"),
+        (["attack.settings.c_factor=0.5"], "expected attack.settings.c_factor as a finite number > 1, got 0.5"),
         (["attack.settings.c_start=1e9"], "attack.settings: expected 0 < c_min <= c_start <= c_max"),
-        (["attack.settings.chunk_size=0"], "attack.settings: expected chunk_size as a whole number >= 1, got 0"),
-        (["attack=nearest", "attack.settings.num_rivals=0"], "expected num_rivals as a whole number >= 1, got 0"),
+        (["attack.settings.chunk_size=0"], "expected attack.settings.chunk_size as a whole number >= 1, got 0"),
+        (["attack=nearest", "attack.settings.num_rivals=0"], "expected attack.settings.num_rivals as a whole number >= 1, got 0"),
         (["attack=nearest", "+attack.settings.targets=1"], "targets is no setting of nearest"),
         (
             ["attack=gaussian", "data=digits", "attack.stddev=0"],
-            "attack: expected stddev as a finite number > 0",
+            "expected attack.stddev as a finite number > 0",
         ),
         (["attack=gaussian", "data=digits", "+attack.mean=1"], "mean is no setting of gaussian; it has stddev, clip"),
     ],

@@ -363,7 +363,7 @@ ARGUMENTS = [
     attack("a setting of the wrong kind", "attack.settings.max_iter", *ATTACK, "attack.settings.max_iter=many"),
     attack(
         "a setting out of range",
-        "expected c_factor as a finite number > 1, got 0.5",
+        "expected attack.settings.c_factor as a finite number > 1, got 0.5",
         *ATTACK,
         "attack.settings.c_factor=0.5",
     ),

@@ -131,3 +131,23 @@ def test_what_only_a_study_reads_is_refused_without_one() -> None:
     check_without_study(["networks=x", "seed=1"])
     with pytest.raises(UserError, match=r"trainer.devices=2 is for the steps of a study"):
         check_without_study(["trainer.devices=2"])
+
+
+def test_a_studys_sections_and_settings_count_unless_they_are_typed(composed: Callable[..., dict]) -> None:
+    from intriguing.cli.study import with_study_settings
+
+    def read(*typed: str) -> dict[str, Any]:
+        return with_study_settings(composed("analyze", "study=quickstart", *typed), typed)
+
+    default = composed("analyze")["settings"]["units"]
+    found = read()
+    assert found["sections"][-1] == "units" and found["settings"]["units"]["sweeps"] == 3
+    assert found["settings"]["units"]["rows"] == default["rows"]
+    assert read("sections=[table1]")["sections"] == ["table1"]
+    assert read("settings.units.sweeps=5")["settings"]["units"] == found["settings"]["units"] | {"sweeps": 5}
+    assert read("study.settings.units.sweeps=7")["settings"]["units"]["sweeps"] == 7
+    assert composed("analyze") == with_study_settings(composed("analyze"))
+    config = composed("analyze", "study=quickstart")
+    config["study"]["settings"] = {"units": [3]}
+    with pytest.raises(UserError, match=r"study\.settings\.units must be a mapping of settings, got \[3\]"):
+        with_study_settings(config)

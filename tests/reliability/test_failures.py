@@ -138,7 +138,7 @@ def test_a_fit_that_had_stopped_early_does_not_go_on(
     whole, job = (training_job(composed("train", *overrides, f"name={name}"), (), "") for name in ("whole", "cut"))
     module = __import__("sys").modules[fit_function.__module__]
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_conclude", lambda *args: (_ for _ in ()).throw(Stop()))
+        patch.setattr(module, "conclude", lambda *args: (_ for _ in ()).throw(Stop()))
         with pytest.raises(Stop):
             fit(job)
     again = training_job(composed("train", *overrides, "name=cut"), (), "")

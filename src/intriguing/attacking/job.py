@@ -309,4 +309,14 @@ def _checked(name: str, where: str, settings: Mapping[str, Any]) -> dict[str, An
     try:
         return ATTACKS[name].check(settings)
     except (TypeError, ValueError) as error:
-        raise UserError(f"attack={name}: {where}: {error}") from error
+        raise UserError(_with_full_names(str(error), settings, where)) from error
+
+
+def _with_full_names(message: str, settings: Mapping[str, Any], where: str) -> str:
+    """Put ``where`` before the setting that a message of an attack speaks of."""
+    for key in settings:
+        if message.startswith(f"{key} "):
+            return f"{where}.{message}"
+        if (words := f"expected {key} ") in message:
+            return message.replace(words, f"expected {where}.{key} ", 1)
+    return f"{where}: {message}"

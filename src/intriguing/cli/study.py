@@ -32,6 +32,38 @@ STUDY: dict[str, Any] = {  # the keys of a study and the types of their values
 }
 
 
+def with_study_settings(config: dict[str, Any], given: Sequence[str] = ()) -> dict[str, Any]:
+    """Take the sections and their settings from the study, except those that were typed.
+
+    Args:
+        config: The resolved config of ``analyze.py``; with a study, ``study.sections`` and ``study.settings`` may say
+            what to make of it.
+        given: Its overrides.
+
+    Raises:
+        UserError: A study that cannot be, or settings of a section that are no mapping.
+    """
+    study = config["study"]
+    if study is None:
+        return config
+    check_study(study)
+    typed = {texts.split(text)[1] for text in given}
+    sections = config["sections"] if "sections" in typed or study.get("sections") is None else study["sections"]
+    settings = {section: dict(values) for section, values in config["settings"].items()}
+    for section, values in (study.get("settings") or {}).items():
+        if not isinstance(values, dict):
+            raise UserError(f"study.settings.{section} must be a mapping of settings, got {values!r}")
+        left = {key: value for key, value in values.items() if not typed & _above(f"settings.{section}.{key}")}
+        settings[section] = settings.get(section, {}) | left
+    return config | {"sections": sections, "settings": settings}
+
+
+def _above(key: str) -> set[str]:
+    """List a key and those that hold it: ``a.b.c``, ``a.b``, ``a``."""
+    parts = key.split(".")
+    return {".".join(parts[: end + 1]) for end in range(len(parts))}
+
+
 def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]:
     """Compose every step of a study from its overrides, as ``train.py`` and ``attack.py`` do.
 
@@ -160,8 +192,8 @@ def check_study(study: dict[str, Any]) -> None:
     Raises:
         UserError: A key that nothing reads, or a value of another type.
     """
-    if unknown := sorted(set(study) - set(STUDY)):
-        raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}")
+    if unknown := sorted(set(study) - set(STUDY) - {"sections", "settings"}):
+        raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}, sections, settings")
     for key, kinds in STUDY.items():
         if not isinstance(study.get(key), kinds):
             raise UserError(f"study.{key} must be {_words(kinds)}, got {study.get(key)!r}")
