@@ -267,7 +267,10 @@ def test_wrong_settings_are_named(
         (["attack.settings.c_factor=0.5"], "expected attack.settings.c_factor as a finite number > 1, got 0.5"),
         (["attack.settings.c_start=1e9"], "attack.settings: expected 0 < c_min <= c_start <= c_max"),
         (["attack.settings.chunk_size=0"], "expected attack.settings.chunk_size as a whole number >= 1, got 0"),
-        (["attack=nearest", "attack.settings.num_rivals=0"], "expected attack.settings.num_rivals as a whole number >= 1, got 0"),
+        (
+            ["attack=nearest", "attack.settings.num_rivals=0"],
+            "expected attack.settings.num_rivals as a whole number >= 1, got 0",
+        ),
         (["attack=nearest", "+attack.settings.targets=1"], "targets is no setting of nearest"),
         (
             ["attack=gaussian", "data=digits", "attack.stddev=0"],
