@@ -43,7 +43,7 @@ def table(rows: list[tuple[Case, Outcome]]) -> str:
     ]
     for case, outcome in rows:
         left = ", ".join(outcome.left) or "nothing"
-        lines.append(f"| {cell(case.what)} | `{case.door}` | {outcome.status} | {cell(outcome.err)} | {left} |")
+        lines.append(f"| {cell(case.what)} | `{case.script}` | {outcome.status} | {cell(outcome.err)} | {left} |")
     return "\n".join(lines) + "\n"
 
 

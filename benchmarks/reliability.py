@@ -1,4 +1,4 @@
-"""Does it survive? Kills (SIGKILL) the doors at random moments, runs the same command again and compares the results.
+"""Kill (SIGKILL) the entry points at random moments, run each command again and compare the results.
 
     uv run benchmarks/reliability.py [--kills 100] [--seed 0] [--stages train sweep ...] [--out FILE.csv]
     uv run benchmarks/reliability.py --renames          # instead: before and after every file that takes its name
@@ -10,7 +10,7 @@ writing included. After it every file must be whole or absent and no process may
 well, and every network, every adversarial set, every table and every row of metrics must be the undisturbed command's,
 bit for bit. Rows are appended as it goes, and a log that is not complete is gone on with.
 
-The doors run in forks of this process, which has everything imported already, with real arguments; but for
+The entry points run in forks of this process, which has everything imported already, with real arguments; but for
 ``study, two processes``, which is started as a user starts it.
 """
 
@@ -38,7 +38,7 @@ from typing import Any
 
 os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}  # before the libraries ask: a fork wants one thread
 
-import wandb  # noqa: F401  the doors import these late, and a fork need not again
+import wandb  # noqa: F401  the entry points import these late, and a fork need not again
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -63,9 +63,9 @@ LOST, PATIENCE = 60.0, 600.0  # seconds until no process may be left (one may be
 
 @dataclass(frozen=True)
 class Stage:
-    """A command to be killed: a door, its arguments, and how often it is drawn."""
+    """A command to be killed: a script, its arguments, and how often it is drawn."""
 
-    door: str
+    script: str
     arguments: tuple[str, ...]
     weight: int
     cold: bool = False  # a process of its own instead of a fork
@@ -138,8 +138,8 @@ class Bench:
         assert threading.active_count() == 1, "a fork takes one thread with it"
         if not any("{inputs}" in argument for name in stages for argument in STAGES[name].arguments):
             return
-        for door, *own in INPUTS:
-            must_end_well(Run(door, self.fill(own, self.inputs), self.scratch, cold=False))
+        for script, *own in INPUTS:
+            must_end_well(Run(script, self.fill(own, self.inputs), self.scratch, cold=False))
 
     def fill(self, arguments: Any, runs: Path) -> list[str]:
         return [*(named(one, str(self.inputs), str(runs)) for one in arguments), f"runs={runs}"]
@@ -149,7 +149,7 @@ class Bench:
         if name not in self.expected:
             stage, runs = STAGES[name], self.scratch / "undisturbed"
             start = time.monotonic()
-            must_end_well(Run(stage.door, self.fill(stage.arguments, runs), self.scratch, cold=stage.cold))
+            must_end_well(Run(stage.script, self.fill(stage.arguments, runs), self.scratch, cold=stage.cold))
             self.expected[name] = fingerprints(runs), time.monotonic() - start
             shutil.rmtree(runs)
         return self.expected[name]
@@ -175,7 +175,7 @@ class Bench:
         expected, seconds = self.undisturbed(name)
         arguments = self.fill(stage.arguments, runs)
         start = time.monotonic()
-        run = Run(stage.door, arguments, self.scratch, cold=stage.cold, rename=rename)
+        run = Run(stage.script, arguments, self.scratch, cold=stage.cold, rename=rename)
         ended = run.wait(after)
         if ended is None:
             run.kill()
@@ -184,9 +184,9 @@ class Bench:
             shutil.rmtree(runs)
             return False
         found = state(runs, run.left_over())
-        must_end_well(Run(stage.door, arguments, self.scratch, cold=stage.cold))
+        must_end_well(Run(stage.script, arguments, self.scratch, cold=stage.cold))
         same = fingerprints(runs) == expected and not found.startswith("BROKEN") and not litter(runs)
-        command = named(" ".join(["python", stage.door, *stage.arguments]), "inputs", "runs")
+        command = named(" ".join(["python", stage.script, *stage.arguments]), "inputs", "runs")
         values = (number, name, command, seed, round(took, 3), round(seconds, 3), found)
         self.log.append(dict(zip(COLUMNS, values, strict=True)) | {"same result": "yes" if same else "NO"})
         print(f"{number}: {name}, killed after {took:.2f} s of {seconds:.2f}: {found}; same result: {same}", flush=True)
@@ -198,20 +198,20 @@ class Bench:
 class Run:
     """One command as a process that leads a session of its own."""
 
-    def __init__(self, door: str, arguments: list[str], folder: Path, *, cold: bool, rename: int = 0) -> None:
+    def __init__(self, script: str, arguments: list[str], folder: Path, *, cold: bool, rename: int = 0) -> None:
         self.said = folder / "said.txt"
-        self.what = f"{door} {' '.join(arguments)}"
+        self.what = f"{script} {' '.join(arguments)}"
         self.status: int | None = None
         if cold:
             with self.said.open("w") as said:
-                command = [sys.executable, str(ROOT / door), *arguments]
+                command = [sys.executable, str(ROOT / script), *arguments]
                 self.pid = subprocess.Popen(
                     command, stdout=said, stderr=said, start_new_session=True, env=os.environ | {"PYTHONWARNINGS": ""}
                 ).pid
             return
         self.pid = os.fork()
         if self.pid == 0:
-            fork(lambda: run_door(door, arguments, rename), self.said)
+            fork(lambda: run_script(script, arguments, rename), self.said)
 
     def wait(self, seconds: float) -> int | None:
         """The exit status (minus the signal), None if it still runs after so many seconds."""
@@ -258,8 +258,8 @@ def fork(action: Callable[[], None], said: Path) -> None:
         os._exit(status)
 
 
-def run_door(door: str, arguments: list[str], rename: int) -> None:
-    """The door as ``python door arguments``; killed before (odd) or after (even) one of its renames, if one given."""
+def run_script(script: str, arguments: list[str], rename: int) -> None:
+    """Run ``python script arguments``; with ``rename``, die before (odd) or after (even) one of its renames."""
     whole, count = os.replace, 0
 
     def replace(source: Any, target: Any, **options: Any) -> None:
@@ -272,7 +272,7 @@ def run_door(door: str, arguments: list[str], rename: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.replace = replace
-    sys.argv = [str(ROOT / door), *arguments]
+    sys.argv = [str(ROOT / script), *arguments]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

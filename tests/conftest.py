@@ -1,4 +1,4 @@
-"""What several tests share: configs as the doors compose them, the doors run in this process."""
+"""What several tests share: configs as the entry points compose them, the entry points run in this process."""
 
 from __future__ import annotations
 
@@ -65,18 +65,18 @@ sys.addaudithook(_count_open)
 
 @pytest.fixture
 def composed(tmp_path: Path) -> Iterator[Callable[..., dict]]:
-    """Compose a door's config from overrides, as plain values, with all runs below the test's folder."""
+    """Compose an entry point's config from overrides, as plain values, with all runs below the test's folder."""
     from intriguing.cli.config import plain
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield lambda door, *overrides: plain(
-            compose(door, overrides=[f"runs={tmp_path}/runs", "logger=csv", *overrides])
+        yield lambda stage, *overrides: plain(
+            compose(stage, overrides=[f"runs={tmp_path}/runs", "logger=csv", *overrides])
         )
 
 
 @pytest.fixture
-def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable[..., tuple]:
-    """Run a door as the command line does, in this process: (exit status, standard output, standard error)."""
+def run_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable[..., tuple]:
+    """Run an entry point as the command line does, in this process: (exit status, standard output, standard error)."""
 
     def run(script: str, *arguments: str, runs: bool = True) -> tuple[int, str, str]:
         extra = [f"runs={tmp_path}/runs"] if runs else []

@@ -129,10 +129,12 @@ def test_settings_of_images_that_are_not_the_networks_are_refused(
     assert not (tmp_path / "runs").exists()
 
 
-def test_settings_that_neither_attack_nor_analyze_reads_are_refused(door: Callable[..., tuple], made: Path) -> None:
+def test_settings_that_neither_attack_nor_analyze_reads_are_refused(
+    run_script: Callable[..., tuple], made: Path
+) -> None:
     networks = f"{made}/runs/train/n"
     for script, source in (("attack.py", f"checkpoints={networks}"), ("analyze.py", f"networks={networks}")):
-        status, _, err = door(script, source, *_here(made), "+data.validation=2", "logger=csv")
+        status, _, err = run_script(script, source, *_here(made), "+data.validation=2", "logger=csv")
         assert status == 1 and err.startswith("error: +data.validation=2 changes nothing here") and err.count("\n") == 1
 
 

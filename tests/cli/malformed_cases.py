@@ -44,7 +44,7 @@ class Case:
 
     Attributes:
         what: the input, in words.
-        door: whose it is.
+        script: whose it is.
         arguments: the command line.
         words: what the line must say: the culprit.
         make: prepares the folder, which holds the runs; further arguments may come of it.
@@ -52,7 +52,7 @@ class Case:
     """
 
     what: str
-    door: str
+    script: str
     arguments: tuple[str, ...]
     words: str
     make: Callable[[Path], Sequence[str] | None] | None = None

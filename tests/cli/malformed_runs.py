@@ -32,7 +32,7 @@ SMALL = ("data=digits", "logger=csv", "trainer.max_epochs=2", "model.settings.wi
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a door did.
+    """What a script did.
 
     Attributes:
         status: its exit status.
@@ -115,12 +115,12 @@ def in_child(work: Callable[[], object], output: Path) -> tuple[int, float]:
 
 
 def try_out(case: Case, prepared: Path, folder: Path) -> Outcome:
-    """Give an input to its door.
+    """Give an input to its script.
 
     Args:
         case: the input.
         prepared: see `prepare`.
-        folder: a new one, where the door is run.
+        folder: a new one, where the script is run.
     """
     work, output = folder / "work", folder / "output"
     shutil.copytree(prepared, work, symlinks=True)
@@ -134,8 +134,8 @@ def try_out(case: Case, prepared: Path, folder: Path) -> Outcome:
         os.chdir(work)
         for name in ("WANDB_MODE", "HYDRA_FULL_ERROR"):
             os.environ.pop(name, None)
-        sys.argv = [str(ROOT / case.door), *case.arguments, *arguments]
-        runpy.run_path(str(ROOT / case.door), run_name="__main__")
+        sys.argv = [str(ROOT / case.script), *case.arguments, *arguments]
+        runpy.run_path(str(ROOT / case.script), run_name="__main__")
 
     status, seconds = in_child(run, output)
     after = _files(work)

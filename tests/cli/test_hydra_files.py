@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 GIVEN = ("data=digits", "model=fc10", "optimizer=adamw", "optimizer.lr=3e-4", "trainer.max_epochs=1", "logger=csv")
 
 
-def test_every_stage_keeps_its_config_beside_the_result(door: Callable[..., tuple], tmp_path: Path) -> None:
-    assert door("train.py", *GIVEN, "name=net")[0] == 0
+def test_every_stage_keeps_its_config_beside_the_result(run_script: Callable[..., tuple], tmp_path: Path) -> None:
+    assert run_script("train.py", *GIVEN, "name=net")[0] == 0
     network = tmp_path / "runs" / "train" / "net"
     config, overrides, hydra = (
         yaml.safe_load((network / ".hydra" / f"{name}.yaml").read_text()) for name in ("config", "overrides", "hydra")
@@ -25,18 +25,18 @@ def test_every_stage_keeps_its_config_beside_the_result(door: Callable[..., tupl
     assert overrides[: len(GIVEN)] == list(GIVEN)
     assert hydra["hydra"]["runtime"]["choices"]["optimizer"] == "adamw"
     assert (network / "train.log").is_file()
-    assert door("attack.py", f"checkpoints={network}", "limit=4", "logger=csv", "name=set")[0] == 0
-    assert door("analyze.py", f"networks={network}", "sections=[table1]", "logger=csv", "name=page")[0] == 0
+    assert run_script("attack.py", f"checkpoints={network}", "limit=4", "logger=csv", "name=set")[0] == 0
+    assert run_script("analyze.py", f"networks={network}", "sections=[table1]", "logger=csv", "name=page")[0] == 0
     for stage, name in (("attack", "set"), ("analyze", "page")):
         folder = tmp_path / "runs" / stage / name
         assert (folder / ".hydra" / "overrides.yaml").is_file() and (folder / f"{stage}.log").is_file()
 
 
-def test_nothing_is_written_into_a_folder_of_another_config(door: Callable[..., tuple], tmp_path: Path) -> None:
-    assert door("train.py", *GIVEN, "name=net")[0] == 0
+def test_nothing_is_written_into_a_folder_of_another_config(run_script: Callable[..., tuple], tmp_path: Path) -> None:
+    assert run_script("train.py", *GIVEN, "name=net")[0] == 0
     folder = tmp_path / "runs" / "train" / "net"
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    status, _, err = door("train.py", *GIVEN, "name=net", "scheduler=constant")
+    status, _, err = run_script("train.py", *GIVEN, "name=net", "scheduler=constant")
     assert status == 1 and "scheduler" in err
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
 

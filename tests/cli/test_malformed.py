@@ -31,4 +31,4 @@ def test_an_input_that_cannot_be_used(case: Case, prepared: Path, tmp_path: Path
 
 
 def test_no_input_is_there_twice() -> None:
-    assert len({case.what + case.door for case in CASES}) == len(CASES) >= 100
+    assert len({case.what + case.script for case in CASES}) == len(CASES) >= 100

@@ -97,8 +97,8 @@ def test_every_setting_may_be_null_or_deleted_or_says_why_not(stage: tuple[str, 
 
 
 @pytest.mark.parametrize("group", ["data", "model", "split", "trainer", "logger"])
-def test_a_group_cannot_be_null(door: Callable[..., tuple], group: str) -> None:
-    status, _, err = door("train.py", "model=fc10", f"{group}=null")
+def test_a_group_cannot_be_null(run_script: Callable[..., tuple], group: str) -> None:
+    status, _, err = run_script("train.py", "model=fc10", f"{group}=null")
     assert (status, err) == (1, f"error: {group}=null cannot be: such a group needs one of its options, see --help\n")
 
 

@@ -52,7 +52,7 @@ def test_a_failed_step_is_named_and_takes_only_its_own_with_it() -> None:
     assert seen == ["good"]
 
 
-def test_a_study_composes_its_steps_as_the_doors_would(composed: Callable[..., dict]) -> None:
+def test_a_study_composes_its_steps_as_the_entry_points_would(composed: Callable[..., dict]) -> None:
     from intriguing.cli.study import study_steps
 
     config = composed("analyze", "study=quickstart", "study.seeds=[0,1]")

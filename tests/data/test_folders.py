@@ -97,16 +97,18 @@ def test_missing_settings_are_named(tmp_path: Path) -> None:
         image_folder(tmp_path, size=10, resize=5)
 
 
-def test_train_attack_and_a_network_as_it_comes(door: Callable[..., tuple], tmp_path: Path) -> None:
-    """The doors on a folder of photographs, with a small convolutional network and one of torchvision's."""
+def test_train_attack_and_a_network_as_it_comes(run_script: Callable[..., tuple], tmp_path: Path) -> None:
+    """The entry points on a folder of photographs, with a small convolutional network and one of torchvision's."""
     folder = paint(tmp_path / "photographs", {"train": 6, "test": 3})
     given = [f"data.folder={folder}", "data.size=8", "data=image_folder", "logger=csv"]
-    assert door("train.py", "model=convnet", "trainer.max_epochs=8", "data.batch_size=6", *given)[0] == 0
+    assert run_script("train.py", "model=convnet", "trainer.max_epochs=8", "data.batch_size=6", *given)[0] == 0
     run = tmp_path / "runs" / "train" / "photographs_convnet_full_seed0_max_epochs8_batch_size6_size8"
     assert load_model(run / "model.ckpt").input_shape == (3, 8, 8)
     attack = ["attack=gaussian", "subset=test", "limit=4", "logger=csv"]
-    assert door("attack.py", *attack, *given[:3])[0] == 0
-    assert door("attack.py", f"checkpoints={run}", "attack=nearest", "attack.targets=closest", *attack[1:])[0] == 0
+    assert run_script("attack.py", *attack, *given[:3])[0] == 0
+    assert (
+        run_script("attack.py", f"checkpoints={run}", "attack=nearest", "attack.targets=closest", *attack[1:])[0] == 0
+    )
     size = "data.size=32"
     net = [
         "model=torchvision",
@@ -116,7 +118,7 @@ def test_train_attack_and_a_network_as_it_comes(door: Callable[..., tuple], tmp_
         size,
         *given[2:],
     ]
-    status, _, err = door("train.py", *net)
+    status, _, err = run_script("train.py", *net)
     assert status == 0, err
     made = [path for path in (tmp_path / "runs" / "train").iterdir() if "resnet18" in path.name]
     assert load_model(made[0] / "model.ckpt")(torch.rand(2, 3, 32, 32)).shape == (2, 3)

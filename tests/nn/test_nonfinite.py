@@ -145,9 +145,9 @@ def test_a_run_stops_with_its_last_good_checkpoint_and_resumes_from_it(
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_the_command_reports_it_in_one_line(door: Callable[..., tuple], tmp_path: Path) -> None:
+def test_the_command_reports_it_in_one_line(run_script: Callable[..., tuple], tmp_path: Path) -> None:
     rate = ("optimizer.lr=1e30", "model.settings.activation=relu", "trainer.max_epochs=2")
-    status, _, err = door("train.py", "network=fc100_100_10", "data=digits", "logger=csv", *rate)
+    status, _, err = run_script("train.py", "network=fc100_100_10", "data=digits", "logger=csv", *rate)
     assert status == 1
     assert err.startswith("error: train/loss is ") and err.count("\n") == 1, err
     assert "the first layer whose output is not finite is network." in err and "(now " in err

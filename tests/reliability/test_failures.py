@@ -28,7 +28,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("batches", [[], ["hydra.sweeper.max_batch_size=1"]], ids=["at once", "batches"])
 def test_a_failed_job_of_a_sweep_is_named_and_stays_alone(
-    door: Callable[..., tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: list[str]
+    run_script: Callable[..., tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: list[str]
 ) -> None:
     original = Classifier.on_train_epoch_start
 
@@ -38,7 +38,7 @@ def test_a_failed_job_of_a_sweep_is_named_and_stays_alone(
         original(self)
 
     monkeypatch.setattr(Classifier, "on_train_epoch_start", broken)
-    status, _, err = door("train.py", "-m", "weight_decay.value=-1,7,1", *batches, *TRAIN)
+    status, _, err = run_script("train.py", "-m", "weight_decay.value=-1,7,1", *batches, *TRAIN)
     assert status == 1
     wrong = "weight_decay.value must be a finite number of at least 0, got -1"
     broke = "ZeroDivisionError: no such number (HYDRA_FULL_ERROR=1 shows where)"
@@ -62,19 +62,19 @@ def _disk_of(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on(door: Callable[..., tuple], tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(run_script: Callable[..., tuple], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     train = ("train.py", *TRAIN, "name=small")
     attack = ("attack.py", f"checkpoints={runs}/train/*", "limit=20", "name=set", "logger=csv")
     analyze = ("analyze.py", f"networks={runs}/train/*", f"sets={runs}/attack/*", "logger=csv", "name=page")
     for size, command, file in ((6000, train, "best.ckpt"), (6000, attack, "safetensors"), (6000, analyze, "page")):
         with _disk_of(size):
-            status, _, err = door(*command)
+            status, _, err = run_script(*command)
         line = err.splitlines()[-1]
         assert status == 1 and line.startswith("error: cannot write ") and "too large" in line, err
         assert file in line and "Traceback" not in err
         assert not [path for path in runs.rglob("*") if path.name.endswith(".tmp")]
-        status, _, err = door(*command)
+        status, _, err = run_script(*command)
         assert status == 0, err
 
 
@@ -83,10 +83,10 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(door: Callable[...
     [("train.py", TRAIN), ("train.py", ("-m", *TRAIN)), ("analyze.py", ("study=quickstart", "logger=csv"))],
 )
 def test_a_place_that_cannot_be_is_one_line(
-    door: Callable[..., tuple], tmp_path: Path, script: str, arguments: tuple[str, ...]
+    run_script: Callable[..., tuple], tmp_path: Path, script: str, arguments: tuple[str, ...]
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    status, _, err = door(script, *arguments, f"runs={tmp_path}/file/runs", runs=False)
+    status, _, err = run_script(script, *arguments, f"runs={tmp_path}/file/runs", runs=False)
     assert status == 1 and err.startswith("error: ") and err.count("\n") == 1
     assert f"{tmp_path}/file" in err
 

@@ -1,4 +1,4 @@
-"""kill -9 of the real doors at random moments; benchmarks/reliability.py does it, and says what it checks."""
+"""kill -9 of the real entry points at random moments; benchmarks/reliability.py does it, and says what it checks."""
 
 from __future__ import annotations
 

@@ -49,62 +49,62 @@ def _results(folder: Path) -> list[bytes]:
 
 @pytest.mark.parametrize(("number", "status", "word"), SIGNALS)
 def test_a_stopped_training_says_what_is_saved_and_goes_on_exactly(
-    door: Callable[..., tuple], tmp_path: Path, send_at: Callable[..., None], number: int, status: int, word: str
+    run_script: Callable[..., tuple], tmp_path: Path, send_at: Callable[..., None], number: int, status: int, word: str
 ) -> None:
-    assert door("train.py", *TRAIN, "name=whole")[0] == 0
+    assert run_script("train.py", *TRAIN, "name=whole")[0] == 0
     send_at(Classifier, "training_step", number, 2 * 72 + 30)  # 72 steps an epoch: in the middle of the third
-    ended, _, err = door("train.py", *TRAIN, "name=stopped")
+    ended, _, err = run_script("train.py", *TRAIN, "name=stopped")
     folder = tmp_path / "runs" / "train" / "stopped"
     assert ended == status
     assert err == f"stopped by {word}: {folder}: epoch 2 of 4 is saved; the same command resumes there\n"
     assert read_run(folder).state == "interrupted"
-    assert door("train.py", *TRAIN, "name=stopped")[0] == 0
+    assert run_script("train.py", *TRAIN, "name=stopped")[0] == 0
     assert _results(folder) == _results(folder.parent / "whole")
 
 
 def test_a_training_stopped_in_its_first_epoch_says_that_too(
-    door: Callable[..., tuple], send_at: Callable[..., None]
+    run_script: Callable[..., tuple], send_at: Callable[..., None]
 ) -> None:
     send_at(Classifier, "training_step", signal.SIGTERM, 3)
-    status, _, err = door("train.py", *TRAIN)
+    status, _, err = run_script("train.py", *TRAIN)
     assert status == 143 and "no epoch is finished yet" in err
 
 
 @pytest.mark.parametrize(("number", "status", "word"), SIGNALS[:1])
 def test_a_stopped_sweep_keeps_its_finished_jobs(
-    door: Callable[..., tuple], tmp_path: Path, send_at: Callable[..., None], number: int, status: int, word: str
+    run_script: Callable[..., tuple], tmp_path: Path, send_at: Callable[..., None], number: int, status: int, word: str
 ) -> None:
     sweep = ("-m", "seed=0,1,2", *TRAIN, "trainer.max_epochs=2")
     send_at(Classifier, "training_step", number, 2 * 72 + 100)
-    ended, _, err = door("train.py", *sweep)
+    ended, _, err = run_script("train.py", *sweep)
     assert ended == status
     assert err.splitlines()[-1].startswith(f"stopped by {word}: 1 job of the sweep is finished; ")
     folders = sorted((tmp_path / "runs" / "train").iterdir())
     assert [read_run(folder).state for folder in folders] == ["finished", "interrupted"]
-    assert door("train.py", *sweep)[0] == 0
+    assert run_script("train.py", *sweep)[0] == 0
     assert len(list(folders[0].parent.iterdir())) == 3
 
 
 def test_a_stopped_attack_keeps_its_shards_and_analyze_just_stops(
-    door: Callable[..., tuple], tmp_path: Path, send_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    run_script: Callable[..., tuple], tmp_path: Path, send_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = tmp_path / "runs"
-    assert door("train.py", *TRAIN)[0] == 0
+    assert run_script("train.py", *TRAIN)[0] == 0
     attack = ("attack.py", f"checkpoints={runs}/train/*", "limit=12", "shard=4", "logger=csv")
     with monkeypatch.context():
         send_at(shards, "_make", signal.SIGTERM, 2)
-        status, _, err = door(*attack)
+        status, _, err = run_script(*attack)
     (folder,) = (runs / "attack").iterdir()
     assert status == 143
     assert err == f"stopped by SIGTERM: {folder}: 1 of 3 shards is saved; the same command resumes there\n"
-    assert door(*attack)[0] == 0
+    assert run_script(*attack)[0] == 0
     assert not (folder / "shards").exists()
     analyze = ("analyze.py", f"networks={runs}/train/*", f"sets={runs}/attack/*", "logger=csv", "sections=[table1]")
     send_at(run, "make_result", signal.SIGINT, 1)
-    status, _, err = door(*analyze)
+    status, _, err = run_script(*analyze)
     assert status == 130 and err.startswith("stopped by Ctrl-C: ") and err.count("\n") == 1
     assert read_run(runs / "analyze" / "analysis").state == "interrupted"
-    assert door(*analyze)[0] == 0
+    assert run_script(*analyze)[0] == 0
 
 
 def test_a_second_signal_does_not_disturb_the_saving() -> None:

@@ -56,7 +56,7 @@ def _keys(panel: dict[str, Any]) -> tuple[list[str], str | None]:
     return named, config.get("metricRegex")
 
 
-def test_every_panel_shows_what_is_logged(door: Callable[..., tuple], tmp_path: Path, offline: None) -> None:
+def test_every_panel_shows_what_is_logged(run_script: Callable[..., tuple], tmp_path: Path, offline: None) -> None:
     pytest.importorskip("wandb_workspaces", reason="needs the extra dashboard")
     small, runs = ("data=digits", "trainer.max_epochs=1"), tmp_path / "runs"
     fed = ("callbacks=back_feeding", "callbacks.back_feeding.start=0", "data.validation=200", "test_curve=true")
@@ -70,7 +70,7 @@ def test_every_panel_shows_what_is_logged(door: Callable[..., tuple], tmp_path: 
         ("attack.py", f"checkpoints={runs}/train/*_p?_*", "subset=test", "attack.amplify=0.25", *few),
         ("analyze.py", f"networks={runs}/train/*", f"sets={runs}/attack/*", f"sections=[{shown}]"),
     ):  # fmt: skip
-        status, _, err = door(*command)
+        status, _, err = run_script(*command)
         assert status == 0, err
     (attack,) = runs.glob("attack/digits_fc10_wd1e-2_*")
     logged = _logged(runs / "train" / "fed") | _logged(attack) | _logged(runs / "analyze" / "analysis")

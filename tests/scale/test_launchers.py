@@ -200,10 +200,10 @@ def test_a_study_on_slurm_that_is_stopped_or_killed(tmp_path: Path, slurm: str, 
     assert state == ("interrupted" if what == "ctrl-c" else "running")
 
 
-def test_slurm_that_is_not_there_is_named(door: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_that_is_not_there_is_named(run_script: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit", reason="needs the extra submitit")
     monkeypatch.setenv("PATH", "/nowhere")
-    status, _, err = door("analyze.py", *STUDY)
+    status, _, err = run_script("analyze.py", *STUDY)
     assert status == 1 and err.startswith("error: launcher=slurm: ") and "srun" in err and err.count("\n") == 1
 
 
@@ -214,6 +214,6 @@ def test_slurm_that_is_not_there_is_named(door: Callable[..., tuple], monkeypatc
         (["launcher.name=pbs"], "unknown launcher.name 'pbs'; known: local, slurm"),
     ],
 )
-def test_a_wrong_launcher_is_named(door: Callable[..., tuple], typed: list[str], words: str) -> None:
-    status, _, err = door("analyze.py", *[one for one in STUDY if "launcher" not in one], *typed)
+def test_a_wrong_launcher_is_named(run_script: Callable[..., tuple], typed: list[str], words: str) -> None:
+    status, _, err = run_script("analyze.py", *[one for one in STUDY if "launcher" not in one], *typed)
     assert (status, err.count("\n")) == (1, 1) and words in err

@@ -14,12 +14,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Optuna'
 SWEEP = ("-m", "experiment=optuna_lambda", "data=digits", "data.validation=300", "trainer.max_epochs=1", "logger=csv")
 
 
-def test_trials_are_runs_judged_by_the_images_set_apart(door: Callable[..., tuple], tmp_path: Path) -> None:
+def test_trials_are_runs_judged_by_the_images_set_apart(run_script: Callable[..., tuple], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    status, _, err = door("train.py", *SWEEP, "hydra.sweeper.n_trials=2")
+    status, _, err = run_script("train.py", *SWEEP, "hydra.sweeper.n_trials=2")
     assert status == 0, err
     before = {file: file.stat().st_mtime_ns for file in runs.glob("train/*/model.ckpt")}
-    status, out, err = door("train.py", *SWEEP, "hydra.sweeper.n_trials=4", f"hydra.sweep.dir={runs}/sweeps/second")
+    status, out, err = run_script(
+        "train.py", *SWEEP, "hydra.sweeper.n_trials=4", f"hydra.sweep.dir={runs}/sweeps/second"
+    )
     assert status == 0, err
     records = [json.loads(file.read_text()) for file in runs.glob("train/*/run.json")]
     assert len(before) == 2 and len(records) == 4 and out.count("#") == 4
@@ -30,7 +32,7 @@ def test_trials_are_runs_judged_by_the_images_set_apart(door: Callable[..., tupl
     assert best["best_value"] == min(wrong) / 300 and set(images) == {300}
 
 
-def test_nothing_is_chosen_by_the_test_images(door: Callable[..., tuple], tmp_path: Path) -> None:
-    status, _, err = door("train.py", *SWEEP, "data.validation=0", "hydra.sweeper.n_trials=1")
+def test_nothing_is_chosen_by_the_test_images(run_script: Callable[..., tuple], tmp_path: Path) -> None:
+    status, _, err = run_script("train.py", *SWEEP, "data.validation=0", "hydra.sweeper.n_trials=1")
     assert status == 1 and "needs images set apart to choose by" in err
     assert not (tmp_path / "runs" / "train").exists()

@@ -42,6 +42,6 @@ def test_the_agents_command_is_a_job_of_its_own(composed: Callable[..., dict]) -
     assert len({job.name for job in jobs}) == 3
 
 
-def test_train_takes_it(door: Callable[..., tuple]) -> None:
-    status, out, err = door("train.py", "--cfg", "job", *_command(_values(0, 0.1))[3:])
+def test_train_takes_it(run_script: Callable[..., tuple]) -> None:
+    status, out, err = run_script("train.py", "--cfg", "job", *_command(_values(0, 0.1))[3:])
     assert (status, err) == (0, "") and yaml.safe_load(out)["data"]["validation"] == 10000

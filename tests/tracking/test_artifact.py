@@ -16,8 +16,8 @@ NAME = "wandb:me/intriguing/checkpoint-digits_fc10"
 
 
 @pytest.fixture
-def network(door: Callable[..., tuple], tmp_path: Path) -> Path:
-    door("train.py", "model=fc10", "data=digits", "trainer.max_epochs=1", "name=mine", "logger=csv")
+def network(run_script: Callable[..., tuple], tmp_path: Path) -> Path:
+    run_script("train.py", "model=fc10", "data=digits", "trainer.max_epochs=1", "name=mine", "logger=csv")
     return tmp_path / "runs" / "train" / "mine" / "model.ckpt"
 
 
@@ -55,11 +55,11 @@ def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
 
 
 def test_attack_takes_a_network_from_wandb(
-    artifact: Artifact, network: Path, door: Callable[..., tuple], tmp_path: Path
+    artifact: Artifact, network: Path, run_script: Callable[..., tuple], tmp_path: Path
 ) -> None:
     artifact.file = network
     attack = ("logger=csv", "limit=4", "attack=nearest", "attack.targets=closest")
-    status, _, err = door("attack.py", f"checkpoints={NAME}:latest", *attack)
+    status, _, err = run_script("attack.py", f"checkpoints={NAME}:latest", *attack)
     assert status == 0, err
     kept = tmp_path / "runs/artifacts/me/intriguing/v3/digits_fc10/model.ckpt"
     assert kept.read_bytes() == artifact.file.read_bytes()
@@ -72,13 +72,13 @@ def test_attack_takes_a_network_from_wandb(
 
 
 def test_what_is_fetched_is_verified(
-    artifact: Artifact, network: Path, door: Callable[..., tuple], tmp_path: Path
+    artifact: Artifact, network: Path, run_script: Callable[..., tuple], tmp_path: Path
 ) -> None:
     content = bytearray(network.read_bytes())
     content[len(content) // 2] ^= 1
     network.write_bytes(content)
     artifact.file = network
-    status, _, err = door("attack.py", f"checkpoints={NAME}:latest", "logger=csv")
+    status, _, err = run_script("attack.py", f"checkpoints={NAME}:latest", "logger=csv")
     assert status == 1 and err.count("\n") == 1 and "v3/digits_fc10/model.ckpt was changed or damaged" in err
     assert not (tmp_path / "runs" / "attack").exists()
 
@@ -92,8 +92,8 @@ def test_what_is_fetched_is_verified(
         ("wandb:me/intriguing/other:v0", "cannot be had from W&B (ValueError: artifact me/intriguing/other:v0 not"),
     ],
 )
-def test_mistakes(artifact: Artifact, door: Callable[..., tuple], reference: str, words: str) -> None:
-    status, _, err = door("attack.py", f"checkpoints={reference}", "logger=csv")
+def test_mistakes(artifact: Artifact, run_script: Callable[..., tuple], reference: str, words: str) -> None:
+    status, _, err = run_script("attack.py", f"checkpoints={reference}", "logger=csv")
     assert status == 1 and err.startswith("error: wandb:") and err.count("\n") == 1 and words in err
 
 
@@ -108,19 +108,19 @@ def test_another_kind_of_artifact(artifact: Artifact, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
-def test_switched_off(door: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_switched_off(run_script: Callable[..., tuple], monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setenv("WANDB_MODE", mode)
-    status, _, err = door("attack.py", f"checkpoints={NAME}:latest")
+    status, _, err = run_script("attack.py", f"checkpoints={NAME}:latest")
     assert status == 1 and err == (
         f"error: {NAME}:latest has to be fetched, but W&B is {mode}: set WANDB_MODE=online, with an account "
         "(wandb login)\n"
     )
 
 
-def test_without_an_account(door: Callable[..., tuple], monkeypatch: Any, tmp_path: Path) -> None:
+def test_without_an_account(run_script: Callable[..., tuple], monkeypatch: Any, tmp_path: Path) -> None:
     """W&B itself, which finds no key and asks nobody."""
     for key in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    status, _, err = door("attack.py", f"checkpoints={NAME}:latest")
+    status, _, err = run_script("attack.py", f"checkpoints={NAME}:latest")
     assert status == 1 and err.count("\n") == 1 and "No API key configured" in err

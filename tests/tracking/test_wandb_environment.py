@@ -118,12 +118,12 @@ def test_a_run_id_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("command", [("train.py", "-m", "seed=0,1"), ("analyze.py", "study=quickstart")])
 def test_a_sweep_and_a_study_refuse_a_shared_run_id_in_one_line(
-    door: Callable[..., tuple], command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_script: Callable[..., tuple], command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_RUN_ID", "abc123")
     monkeypatch.setenv("WANDB_MODE", "offline")
     small = ("study.seeds=[0]", "study.attack=[]") if "analyze.py" in command else ()
-    status, _, err = door(*command, *small)
+    status, _, err = run_script(*command, *small)
     assert status == 1 and err.startswith("error: WANDB_RUN_ID=abc123 would be shared") and err.count("\n") == 1
     assert not list((tmp_path / "runs").glob("train/*"))
 
