@@ -16,8 +16,8 @@ from intriguing.data.subsets import DATA_NAMES, DataSet
 from intriguing.errors import UserError
 from intriguing.validation import choice, flag, whole
 
-# The data settings that attack.py and analyze.py read; the others are the network's own.
 _NO_FOLDER = "data=image_folder needs data.folder=..., which holds train/<class> and test/<class>"
+# The data settings that attack.py and analyze.py read; the others are the network's own.
 READ_AFTER_TRAINING = ("root", "download", "folder", "size", "resize", "workers")
 
 
