@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 from intriguing.statistics.counts import Count
 from intriguing.statistics.intervals import Interval, intervals_meet
+
+if TYPE_CHECKING:
+    import pandas
 
 TIDY_COLUMNS = (
     *("table", "row", "column", "quantity", "k", "n", "images", "percent", "distortion", "low", "high"),
@@ -147,6 +151,12 @@ class Cell:
         return f"{self.paper}".removeprefix("0") if 0 < self.paper < 1 else f"{self.paper}"
 
 
+def _html(cell: Cell) -> str:
+    paper = f" ({cell.paper_text} {cell.sign})".replace(" )", ")") if cell.paper is not None else ""
+    below = f"<br><small>{escape(cell.interval_text)}</small>" if cell.interval is not None else ""
+    return f"{escape(cell.text)}{paper}{below}"
+
+
 def _heading(one: Table | Figure) -> str:
     return " · ".join(part for part in (one.number, one.title, one.detail) if part)
 
@@ -203,6 +213,28 @@ class Table:
                     records.append(_record(self.key, row, column, cell, self.runs_of(cell)))
         return records
 
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the cells as a pandas DataFrame, one row a cell, with the columns `TIDY_COLUMNS`.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        import pandas
+
+        return pandas.DataFrame(self.tidy(), columns=list(TIDY_COLUMNS))
+
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook: each number, its interval below it, and the paper's number."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in (self.row_header, *self.columns))
+        body = ""
+        for row in self.rows:
+            cells = (self.cells.get((row, column)) for column in self.columns)
+            shown = "".join(f"<td>{'' if cell is None else _html(cell)}</td>" for cell in cells)
+            body += f"<tr><th>{escape(row)}</th>{shown}</tr>"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        notes = "".join(f"<br>{escape(note)}" for note in (self.caption, f"{self.sample}. {self.method}.", *self.notes))
+        return f"<b>{escape(self.heading)}</b>{table}<small>{notes.removeprefix('<br>')}</small>"
+
     def runs_of(self, cell: Cell) -> tuple[str, ...]:
         """Return the names of the runs behind a cell of this table."""
         return cell.runs or self.runs
@@ -243,6 +275,10 @@ class Figure:
     def heading(self) -> str:
         """Number, title and detail in one line."""
         return _heading(self)
+
+    def _repr_png_(self) -> bytes:
+        """Show the figure in a notebook."""
+        return self.png
 
 
 @dataclass(frozen=True, kw_only=True)
