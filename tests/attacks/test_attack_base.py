@@ -3,9 +3,10 @@
 import pytest
 import torch
 from attack_networks import curved_network, images
+from scipy import stats
 from torch import nn
 
-from intriguing.attacks import evaluating, frozen, lbfgs
+from intriguing.attacks import AttackResult, evaluating, frozen, lbfgs
 from intriguing.attacks.network import under_attack
 
 
@@ -58,3 +59,30 @@ def test_the_chunk_shrinks_with_the_memory_that_autograd_keeps():
 
     assert max_rows(1, 20) > 20 * max_rows(1000, 20) > 0
     assert max_rows(1, 20000) < max_rows(1, 20)
+
+
+def _result(sizes: list[float]) -> AttackResult:
+    distortion = torch.tensor(sizes)
+    passes = torch.arange(len(sizes))
+    return AttackResult(torch.rand(len(sizes), 4), distortion.isfinite(), distortion, None, passes, 2 * passes)
+
+
+def test_a_result_is_summarised_without_its_unperturbed_images():
+    found = _result([0.0, 0.1, 0.2, 0.6, torch.inf]).summary()
+    assert (found["images"], found["success"], found["already"]) == (5, 4, 1)
+    sizes = torch.tensor([0.1, 0.2, 0.6], dtype=torch.float64)
+    half = float(stats.t.ppf(0.975, 2) * sizes.std() / 3**0.5)
+    assert found["mean_distortion"] == pytest.approx(0.3)
+    assert (found["low"], found["high"]) == pytest.approx((0.3 - half, 0.3 + half))
+    assert found["median_distortion"] == pytest.approx(0.2)
+    assert (found["forwards"], found["backwards"]) == (2.0, 4.0)
+
+
+def test_a_result_says_what_it_holds():
+    text = repr(_result([0.0, 0.1, 0.2, 0.6, torch.inf]))
+    assert text.startswith("AttackResult(4 of 5 succeeded, 1 of them unperturbed; distortion mean 0.3 (")
+    assert text.endswith("median 0.2)")
+    assert repr(_result([torch.inf])) == "AttackResult(0 of 1 succeeded)"
+    assert repr(_result([0.0])) == "AttackResult(1 of 1 succeeded, 1 of them unperturbed)"
+    assert repr(_result([0.25])) == "AttackResult(1 of 1 succeeded; distortion mean 0.25, median 0.25)"
+    assert repr(_result([])) == "AttackResult(0 of 0 succeeded)"

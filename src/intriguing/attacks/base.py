@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from intriguing.attacks.network import Model, Network, under_attack
 from intriguing.metrics import distortion
 from intriguing.nn.nonfinite import check_logits
+from intriguing.statistics.intervals import t_interval
 
 _STRETCHES = 1.0003, 1.001, 1.003, 1.01, 1.03, 1.1
 """Factors that lengthen a perturbation if the network's answer has changed in the final check."""
@@ -22,7 +24,7 @@ class AttackWarning(UserWarning):
     """Warn that the inputs of an attack look wrong, or that its result is no evidence of robustness."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AttackResult:
     """Hold the adversarial examples for N images, in the order of the images.
 
@@ -46,6 +48,41 @@ class AttackResult:
 
     def __len__(self) -> int:
         return len(self.success)
+
+    def summary(self) -> dict[str, Any]:
+        """Summarise the result in plain numbers.
+
+        Returns:
+            ``images`` (N), ``success`` (number of examples), ``already`` (number of unperturbed images among them that
+            meet the goal), ``mean_distortion`` with ``low`` and ``high`` (95 % interval of Student's t) and
+            ``median_distortion`` of the perturbed examples, None where there are none or one; ``forwards`` and
+            ``backwards`` (mean number of passes per image).
+        """
+        already = self.success & (self.distortion == 0)
+        sizes = self.distortion[self.success & ~already].detach().cpu().double()
+        interval = t_interval(sizes) if len(sizes) else None
+        return {
+            "images": len(self),
+            "success": int(self.success.sum()),
+            "already": int(already.sum()),
+            "mean_distortion": float(sizes.mean()) if len(sizes) else None,
+            "low": None if interval is None else interval.low,
+            "high": None if interval is None else interval.high,
+            "median_distortion": float(sizes.quantile(0.5)) if len(sizes) else None,
+            "forwards": float(self.num_forwards.double().mean()) if len(self) else 0.0,
+            "backwards": float(self.num_backwards.double().mean()) if len(self) else 0.0,
+        }
+
+    def __repr__(self) -> str:
+        found = self.summary()
+        text = f"{found['success']} of {found['images']} succeeded"
+        if found["already"]:
+            text += f", {found['already']} of them unperturbed"
+        if found["mean_distortion"] is not None:
+            text += f"; distortion mean {found['mean_distortion']:.4g}"
+            text += "" if found["low"] is None else f" ({found['low']:.4g} to {found['high']:.4g})"
+            text += f", median {found['median_distortion']:.4g}"
+        return f"AttackResult({text})"
 
 
 @dataclass
