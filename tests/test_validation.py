@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intriguing.validation import real_number, whole_number
+from intriguing.errors import UserError
+from intriguing.validation import real_number, refuse_unknown, whole_number
 
 WHOLE = [5, 5.0, np.int8(5), np.uint64(5), np.float32(5), Fraction(5), np.array(5), torch.tensor(5), torch.tensor(5.0)]
 
@@ -81,3 +82,11 @@ def test_open_ends_are_refused_and_closed_ones_accepted(value):
     else:
         with pytest.raises(ValueError, match="> 0 and < 1"):
             real_number("p", value, 0, 1, open_low=True, open_high=True)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
+    refuse_unknown("logger", {"mode": 1}, ("mode", "entity"))
+    with pytest.raises(UserError, match=r"^logger\.entiti is read by nothing \(did you mean entity\?\)"):
+        refuse_unknown("logger", ["mode", "entiti"], ("mode", "entity"))
+    with pytest.raises(UserError, match=r"^foo is read by nothing; an attack has limit$"):
+        refuse_unknown("", {"foo": 1}, iter(["limit"]), whole="an attack")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
@@ -149,3 +150,23 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise UserError(f"{name} must be true or false, got {value!r}")
     return value
+
+
+def refuse_unknown(section: str, given: Iterable[str], known: Iterable[str], *, whole: str = "") -> None:
+    """Refuse a key that nothing reads.
+
+    Args:
+        section: name of the part of a config that holds the keys; empty for the whole config.
+        given: its keys.
+        known: the keys that something reads.
+        whole: what the whole config describes, such as "a training"; for the message.
+
+    Raises:
+        UserError: there is an unknown key; the line names the nearest known one.
+    """
+    known = list(known)
+    if unknown := sorted(set(map(str, given)) - set(known)):
+        name = f"{section}.{unknown[0]}" if section else unknown[0]
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UserError(f"{name} is read by nothing{hint}; {section or whole} has {', '.join(known)}")

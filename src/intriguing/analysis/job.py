@@ -15,7 +15,12 @@ from intriguing.errors import UserError
 from intriguing.runs.identity import identity_of
 from intriguing.runs.jobs import LoggerSettings
 from intriguing.runs.records import RunRecord, find_runs, read_run
-from intriguing.validation import choice, flag, whole
+from intriguing.validation import choice, flag, refuse_unknown, whole
+
+_KEYS = (
+    *("networks", "sets", "sections", "settings", "batch_size", "processes", "data", "trainer", "launcher"),
+    *("logger", "runs", "name", "study", "tags", "seed", "threads"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,7 @@ class AnalysisJob:
         Raises:
             UserError: a value that cannot be right, or a pattern that matches nothing.
         """
+        refuse_unknown("", config, _KEYS, whole="an analysis")
         study = config["study"]
         if not isinstance(config["sections"], list):
             raise UserError(f"sections must be a list of names, got {config['sections']!r}")

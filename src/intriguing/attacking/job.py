@@ -25,9 +25,15 @@ from intriguing.models import Classifier
 from intriguing.runs.identity import identity_of
 from intriguing.runs.jobs import LoggerSettings
 from intriguing.runs.names import slug
-from intriguing.validation import choice, flag, number, whole
+from intriguing.validation import choice, flag, number, refuse_unknown, whole
 
 CLOSEST = "closest"
+
+
+_KEYS = (
+    *("checkpoints", "attack", "subset", "limit", "shard", "data", "trainer"),
+    *("logger", "runs", "name", "study", "tags", "seed", "threads"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,7 @@ class AttackSettings:
         if not ATTACKS[name].reads_model:
             settings = {key: value for key, value in config.items() if key != "name"}
             return cls(name=name, settings=_checked(name, "attack", settings))
+        refuse_unknown("attack", config, ("name", "targets", "amplify", "amplify_by", "settings"))
         settings = _checked(name, "attack.settings", config["settings"] or {})
         amplify = None if config["amplify"] is None else number("attack.amplify", config["amplify"], 0, above=True)
         return cls(
@@ -212,6 +219,7 @@ class AttackJob:
         Raises:
             UserError: a value that cannot be right, a pattern that matches nothing, a checkpoint that cannot be used.
         """
+        refuse_unknown("", config, _KEYS, whole="an attack")
         attack, trainer = AttackSettings.of(config["attack"]), config["trainer"]
         common: dict[str, Any] = {
             "runs": str(config["runs"]),

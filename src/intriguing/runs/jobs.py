@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -37,7 +37,14 @@ class LoggerSettings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
-        """Take the settings from the ``logger`` part of a config."""
+        """Take the settings from the ``logger`` part of a config.
+
+        Raises:
+            UserError: a setting that nothing reads.
+        """
+        from intriguing.validation import refuse_unknown  # imports torch, which --help must not wait for
+
+        refuse_unknown("logger", config, (field.name for field in fields(cls)))
         return cls(**config)
 
 

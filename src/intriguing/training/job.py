@@ -10,13 +10,12 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 from intriguing.data import ImageData
-from intriguing.errors import UserError
 from intriguing.models import Classifier, Scheduler
 from intriguing.runs.identity import identity_of
 from intriguing.runs.jobs import LoggerSettings
 from intriguing.training.labels import network_label, run_name
-from intriguing.training.settings import DataSettings, NetworkSettings, TrainerSettings, refuse_unknown
-from intriguing.validation import choice, flag, number, whole
+from intriguing.training.settings import DataSettings, NetworkSettings, TrainerSettings
+from intriguing.validation import choice, flag, number, refuse_unknown, whole
 
 _SECTIONS = (
     *("data", "split", "model", "optimizer", "scheduler", "weight_decay", "spectral_penalty", "callbacks", "trainer"),
@@ -166,8 +165,7 @@ class TrainingJob:
 
 def _check_keys(config: Mapping[str, Any]) -> None:
     """Raise UserError for a key that nothing reads, or a learning rate that cannot be one."""
-    if unknown := sorted(set(config) - set(_SECTIONS)):
-        raise UserError(f"{unknown[0]} is read by nothing; a training has {', '.join(_SECTIONS)}")
+    refuse_unknown("", config, _SECTIONS, whole="a training")
     refuse_unknown("debug", config["debug"], ("mode",))
     if "lr" in config["optimizer"]:
         number("optimizer.lr", config["optimizer"]["lr"], 0, above=True)

@@ -22,7 +22,7 @@ from intriguing.errors import UserError
 from intriguing.models import PENALTIES, REGISTRY, Classifier
 from intriguing.training.labels import architecture_label, network_label
 from intriguing.training.options import trainer_options
-from intriguing.validation import choice, flag, number, whole
+from intriguing.validation import choice, flag, number, refuse_unknown, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,12 +213,6 @@ class TrainerSettings:
     def progress_bar(self) -> bool:
         """Whether progress is shown."""
         return bool(self.options.get("enable_progress_bar", True))
-
-
-def refuse_unknown(section: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """Raise UserError for a key of a config's section that nothing reads."""
-    if unknown := sorted(set(given) - set(known)):
-        raise UserError(f"{section}.{unknown[0]} is read by nothing; {section} has {', '.join(known)}")
 
 
 def _lambdas(name: str, value: Any) -> float | list[float]:
