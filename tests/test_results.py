@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from intriguing.results import ERROR, TIDY_COLUMNS, Cell, Figure, Table
@@ -72,3 +73,11 @@ def test_a_table_shows_itself_with_every_text_escaped() -> None:
 
 def test_a_figure_shows_its_picture() -> None:
     assert Figure(key="f", title="t", caption="c", alt="a", png=b"PNG")._repr_png_() == b"PNG"
+
+
+def test_the_paper_is_named_where_one_of_its_numbers_is_shown() -> None:
+    table = replace(_table(), source="arXiv, Table 2", sample="one network", method="t")
+    cell = replace(next(iter(table.cells.values())), paper=None, paper_interval=None)
+    assert table.printed_in == "arXiv, Table 2"
+    assert replace(table, cells={("FC10", "FC10"): cell}).printed_in == ""
+    assert table.method_note == "One network. T."

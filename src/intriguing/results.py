@@ -204,6 +204,16 @@ class Table:
         """Number, title and detail in one line."""
         return _heading(self)
 
+    @property
+    def printed_in(self) -> str:
+        """Where the paper prints the numbers beside the measured ones; empty if none is shown."""
+        return self.source if any(cell.paper is not None for cell in self.cells.values()) else ""
+
+    @property
+    def method_note(self) -> str:
+        """The sample and the method of the intervals, in two sentences."""
+        return " ".join(f"{part[:1].upper()}{part[1:]}." for part in (self.sample, self.method))
+
     def tidy(self) -> list[dict[str, Any]]:
         """Return one flat record per cell, with the keys of `TIDY_COLUMNS`; None where there is no value."""
         records = []
@@ -232,7 +242,7 @@ class Table:
             shown = "".join(f"<td>{'' if cell is None else _html(cell)}</td>" for cell in cells)
             body += f"<tr><th>{escape(row)}</th>{shown}</tr>"
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        notes = "".join(f"<br>{escape(note)}" for note in (self.caption, f"{self.sample}. {self.method}.", *self.notes))
+        notes = "".join(f"<br>{escape(note)}" for note in (self.caption, self.method_note, *self.notes))
         return f"<b>{escape(self.heading)}</b>{table}<small>{notes.removeprefix('<br>')}</small>"
 
     def runs_of(self, cell: Cell) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ def test_seeds_on_the_same_images_are_no_further_images(network, crafted):
     assert "share none." in " ".join(other.notes)
     assert "the answers of several seeds on one image being one draw" in shared.method
     one = tables[40].table("table1")
-    assert "as if they agreed on every image" in one.method and "rather too wide" in one.method
+    assert "as if they agreed on every image" in one.method and "that is conservative" in one.method
     assert shared.sample.startswith("N = 40 distinct images a cell")
     excess = [tables[key].table("table2_excess_clean").cells["A", "B"].interval for key in (0, 40)]
     assert excess[0].high - excess[0].low > 1.3 * (excess[1].high - excess[1].low)

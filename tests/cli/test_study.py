@@ -151,3 +151,6 @@ def test_a_studys_sections_and_settings_count_unless_they_are_typed(composed: Ca
     config["study"]["settings"] = {"units": [3]}
     with pytest.raises(UserError, match=r"study\.settings\.units must be a mapping of settings, got \[3\]"):
         with_study_settings(config)
+    config["study"]["settings"] = [1]
+    with pytest.raises(UserError, match=r"study\.settings must be a mapping of sections, got \[1\]"):
+        with_study_settings(config)

@@ -23,7 +23,7 @@ WILSON = "95 % Wilson score interval over the images"
 NEWCOMBE = "95 % interval of Newcombe (1998, method 10) for a difference of paired proportions"
 MEAN = "mean and 95 % interval of Student's t over the images"
 CLUSTERED = ", the answers of several seeds on one image being one draw"
-AS_ONE = ", several seeds as if they agreed on every image: only their counts are known, and this is rather too wide"
+AS_ONE = ", several seeds counted as if they agreed on every image; that is conservative, and only counts are recorded"
 PAPERS = "of every count that is printed so (half a unit of the last digit)"
 
 ByImage = tuple[Tensor, Tensor]
@@ -93,7 +93,7 @@ def error_cell(
     """Make the cell of an error rate in percent, pooled over seeds.
 
     The interval is about these networks on other images, not about other trainings; see `clusters.design_effect`. Where
-    only counts are known, the interval assumes that the seeds agree on every image, so it is rather too wide.
+    only counts are known, the interval assumes that the seeds agree on every image, so it is conservative.
 
     Args:
         counts: seed and count of each network; counts of no image are left out.

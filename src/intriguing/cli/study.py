@@ -50,7 +50,9 @@ def with_study_settings(config: dict[str, Any], given: Sequence[str] = ()) -> di
     typed = {texts.split(text)[1] for text in given}
     sections = config["sections"] if "sections" in typed or study.get("sections") is None else study["sections"]
     settings = {section: dict(values) for section, values in config["settings"].items()}
-    for section, values in (study.get("settings") or {}).items():
+    if not isinstance(own := study.get("settings") or {}, dict):
+        raise UserError(f"study.settings must be a mapping of sections, got {own!r}")
+    for section, values in own.items():
         if not isinstance(values, dict):
             raise UserError(f"study.settings.{section} must be a mapping of settings, got {values!r}")
         left = {key: value for key, value in values.items() if not typed & _above(f"settings.{section}.{key}")}

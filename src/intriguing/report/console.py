@@ -34,7 +34,7 @@ def _show(result: AnalysisResult, console: Console) -> None:
         for part in grids(table, width=console.width, comparable=result.comparable):
             console.print(part, "")
         judged = any(cell.meets is not None for cell in table.cells.values())
-        about = f"{LEGEND} · {SIGNS}" if judged else LEGEND if table.source else "95 % interval below"
+        about = f"{LEGEND} · {SIGNS}" if judged else LEGEND if table.printed_in else "95 % interval below"
         console.print(Text(f"{table.sample} · {about}", style="dim"))
     console.print()
     bullets = Grid.grid(padding=(0, 1, 0, 0))

@@ -40,8 +40,8 @@ def _table(table: Table) -> str:
     for row in table.rows:
         cells = (_cell(table.cells.get((row, column))) for column in table.columns)
         lines.append(f"| {' | '.join((_safe(row), *cells))} |")
-    beside = f" Paper: {table.source}." if table.source else ""
-    lines += ["", f"{table.sample}. {table.method}.{beside}", *(f"- {note}" for note in table.notes), ""]
+    beside = f" Paper: {table.printed_in}." if table.printed_in else ""
+    lines += ["", f"{table.method_note}{beside}", *(f"- {note}" for note in table.notes), ""]
     return "\n".join(lines)
 
 

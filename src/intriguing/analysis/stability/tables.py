@@ -46,7 +46,7 @@ def layer_table(groups: Groups) -> Table:
         rows=tuple(dict.fromkeys(row for row, _ in cells)),
         columns=(FORMULA, CORRECTED),
         cells=cells,
-        sample="one network a label",
+        sample="one network of each label, that of the lowest seed",
         method="operator norms by singular values and Fourier blocks, 1/4 for a sigmoid; float64",
         runs=tuple(members[0].network.name for members in groups.values()),
     )
@@ -71,7 +71,7 @@ def bound_table(groups: Groups, radius: float, attack: str = "") -> Table:
         caption="The network's Lipschitz constant lies between the largest Jacobian norm met on test images and the "
         "certified constant, which lies below the product of the layers' bounds. No perturbation of an L2 norm below "
         f"an image's certified radius changes its answer; the last column counts images certified at {radius:g}. "
-        "Distances are L2 norms (28 times the distortion on MNIST).",
+        "Distances are L2 norms: the distortion times the square root of the number of pixel values.",
         row_header="network",
         rows=tuple(groups),
         columns=(TEST, PRODUCT, CERTIFIED, JACOBIAN, DISTANCE, RADIUS, SHARE),
