@@ -37,6 +37,7 @@ DATA = {
     "folder": str,
     "size": int,
     "resize": int | None,
+    "target": str,
     "classes": list,
     "counts": dict,
     "files": dict,

@@ -146,6 +146,7 @@ def training_job(
         scheduler=factories.scheduler(config),
         module=factories.network(config),
         callbacks=factories.callbacks(config),
+        images=factories.images(config),
         extras=extras,
         command=command,
         files=files,
