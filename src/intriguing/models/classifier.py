@@ -95,6 +95,7 @@ class Classifier(lightning.LightningModule):
     """
 
     name: ClassVar[str]
+    is_trainable: ClassVar[bool] = True
     trains_in_parts: ClassVar[bool] = False  # whether a step may leave parameters without a gradient
     mixing: Mixing | None = None
     trained_on: dict[str, Any] | None = None  # of a network from a checkpoint: its images, in plain values

@@ -161,7 +161,7 @@ class TrainingJob:
         identity = {
             **self.identity,
             "data": {**self.identity["data"], **content},
-            "model": {**self.identity["model"], "label": architecture},
+            "model": {**self.identity["model"], "label": architecture, **self.network.digests},
             "weight_decay": {"value": decay, "normaliser": self.network.normaliser},
         }
         label = network_label(architecture, self.network.lambdas, self.network.penalty, self.data.split)
