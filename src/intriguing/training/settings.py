@@ -294,6 +294,10 @@ class TrainerSettings:
         """Epochs at most."""
         return self.options["max_epochs"]
 
+    def without_epochs(self, count: int) -> TrainerSettings:
+        """Return the options of a fit that is shorter by so many epochs."""
+        return TrainerSettings({**self.options, "max_epochs": self.max_epochs - count})
+
     @property
     def shows_only(self) -> bool:
         """Whether the run only shows that it runs (``fast_dev_run``), and keeps nothing."""
