@@ -35,11 +35,10 @@ def as_batch(inputs: Tensor, classes: Tensor | int) -> tuple[Tensor, Tensor]:
     Returns:
         The arguments, or the image and its class with a first dimension of 1.
     """
-    if isinstance(classes, int) and not isinstance(classes, bool):
-        classes = torch.tensor(classes)
-    if isinstance(classes, Tensor) and classes.dim() == 0 and isinstance(inputs, Tensor):
-        return inputs[None], classes[None]
-    return inputs, classes
+    known = torch.tensor(classes) if isinstance(classes, int) else classes  # of bool it stays one, and is refused
+    if isinstance(known, Tensor) and known.dim() == 0 and isinstance(inputs, Tensor):
+        return inputs[None], known[None]
+    return inputs, known
 
 
 def check_inputs(inputs: Tensor) -> Tensor:
@@ -231,19 +230,19 @@ def _attack_chunk(
         return attack(net, origin, goal, rows)
     beside = goal.reached(net.logits(origin))  # images that meet the goal, but beside the grid
     part = (~beside).nonzero().squeeze(1)
-    found = ChunkResult(
-        origin.clone(), beside, torch.ones_like(rows), torch.zeros_like(rows), torch.full_like(origin[:, 0], torch.inf)
-    )
+    forwards, backwards = torch.ones_like(rows), torch.zeros_like(rows)
+    c = torch.full_like(origin[:, 0], torch.inf)
+    x, success = origin.clone(), beside.clone()
     if len(part):
         with portion(0, 0.7):
-            one = attack(net, origin[part], goal.take(part), rows[part])
-        found.x[part], found.success[part] = one.x, one.success
-        found.num_forwards[part] += one.num_forwards
-        found.num_backwards[part] += one.num_backwards
-        if one.c is not None:
-            found.c[part] = one.c
+            found = attack(net, origin[part], goal.take(part), rows[part])
+        x[part], success[part] = found.x, found.success
+        forwards[part] += found.num_forwards
+        backwards[part] += found.num_backwards
+        if found.c is not None:
+            c[part] = found.c
     with portion(0.7, 1):
-        return search_grid(net, origin, found, goal, levels)
+        return search_grid(net, origin, ChunkResult(x, success, forwards, backwards, c), goal, levels)
 
 
 def _recheck(

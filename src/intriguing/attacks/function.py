@@ -253,11 +253,12 @@ def _on_grid(model: Model, result: AttackResult, goal: Goal, levels: int) -> Att
             done = (result.distortion[rows] == 0) & (round_for(net, origin, levels) == origin).all(dim=1)
             chunk = ChunkResult(x, torch.ones_like(done), forwards[rows], backwards[rows])
             found = search_grid(net, origin, chunk, goal.take(rows), levels)
+            assert isinstance(found.num_forwards, Tensor) and isinstance(found.num_backwards, Tensor)
             x = torch.where(done[:, None], origin, found.x)
             adv_inputs[rows], success[rows] = x.view_as(inputs[rows]).to(inputs.dtype), found.success | done
-            counted = chunk.num_forwards >= 0  # pyright: ignore[reportOperatorIssue]
-            forwards[rows] = torch.where(counted, found.num_forwards, chunk.num_forwards)
-            backwards[rows] = torch.where(counted, found.num_backwards, chunk.num_backwards)
+            counted = forwards[rows] >= 0
+            forwards[rows] = torch.where(counted, found.num_forwards, -1)
+            backwards[rows] = torch.where(counted, found.num_backwards, -1)
     adv_inputs = torch.where(per_image(success, inputs), adv_inputs, inputs)
     return AttackResult(
         adv_inputs=adv_inputs,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from intriguing.attacks.saved_images import SavedImages, save_images
 from intriguing.errors import UserError
+from intriguing.nn import evaluating, pick_output
 from intriguing.statistics.intervals import t_interval
 from intriguing.storage import safetensors_file
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 KEY = "attack_result"  # the header's entry in a file
 FORMAT = 1
+_BATCH = 256  # images judged at once
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,7 +134,7 @@ class AttackResult:
         wanted = {"adv_inputs", "success", "distortion", "num_forwards", "num_backwards"}
         if not wanted <= set(tensors) <= {field.name for field in fields(cls)}:
             raise UserError(f"{path} is no attack's result: it holds {', '.join(sorted(tensors))}")
-        return cls(**{"c": None} | tensors)
+        return cls(**tensors, **({} if "c" in tensors else {"c": None}))  # pyright: ignore[reportArgumentType]
 
     def plot(self, *, num_images: int = 8) -> Drawing:
         """Draw the share of images that are fooled against the distortion, and a sheet of examples.
@@ -142,9 +146,14 @@ class AttackResult:
         Returns:
             A matplotlib figure, which shows itself in a notebook; ``savefig`` writes it.
         """
-        from intriguing.attacks.drawing import draw  # matplotlib is slow to import
+        from intriguing.attacks.drawing import draw, is_image  # matplotlib is slow to import
 
-        return draw(self, num_images)
+        sizes = self.distortion[self.success].detach().cpu()
+        sheet = None
+        if self.inputs is not None and is_image(self.adv_inputs):
+            rows = _spread(self.success & (self.distortion > 0), self.distortion, num_images)
+            sheet = self.inputs[rows].detach().cpu(), self.adv_inputs[rows].detach().cpu()
+        return draw(repr(self).removeprefix("AttackResult(").removesuffix(")"), sizes, len(self), sheet)
 
     def save_images(self, folder: Path | str, *, bits: int = 8, model: Model | None = None) -> SavedImages:
         """Write the successful examples as PNG files, and count how many survive the rounding.
@@ -177,7 +186,30 @@ class AttackResult:
             >>> saved.num_saved, saved.num_adversarial
             (1, 1)
         """
-        return save_images(self, folder, bits=bits, model=model)
+        rows = self.success.nonzero().squeeze(1)
+        return save_images(
+            self.adv_inputs.detach()[rows],
+            rows.tolist(),
+            Path(folder),
+            bits=bits,
+            inputs=None if self.inputs is None else self.inputs.detach()[rows],
+            judge=None if model is None else self._judge(model, rows),
+        )
+
+    def _judge(self, model: Model, rows: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return a function that tells which images (M, ...), in the place of the given rows, are adversarial."""
+        classes = self.labels if self.targets is None else self.targets
+        if classes is None:
+            raise ValueError("expected a result with labels or targets to judge the images by; leave model out")
+        wanted = classes[rows]
+
+        def judge(images: Tensor) -> Tensor:
+            with evaluating(model), torch.no_grad():
+                parts = [pick_output(model(part)).argmax(dim=1) for part in images.split(_BATCH)] if len(images) else []
+            answers = torch.cat(parts) if parts else wanted
+            return answers == wanted if self.targets is not None else answers != wanted
+
+        return judge
 
 
 def mean_count(counts: Tensor) -> float | None:
@@ -185,6 +217,16 @@ def mean_count(counts: Tensor) -> float | None:
     if not len(counts):
         return 0.0
     return None if bool((counts < 0).any()) else float(counts.double().mean())
+
+
+def _spread(chosen: Tensor, sizes: Tensor, num: int) -> list[int]:
+    """Choose rows evenly from the smallest size to the largest."""
+    found = chosen.nonzero().squeeze(1)
+    ordered: list[int] = found[sizes[found].argsort(stable=True)].tolist()
+    if len(ordered) <= num:
+        return ordered
+    step = (len(ordered) - 1) / max(num - 1, 1)
+    return [ordered[round(place * step)] for place in range(num)]
 
 
 def _check_format(entry: dict[str, Any], path: Path) -> None:

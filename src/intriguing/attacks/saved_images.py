@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from intriguing.attacks.levels import to_grid
 from intriguing.errors import UserError
 from intriguing.metrics import distortion
-from intriguing.nn import evaluating, pick_output
 from intriguing.storage.files import make_folder
 from intriguing.storage.png_file import save_png
-
-if TYPE_CHECKING:
-    from intriguing.attacks.network import Model
-    from intriguing.attacks.result import AttackResult
-
-_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -33,8 +25,9 @@ class SavedImages:
         bits: bits per channel.
         num_saved: number of files.
         num_adversarial: how many of the rounded images are adversarial; None if no model judged them.
-        mean_distortion: mean distortion of the examples before the rounding; None if none was saved.
-        mean_distortion_saved: mean distortion of the rounded images; None if the result does not hold its inputs.
+        mean_distortion: mean distortion of the examples before the rounding; None if none was saved, or the
+            unperturbed images are not known.
+        mean_distortion_saved: mean distortion of the rounded images.
     """
 
     folder: Path
@@ -53,32 +46,47 @@ class SavedImages:
         return text
 
 
-def save_images(result: AttackResult, folder: Path | str, *, bits: int, model: Model | None) -> SavedImages:
-    """Write the successful examples of a result; see `AttackResult.save_images`."""
+def save_images(
+    images: Tensor,
+    names: Sequence[int],
+    folder: Path,
+    *,
+    bits: int,
+    inputs: Tensor | None,
+    judge: Callable[[Tensor], Tensor] | None,
+) -> SavedImages:
+    """Write images as PNG files; see `AttackResult.save_images`.
+
+    Args:
+        images: (M, ...) in [0, 1].
+        names: M numbers, which name the files.
+        folder: made if it is missing.
+        bits: 8 or 16.
+        inputs: (M, ...), the unperturbed images; None if they are not known.
+        judge: returns whether images (M, ...) are adversarial, (M,) bool; None does not judge them.
+    """
     if bits not in (8, 16):
         raise ValueError(f"expected bits as 8 or 16, got {bits!r}")
-    rows = result.success.nonzero().squeeze(1)
-    levels, folder = 2**bits, Path(folder)
-    images = result.adv_inputs.detach()[rows]
+    levels = 2**bits
     # in double precision, so that 16 bits are exact for images in half precision too
     rounded = to_grid(images.double(), levels)
     pixels = _as_pixels(rounded, levels)
-    adversarial = None if model is None else _judge(result, rows, rounded.to(images.dtype), model)
-    files = [folder / f"{row:06d}.png" for row in rows.tolist()]
+    adversarial = None if judge is None else judge(rounded.to(images.dtype))
+    files = [folder / f"{name:06d}.png" for name in names]
     if there := next((file for file in files if file.exists()), None):
         raise UserError(f"{there} exists already; give another folder")
     make_folder(folder)
     for file, image in zip(files, pixels, strict=True):
         save_png(image, file)
-    after = None
-    if result.inputs is not None and len(rows):
-        after = float(distortion(result.inputs[rows].double(), rounded).mean())
+    before = after = None
+    if inputs is not None and len(images):
+        before, after = (float(distortion(inputs.double(), one.double()).mean()) for one in (images, rounded))
     return SavedImages(
         folder=folder,
         bits=bits,
         num_saved=len(files),
         num_adversarial=None if adversarial is None else int(adversarial.sum()),
-        mean_distortion=float(result.distortion[rows].double().mean()) if len(rows) else None,
+        mean_distortion=before,
         mean_distortion_saved=after,
     )
 
@@ -93,16 +101,3 @@ def _as_pixels(rounded: Tensor, levels: int) -> np.ndarray:
         raise ValueError("expected images in [0, 1] for PNG files, got values outside; clamp them first")
     whole = (rounded * (levels - 1)).round().movedim(1, 3).cpu().numpy()
     return whole.astype(np.uint8 if levels == 256 else np.uint16)
-
-
-def _judge(result: AttackResult, rows: Tensor, images: Tensor, model: Model) -> Tensor:
-    """Return whether images (M, ...), the rows of a result, are adversarial: (M,) bool."""
-    classes = result.labels if result.targets is None else result.targets
-    if classes is None:
-        raise ValueError("expected a result with labels or targets to judge the images by; leave model out")
-    found = []
-    with evaluating(model), torch.no_grad():
-        for part, wanted in zip(images.split(_BATCH), classes[rows].split(_BATCH), strict=True):
-            answers = pick_output(model(part)).argmax(dim=1)
-            found.append(answers != wanted if result.targets is None else answers == wanted)
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.bool)
