@@ -23,6 +23,7 @@ _HALVINGS = 12, 7  # of the bracket of the scale: along the first direction and 
 _NUM_DIRECTIONS = 5  # linearisations at the best grid point
 _NUM_RIVALS = 4  # inequalities of each
 _NUM_EXCHANGES = 16
+_NUM_PAIRS, _NUM_MOVES = 10, 32  # rounds of the search over pairs of grid steps, and the steps that make pairs
 _BUDGETS = 1.0, 0.5, 0.15  # fractions of the margin that an exchange may spend, tried in turn
 
 
@@ -110,7 +111,8 @@ def search_grid(net: Network, origin: Tensor, found: ChunkResult, goal: Goal, le
     2. does this again for the directions of projections of the image onto the decision boundaries, linearised at the
        best grid point so far;
     3. exchanges single grid steps: of the steps back to the image, it takes those that lose the least margin for the
-       distance they save, as many as the margin allows, also after one step away from the image that pays for more.
+       distance they save, as many as the margin allows, also after one step away from the image that pays for more;
+    4. makes the best pairs of grid steps under the inequalities of several classes, also to reach a first success.
 
     Args:
         net: the network under attack.
@@ -138,6 +140,12 @@ def search_grid(net: Network, origin: Tensor, found: ChunkResult, goal: Goal, le
         for index in range(_NUM_EXCHANGES):
             report((_NUM_DIRECTIONS + index) / (_NUM_DIRECTIONS + _NUM_EXCHANGES))
             if not _exchange(work, work.found & ~settled):
+                break
+        current = round_for(net, start, levels)
+        for _ in range(_NUM_PAIRS):
+            before = work.distance
+            current = _move_pair(work, torch.where(work.found[:, None], work.best, current))
+            if not bool(((work.distance < before) | ~work.found).any()):
                 break
         x[rows], success[rows] = work.best, work.found
         forwards[rows], backwards[rows] = work.num_forwards, work.num_backwards
@@ -255,3 +263,45 @@ def _spend(
     away = (choice - 1).clamp_min(0)
     moves = torch.where(choice > 0, step * uphill.gather(1, away), 0.0)
     return moved.scatter_add(1, away, moves)
+
+
+def _move_pair(work: _Search, x: Tensor) -> Tensor:
+    """Make the best pair of grid steps from points x (M, n), in the model linearised there.
+
+    Where the point succeeds, that is the feasible pair that saves the most distance; elsewhere the feasible pair with
+    the smallest distance, or the one that violates the inequalities least.
+
+    Returns:
+        The points after the steps, on the grid.
+    """
+    step, num_pixels = 1 / (work.levels - 1), x.shape[1]
+    gaps, normals, _ = linearise(work.net, work.goal, x, _NUM_RIVALS)
+    work.num_forwards, work.num_backwards = work.num_forwards + 1, work.num_backwards + normals.shape[1]
+    offset = x - work.origin
+    moves = torch.tensor([step, -step], dtype=x.dtype, device=x.device)[:, None]
+    added = (offset[:, None] + moves).square() - offset.square()[:, None]  # (M, 2, n)
+    point = x[:, None] + moves
+    added = torch.where((point < -step / 2) | (point > 1 + step / 2), torch.inf, added).flatten(1)
+    # Near the optimum, the offset is multiplier * normal / 2, and the steps worth a try balance the two.
+    normal = normals[:, 0]
+    steepness = torch.linalg.vecdot(normal, normal).clamp_min(torch.finfo(x.dtype).tiny)
+    multiplier = (2 * torch.linalg.vecdot(offset, normal) / steepness).clamp_min(0)
+    balance = added - multiplier[:, None] * (normal[:, None] * moves).flatten(1)
+    chosen = balance.topk(min(_NUM_MOVES, 2 * num_pixels), dim=1, largest=False).indices
+    which, size = chosen % num_pixels, torch.where(chosen < num_pixels, step, -step).to(x.dtype)
+    effect = normals.gather(2, which[:, None].expand(-1, normals.shape[1], -1)) * size[:, None]
+    nothing = torch.zeros_like(effect[:, :, :1])  # one step, or none, is a pair too
+    effect = torch.cat([effect, nothing], dim=2)
+    added = torch.cat([added.gather(1, chosen), nothing[:, 0]], dim=1)
+    which, size = torch.cat([which, -torch.ones_like(which[:, :1])], dim=1), torch.cat([size, nothing[:, 0]], dim=1)
+    clash = (which[:, :, None] == which[:, None]) & (which >= 0)[:, :, None]
+    after = gaps[:, :, None, None] + effect[:, :, :, None] + effect[:, :, None]
+    violation = (-after).amax(dim=1).clamp_min(0)
+    score = torch.where(violation > 0, num_pixels + violation, added[:, :, None] + added[:, None])
+    pair = torch.where(clash, torch.inf, score).flatten(1).argmin(dim=1, keepdim=True)
+    moved = x.clone()
+    for place in (pair // added.shape[1], pair % added.shape[1]):
+        moved.scatter_add_(1, which.gather(1, place).clamp_min(0), size.gather(1, place))
+    moved = round_for(work.net, moved.clamp_(0, 1), work.levels)
+    work.try_points(moved)
+    return moved
