@@ -35,8 +35,9 @@ DATA = {
     "validation": int,
     "only": int | None,
     "folder": str,
-    "size": int,
+    "size": int | list,
     "resize": int | None,
+    "channels": int,
     "target": str,
     "classes": list,
     "counts": dict,
@@ -236,7 +237,10 @@ def _wrong_data(header: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> str
     for key, value in (data or {}).items():
         if key not in DATA or not isinstance(value, DATA[key]):
             return f"its data has {shown(key)}={shown(value)}"
-        if key in ("size", "resize") and not 1 <= (value or 1) <= MAX_SIDE:
+        sides = value if key == "size" and isinstance(value, list) else [value]
+        if key in ("size", "resize") and not all(
+            type(one or 1) is int and 1 <= (one or 1) <= MAX_SIDE for one in sides
+        ):
             return f"its data has {key}={shown(value)}, more than {MAX_SIDE} pixels or fewer than 1"
     if data and not data.keys().isdisjoint(CONTENT):
         return _wrong_content(data, checkpoint["hyper_parameters"].get("num_classes"))
