@@ -75,9 +75,7 @@ def _download(artifact: Any, target: Path) -> None:
     try:
         artifact.download(root=str(part), skip_cache=True)
         if not (part / FILE).is_file():
-            raise UserError(
-                f"the artifact {artifact.name} holds no {FILE}: {command_name('train')} did not write it"
-            )
+            raise UserError(f"the artifact {artifact.name} holds no {FILE}: {command_name('train')} did not write it")
         target.parent.mkdir(exist_ok=True)
         (part / FILE).replace(target)
     finally:
