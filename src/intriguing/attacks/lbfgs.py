@@ -41,12 +41,12 @@ def lbfgs(
 ) -> AttackResult:
     """Find adversarial examples by the paper's section 4.1, for all images at once.
 
-    For each image x and its target l, minimise
+    For each image x and its target l, minimise::
 
         c |r|_2^2 + cross_entropy(f(x + r), l)   subject to  x + r in [0, 1]^n,
 
     with the *largest* c for which the network assigns the minimiser to l. (The paper says "minimum c"; c multiplies
-    |r|, so a larger c gives a smaller r. |r| is read as the squared L2 norm, which fits the paper's numbers.) The
+    ``|r|``, so a larger c gives a smaller r. ``|r|`` is read as the squared L2 norm, which fits its numbers.) The
     search multiplies or divides c by ``c_factor`` until c is bracketed, then narrows the bracket to ``c_tolerance``;
     each minimisation starts from the previous minimiser and keeps its curvature. The result is the smallest successful
     perturbation among all evaluated points.

@@ -64,7 +64,7 @@ def closest(
     """Attack every wrong class of every image and keep the example with the smallest distortion.
 
     Args:
-        attack: a targeted attack: (model, inputs, targets, **settings) -> AttackResult.
+        attack: a targeted attack: ``(model, inputs, targets, **settings) -> AttackResult``.
         model: images in [0, 1] of any shape to logits (N, K).
         inputs: (N, ...) in [0, 1].
         labels: (N,) integers in 0..K-1, the classes to leave.
