@@ -23,6 +23,8 @@ _HOMES = {
     **dict.fromkeys(("gaussian", "lbfgs", "nearest"), "attacks"),
     **dict.fromkeys(("MinimizeResult", "minimize_box"), "optim"),
     **dict.fromkeys(("Certifier", "lipschitz_bounds", "operator_norm"), "spectral"),
+    "craft": "interface.craft",
+    "transfer_table": "interface.transfer",
     "AdversarialSet": "adversarial_set",
     "BackFeeding": "callbacks",
     "ImageData": "data",
