@@ -21,9 +21,14 @@ def main(cfg: DictConfig) -> None:
     from intriguing import data
     from intriguing.analysis.job import AnalysisJob
     from intriguing.analysis.run import run_analysis
-    from intriguing.cli import progress, scheduler
+    from intriguing.cli import factories, progress, scheduler
 
-    job = AnalysisJob.from_config(config, command=command("analyze.py", overrides), files=hydra_files(cfg))
+    job = AnalysisJob.from_config(
+        config,
+        images=factories.images(config),
+        command=command("analyze.py", overrides),
+        files=hydra_files(cfg),
+    )
     if config["study"]:
         steps = study_steps(config, overrides)
         check_run_id(config["logger"], len(steps) + 1)

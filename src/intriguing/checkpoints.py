@@ -36,6 +36,7 @@ DATA = {
     "folder": str,
     "size": int,
     "resize": int | None,
+    "target": str,
     "classes": list,
     "counts": dict,
     "files": dict,

@@ -11,6 +11,7 @@ from intriguing import __version__
 from intriguing.analysis.analyze import SECTIONS
 from intriguing.analysis.sections import NoSettings
 from intriguing.analysis.settings import settings_of
+from intriguing.data import OwnData
 from intriguing.errors import UserError
 from intriguing.runs.identity import identity_of
 from intriguing.runs.jobs import LoggerSettings
@@ -37,6 +38,7 @@ class AnalysisJob:
         settings: by section, instances of its settings.
         asked: the part of the config that decides the result, without the runs.
         data: where the networks' images are, see ``data.images_of_network``.
+        images: opens the Datasets of ``data=module``; None for other data.
         batch_size: images per forward pass.
         seed: seed of everything random.
         threads: threads of the process.
@@ -57,6 +59,7 @@ class AnalysisJob:
     settings: Mapping[str, object]
     asked: Mapping[str, Any] = field(repr=False)
     data: Mapping[str, Any]
+    images: OwnData | None = field(default=None, repr=False)
     batch_size: int
     seed: int
     threads: int
@@ -69,7 +72,12 @@ class AnalysisJob:
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], *, command: str = "", files: Mapping[str, str] | None = None
+        cls,
+        config: Mapping[str, Any],
+        *,
+        images: OwnData | None = None,
+        command: str = "",
+        files: Mapping[str, str] | None = None,
     ) -> AnalysisJob:
         """Check a resolved ``analyze`` config; a study's runs are added by ``of`` when they are finished.
 
@@ -97,7 +105,8 @@ class AnalysisJob:
             sections=sections,
             settings=_settings(config["settings"]),
             asked=asked | {"settings": given},
-            data={**config["data"], "download": flag("data.download", config["data"]["download"])},
+            data={**config["data"], "download": flag("data.download", config["data"].get("download", False))},
+            images=images,
             batch_size=whole("batch_size", config["batch_size"], 1),
             seed=whole("seed", config["seed"], 0),
             threads=whole("threads", config["threads"], 1),

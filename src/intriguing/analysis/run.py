@@ -77,10 +77,10 @@ def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
         batch_size=job.batch_size,
         progress=progress,
     )
-    if job.data.get("folder") or any(section.reads_images for section in request.chosen.values()):
+    if job.data.get("folder") or job.images or any(section.reads_images for section in request.chosen.values()):
         for network in networks:
-            if (data := _images_of(network, job))["name"] == "image_folder":
-                open_images(**data)  # a folder that is not the recorded one is refused before any set is read
+            if (data := _images_of(network, job))["name"] in ("image_folder", "module"):
+                open_images(**data, own=job.images)  # a folder that is not the recorded one is refused before any set is read
     sets = [_crafted(record, _source(record, job.networks)) for record in job.sets]
     measurements = measure_sets(request, sets)
     with run_of(job, "analyze") as run:
@@ -104,7 +104,7 @@ def _subsets(job: AnalysisJob) -> Subsets:
         data = _images_of(network, job)
         key = json.dumps(data, sort_keys=True)
         if key not in loaded:
-            loaded[key] = open_images(**data)
+            loaded[key] = open_images(**data, own=job.images)
             loaded[key].prepare_data()
         return loaded[key].subset(subset)
 

@@ -140,6 +140,7 @@ def training_job(
         optimizer=factories.optimizer(config),
         scheduler=factories.scheduler(config),
         callbacks=factories.callbacks(config),
+        images=factories.images(config),
         extras=extras,
         command=command,
         files=files,

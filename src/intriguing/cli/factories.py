@@ -1,10 +1,11 @@
-"""Build what a training config names by ``_target_``: the optimiser, the scheduler, the callbacks.
+"""Build what a config names by ``_target_``: the optimiser, the scheduler, the callbacks, the images.
 
 ``_target_`` is honoured here alone, so from the command line and config files, never from a checkpoint.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Mapping
@@ -19,8 +20,10 @@ from intriguing.cli.main import one_line
 from intriguing.errors import UserError
 
 if TYPE_CHECKING:
+    from intriguing.data import DatasetPair, OwnData
     from intriguing.models import Scheduler
 
+_OF_IMAGES = ("name", "batch_size", "validation", "only")  # settings of the images that the project reads itself
 _WHEN = ("interval", "frequency", "monitor", "strict")  # when Lightning steps a scheduler; no setting of the scheduler
 
 
@@ -57,14 +60,52 @@ def callbacks(config: Mapping[str, Any]) -> list[Any]:
         UserError: one has no ``_target_``, or cannot be built.
     """
     found = {name: one for name, one in (config["callbacks"] or {}).items() if one is not None}
-    return [_built(f"callbacks.{name}", one) for name, one in found.items()]
+    return [built(f"callbacks.{name}", one) for name, one in found.items()]
+
+
+def images(config: Mapping[str, Any]) -> OwnData | None:
+    """Return what opens the Datasets of ``data=module``, once, when they are first needed; None for other data.
+
+    Raises:
+        UserError: there is no class or function to open them.
+    """
+    given = config["data"]
+    if given.get("name") != "module":
+        return None
+    from intriguing.data import from_given, target_of
+
+    target = target_of(given)
+    settings = {key: value for key, value in given.items() if key not in _OF_IMAGES}
+
+    @functools.cache
+    def opened() -> DatasetPair:
+        if given.get("_target_"):
+            return from_given(built("data", settings), target)
+        if unread := sorted(set(settings) - {"train", "test", "_target_"}):
+            raise UserError(f"data.{unread[0]} is read by nothing; data.train.{unread[0]} is for the training Dataset")
+        parts = [settings.get(key) for key in ("train", "test")]
+        return from_given(
+            tuple(None if part is None else built(f"data.{key}", part) for key, part in zip(("train", "test"), parts)),
+            target,
+        )
+
+    return opened
 
 
 def _factory(name: str, given: Mapping[str, Any]) -> partial[Any]:
-    return _built(name, {**given, "_partial_": True})
+    return built(name, {**given, "_partial_": True})
 
 
-def _built(name: str, given: Any) -> Any:
+def built(name: str, given: Any) -> Any:
+    """Build what a part of a config names by ``_target_``, which may lie in the working folder.
+
+    Args:
+        name: of the part, for messages.
+        given: plain values: ``_target_`` and its arguments.
+
+    Raises:
+        UserError: there is no ``_target_``, no such class or function, or it does not take the arguments.
+    """
     working = get_original_cwd() if HydraConfig.initialized() else os.getcwd()
     if working not in sys.path:
         sys.path.append(working)  # a class of the user's may be in a file beside their data

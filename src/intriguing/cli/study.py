@@ -86,7 +86,7 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
     wanted = [text for text in given if texts.split(text)[1].split(".")[0] in ("data", "trainer")]
     unread = dict.fromkeys([*wanted, *(text for text in given if texts.split(text)[1] in ("networks", "sets"))])
     common = [override("runs", runs), override("threads", config["threads"]), override("tags", config["tags"])]
-    common += [] if config["data"]["root"] is None else [override("data.root", config["data"]["root"])]
+    common += [] if config["data"].get("root") is None else [override("data.root", config["data"]["root"])]
 
     def composed(
         stage: str, own: list[str], *quiet: str, network: dict[str, Any] | None = None
@@ -184,7 +184,15 @@ def perform(step: Step) -> list[Path]:
         return [training.fit(training_job(step.config, step.extras, step.command, step.files))]
     from intriguing import attacking
 
-    jobs = attacking.AttackJob.from_config(step.config, extras=step.extras, command=step.command, files=step.files)
+    from intriguing.cli import factories
+
+    jobs = attacking.AttackJob.from_config(
+        step.config,
+        images=factories.images(step.config),
+        extras=step.extras,
+        command=step.command,
+        files=step.files,
+    )
     return [attacking.craft(job) for job in jobs]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-DATA_NAMES = ("mnist", "digits", "image_folder", "blank")
+DATA_NAMES = ("mnist", "digits", "image_folder", "module", "blank")
 SUBSETS = ("train", "val", "test", "full", "p1", "p2")
 SPLIT_NAMES = ("full", "p1", "p2")
 Part = Literal["full", "test"]

@@ -13,10 +13,12 @@ from intriguing.data import (
     SHAPES,
     SPLIT_NAMES,
     ImageData,
+    OwnData,
     blank_settings,
     folder_name,
     folder_settings,
     open_images,
+    target_of,
 )
 from intriguing.errors import UserError
 from intriguing.models import PENALTIES, REGISTRY, Classifier
@@ -32,6 +34,8 @@ class DataSettings:
     Attributes:
         in_folder: ``folder``, ``size``, ``resize`` and ``workers`` of folders of images; empty for other data.
         blank: ``shape`` and ``num_classes`` of a data set without images; empty for other data.
+        target: the user's class or function that ``data=module`` names; empty for other data.
+        own: opens its Datasets.
     """
 
     name: str
@@ -45,23 +49,27 @@ class DataSettings:
     seed: int
     in_folder: Mapping[str, Any] = field(default_factory=dict)
     blank: Mapping[str, Any] = field(default_factory=dict)
+    target: str = ""
+    own: OwnData | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> DataSettings:
-        """Check the sections ``data`` and ``split`` of a config."""
+    def of(cls, config: Mapping[str, Any], own: OwnData | None = None) -> DataSettings:
+        """Check the sections ``data`` and ``split`` of a config; ``own`` opens the user's Datasets."""
         data, split = config["data"], config["split"]
         choice("data", data["name"], DATA_NAMES)
         in_folder = folder_settings(data) if data["name"] == "image_folder" else {}
         blank = blank_settings(data) if data["name"] == "blank" else {}
         if blank and config["trainer"]["max_epochs"]:
             raise UserError("data=blank has no images to train on: give trainer.max_epochs=0")
+        module = data["name"] == "module"
         known = ("name", "root", "download", "batch_size", "validation", "only", *in_folder, *blank)
-        refuse_unknown("data", data, known)
+        if not module:  # what reads its settings is the user's own
+            refuse_unknown("data", data, known)
         refuse_unknown("split", split, ("name", "seed"))
         return cls(
             name=data["name"],
-            root=data["root"] or "data",
-            download=flag("data.download", data["download"]),
+            root="data" if module else data["root"] or "data",
+            download=False if module else flag("data.download", data["download"]),
             split=choice("split", split["name"], SPLIT_NAMES),
             split_seed=whole("split.seed", split["seed"], 0),
             batch_size=whole("data.batch_size", data["batch_size"], 1),
@@ -70,22 +78,31 @@ class DataSettings:
             seed=whole("seed", config["seed"], 0),
             in_folder=in_folder,
             blank=blank,
+            target=target_of(data) if module else "",
+            own=own,
         )
 
     @property
     def label(self) -> str:
-        """The data set, or the name of the folder of images."""
+        """The data set, or the name of the folder of images, of the user's class or function."""
+        if self.target:
+            return self.target.rpartition(".")[2]
         return folder_name(self.root, self.in_folder["folder"]) if self.in_folder else self.name
 
     @property
     def shape(self) -> tuple[tuple[int, ...], int] | None:
-        """(C, H, W) and the number of classes; None where they are known only once a folder is read."""
+        """(C, H, W) and the number of classes; None where they are known only once the images are opened."""
         return (tuple(self.blank["shape"]), self.blank["num_classes"]) if self.blank else SHAPES.get(self.name)
+
+    @property
+    def by_content(self) -> bool:
+        """Whether the images that are there, rather than a name, decide which run this is."""
+        return bool(self.in_folder or self.target)
 
     def open(self) -> ImageData:
         """Open the images."""
-        own = {key: value for key, value in vars(self).items() if key not in ("in_folder", "blank")}
-        return open_images(**own, **self.in_folder, **self.blank)
+        plain = {key: value for key, value in vars(self).items() if key not in ("in_folder", "blank")}
+        return open_images(**plain, **self.in_folder, **self.blank)
 
 
 @dataclass(frozen=True, kw_only=True)
