@@ -47,6 +47,11 @@ class FolderSubset:
     resize: int
     workers: int = 0
 
+    @property
+    def images(self) -> Tensor:
+        """(N, C, H, W): all images are read."""
+        return self.take().images
+
     def __len__(self) -> int:
         return len(self.files)
 

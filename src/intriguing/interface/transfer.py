@@ -60,6 +60,7 @@ def transfer_table(
 
     Example:
         >>> import intriguing as ig, torch
+        >>> _ = torch.manual_seed(0)
         >>> nets = {name: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(9, 3)) for name in ("one", "two")}
         >>> images = torch.rand(20, 1, 3, 3)
         >>> labels = nets["one"](images).argmax(1)
