@@ -183,7 +183,6 @@ def perform(step: Step) -> list[Path]:
 
         return [training.fit(training_job(step.config, step.extras, step.command, step.files))]
     from intriguing import attacking
-
     from intriguing.cli import factories
 
     jobs = attacking.AttackJob.from_config(
