@@ -24,6 +24,7 @@ _HOMES = {
     **dict.fromkeys(("MinimizeResult", "minimize_box"), "optim"),
     **dict.fromkeys(("Certifier", "lipschitz_bounds", "operator_norm"), "spectral"),
     "craft": "interface.craft",
+    "fit": "interface.fit",
     "transfer_table": "interface.transfer",
     "AdversarialSet": "adversarial_set",
     "BackFeeding": "callbacks",
