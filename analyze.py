@@ -25,6 +25,7 @@ def main(cfg: DictConfig) -> None:
 
     job = AnalysisJob.from_config(
         config,
+        network_classes=factories.networks(config),
         images=factories.images(config),
         command=command("analyze.py", overrides),
         files=hydra_files(cfg),
@@ -42,7 +43,7 @@ def main(cfg: DictConfig) -> None:
                 working=advance.running,
                 advance=lambda key, made: advance(progress.run_line(made[-1])),
             )
-        job = job.of(folders)
+        job = job.of(folders, factories.networks(*(step.config for step in steps)))
     else:
         check_without_study(overrides)
         data.check_typed(overrides)
