@@ -9,6 +9,7 @@ from typing import Any
 
 from intriguing import __version__
 from intriguing.analysis.analyze import SECTIONS
+from intriguing.analysis.reference import Reference
 from intriguing.analysis.sections import NoSettings
 from intriguing.analysis.settings import settings_of
 from intriguing.data import OwnData
@@ -22,6 +23,9 @@ _KEYS = (
     *("networks", "sets", "sections", "settings", "batch_size", "processes", "data", "trainer", "launcher"),
     *("logger", "runs", "name", "study", "tags", "seed", "threads"),
 )
+
+
+_OF_REFERENCE = ("reference", "reference_name")  # settings of all sections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,7 @@ class AnalysisJob:
         settings: by section, instances of its settings.
         asked: the part of the config that decides the result, without the runs.
         data: where the networks' images are, see ``data.images_of_network``.
+        reference: numbers that the tables compare with; None: the paper's.
         images: opens the Datasets of ``data=module``; None for other data.
         batch_size: images per forward pass.
         seed: seed of everything random.
@@ -59,6 +64,7 @@ class AnalysisJob:
     settings: Mapping[str, object]
     asked: Mapping[str, Any] = field(repr=False)
     data: Mapping[str, Any]
+    reference: Reference | None = None
     images: OwnData | None = field(default=None, repr=False)
     batch_size: int
     seed: int
@@ -96,6 +102,10 @@ class AnalysisJob:
         name = config["name"] or (study["name"] if study else "analysis")
         asked = identity_of(config, "analyze")
         given = {name: value for name, value in asked["settings"].items() if name in sections}
+        own = {name: value for name, value in config["settings"].items() if name not in _OF_REFERENCE}
+        reference = _reference(*(config["settings"].get(key) for key in _OF_REFERENCE))
+        if reference is not None:
+            given["reference"] = {"name": reference.name, "sha256": reference.sha256}
         return cls(
             runs=str(config["runs"]),
             name=str(name),
@@ -103,9 +113,10 @@ class AnalysisJob:
             networks=() if study else tuple(_find(config["networks"], "train")),
             sets=() if study or not config["sets"] else tuple(_find(config["sets"], "attack")),
             sections=sections,
-            settings=_settings(config["settings"]),
+            settings=_settings(own),
             asked=asked | {"settings": given},
             data={**config["data"], "download": flag("data.download", config["data"].get("download", False))},
+            reference=reference,
             images=images,
             batch_size=whole("batch_size", config["batch_size"], 1),
             seed=whole("seed", config["seed"], 0),
@@ -142,6 +153,16 @@ class AnalysisJob:
             "title": self.title,
             "version": __version__,
         }
+
+
+def _reference(path: Any, name: Any) -> Reference | None:
+    """Read the numbers to compare with."""
+    for key, value in zip(_OF_REFERENCE, (path, name), strict=True):
+        if value is not None and (isinstance(value, list | dict | bool) or not str(value)):
+            raise UserError(f"settings.{key} must be a text, got {value!r}")
+    if path is None and name is not None:
+        raise UserError(f"settings.reference_name={name} names no numbers: give settings.reference=<file>.csv too")
+    return None if path is None else Reference.read(str(path), None if name is None else str(name))
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, object]:

@@ -49,7 +49,8 @@ def with_study_settings(config: dict[str, Any], given: Sequence[str] = ()) -> di
     check_study(study)
     typed = {texts.split(text)[1] for text in given}
     sections = config["sections"] if "sections" in typed or study.get("sections") is None else study["sections"]
-    settings = {section: dict(values) for section, values in config["settings"].items()}
+    whole = {section: values for section, values in config["settings"].items() if not isinstance(values, dict)}
+    settings = {section: dict(values) for section, values in config["settings"].items() if section not in whole}
     if not isinstance(own := study.get("settings") or {}, dict):
         raise UserError(f"study.settings must be a mapping of sections, got {own!r}")
     for section, values in own.items():
@@ -57,7 +58,7 @@ def with_study_settings(config: dict[str, Any], given: Sequence[str] = ()) -> di
             raise UserError(f"study.settings.{section} must be a mapping of settings, got {values!r}")
         left = {key: value for key, value in values.items() if not typed & _above(f"settings.{section}.{key}")}
         settings[section] = settings.get(section, {}) | left
-    return config | {"sections": sections, "settings": settings}
+    return config | {"sections": sections, "settings": whole | settings}
 
 
 def _above(key: str) -> set[str]:
