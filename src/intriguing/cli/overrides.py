@@ -183,14 +183,17 @@ def command(script: str, overrides: Sequence[str], folder: Path | None = None) -
 
 def _recorded(text: str, folder: Path | None) -> str:
     found = None if "~" in split(text)[0] else parse(text)
-    value = None if found is None or found.is_sweep_override() else _plain(found.value())
+    value = None if found is None or found.is_sweep_override() else plain_value(found.value())
     if isinstance(value, str) and "${" not in value:
         shown = relative_path(value, folder)
         return text if shown == value else override("".join(split(text)[:2]), shown)
     return without_absolute_paths(text, folder)
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """Return the value of a parsed override without Hydra's types: quoted texts become texts, in lists too."""
+    if isinstance(value, list):
+        return [plain_value(one) for one in value]
     return value.text if isinstance(value, QuotedString) else value
 
 
