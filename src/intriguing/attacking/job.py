@@ -10,7 +10,7 @@ from typing import Any
 from intriguing.attacks import ATTACKS, Attack
 from intriguing.attacks.amplify import RULES as AMPLIFY_RULES
 from intriguing.attacks.targets import RULES
-from intriguing.checkpoints import TrainedNetwork, find_checkpoints, load_network
+from intriguing.checkpoints import Network, TrainedNetwork, find_checkpoints, load_network
 from intriguing.data import (
     DATA_NAMES,
     SUBSETS,
@@ -33,7 +33,7 @@ CLOSEST = "closest"
 
 
 _KEYS = (
-    *("checkpoints", "attack", "subset", "limit", "shard", "data", "trainer"),
+    *("checkpoints", "model", "attack", "subset", "limit", "shard", "data", "trainer"),
     *("logger", "runs", "name", "study", "tags", "seed", "threads"),
 )
 
@@ -204,6 +204,7 @@ class AttackJob:
         cls,
         config: Mapping[str, Any],
         *,
+        network_classes: Sequence[Network] = (),
         images: OwnData | None = None,
         extras: Sequence[str] = (),
         command: str = "",
@@ -215,6 +216,7 @@ class AttackJob:
 
         Args:
             config: plain values.
+            network_classes: those of ``model._target_``, by which checkpoints of users' networks are opened.
             images: opens the Datasets of ``data=module``; None for other data.
             extras: parts of the name for overrides that nothing else in it shows.
             command: the command line that makes these jobs.
@@ -252,7 +254,7 @@ class AttackJob:
         checkpoints = find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode)
         if config["name"] and len(checkpoints) > 1:
             raise UserError(f"name={config['name']} would be shared by {len(checkpoints)} checkpoints; leave name out")
-        return [_network_job(checkpoint, config, images, extras, common) for checkpoint in checkpoints]
+        return [_network_job(load_network(checkpoint, network=network_classes), config, images, extras, common) for checkpoint in checkpoints]
 
     @property
     def plain(self) -> AttackJob:
@@ -285,13 +287,13 @@ def _noise_job(
 
 
 def _network_job(
-    checkpoint: Path,
+    trained: TrainedNetwork,
     config: Mapping[str, Any],
     images: OwnData | None,
     extras: Sequence[str],
     common: Mapping[str, Any],
 ) -> AttackJob:
-    trained = load_network(checkpoint)
+    checkpoint = trained.path
     data = images_of_network(trained.model.trained_on, config["data"], str(checkpoint))
     folder = checkpoint.parent if checkpoint.name == "model.ckpt" else checkpoint.parent.parent
     stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"

@@ -52,7 +52,12 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 _PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results", "settings.reference")
-_WORDS_OR_PATHS = ("data.folder", "model.settings.weights")  # paths only if they name a file
+_WORDS_OR_PATHS = (
+    "data.folder",
+    "model.settings.weights",
+    "model.weights",
+    "model.path",
+)  # paths only if they name a file
 
 
 def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
@@ -112,9 +117,9 @@ def task_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def command(script: str, overrides: Sequence[str]) -> str:
+def command(stage: str, overrides: Sequence[str]) -> str:
     """Write the command line that makes this job alone, for the record."""
-    return texts.command(script, overrides, started_in())
+    return texts.command(stage, overrides, started_in())
 
 
 def training_job(
@@ -139,6 +144,7 @@ def training_job(
         config,
         optimizer=factories.optimizer(config),
         scheduler=factories.scheduler(config),
+        module=factories.network(config),
         callbacks=factories.callbacks(config),
         images=factories.images(config),
         extras=extras,

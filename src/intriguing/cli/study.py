@@ -116,7 +116,7 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
             trained[key] = made
             name = training_job(made, extras).name
             checkpoints[key] = f"{runs}/train/{name}/model.ckpt"
-            steps.append(Step(f"{key} seed {seed}", "train", made, extras, command("train.py", overrides), (), files))
+            steps.append(Step(f"{key} seed {seed}", "train", made, extras, command("train", overrides), (), files))
         before: dict[str, str] = {key: f"{key} seed {seed}" for key in checkpoints}
         for number, entry in enumerate(study["attack"]):
             for key in _chosen(entry["networks"], checkpoints):
@@ -124,13 +124,15 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
                 overrides += [override("limit", study["limit"])]
                 source = [] if key is None else [override("checkpoints", checkpoints[key])]
                 network = None if key is None else trained[key]
+                if network is not None and network["model"].get("_target_"):
+                    source.append(override("model._target_", network["model"]["_target_"]))
                 made, overrides, extras, files = composed("attack", overrides, *source, network=network)
                 step = Step(
                     f"attack {number + 1} on {key or 'noise'} seed {seed}",
                     "attack",
                     made,
                     extras,
-                    command("attack.py", [*source, *overrides]),
+                    command("attack", [*source, *overrides]),
                     () if key is None else (before[key],),
                     files,
                 )
@@ -184,11 +186,11 @@ def perform(step: Step) -> list[Path]:
 
         return [training.fit(training_job(step.config, step.extras, step.command, step.files))]
     from intriguing import attacking
-
     from intriguing.cli import factories
 
     jobs = attacking.AttackJob.from_config(
         step.config,
+        network_classes=factories.networks(step.config),
         images=factories.images(step.config),
         extras=step.extras,
         command=step.command,

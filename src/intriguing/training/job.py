@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
 from intriguing.data import ImageData, OwnData
 from intriguing.models import Classifier, Scheduler
 from intriguing.runs.identity import identity_of
 from intriguing.runs.jobs import LoggerSettings
 from intriguing.training.labels import network_label, run_name
-from intriguing.training.settings import DataSettings, NetworkSettings, TrainerSettings
+from intriguing.training.settings import DataSettings, NetworkSettings, TrainerSettings, gathered
 from intriguing.validation import choice, flag, number, refuse_unknown, whole
 
 # what says which images a folder, or a Dataset, holds
@@ -79,6 +80,7 @@ class TrainingJob:
         *,
         optimizer: partial[Any],
         scheduler: Scheduler | None,
+        module: Callable[..., nn.Module] | None = None,
         callbacks: Sequence[Callback] = (),
         images: OwnData | None = None,
         extras: Sequence[str] = (),
@@ -91,6 +93,7 @@ class TrainingJob:
             config: the whole config, plain values.
             optimizer: the config's, takes parameters or parameter groups.
             scheduler: the config's; None keeps the learning rate constant.
+            module: the class of ``model._target_``; None without one.
             callbacks: the config's, built.
             images: opens the Datasets of ``data=module``; None for other data.
             extras: parts of the name for overrides that nothing else in it shows.
@@ -101,13 +104,15 @@ class TrainingJob:
             UserError: a value that cannot be right, with what would be.
         """
         _check_keys(config)
-        data, network, trainer = DataSettings.of(config, images), NetworkSettings.of(config), TrainerSettings.of(config)
+        config = gathered(config)
+        data, trainer = DataSettings.of(config, images), TrainerSettings.of(config)
+        network = NetworkSettings.of(config, module)
         debug = config["debug"]["mode"] or ("fast" if trainer.shows_only else None)
         shape = data.shape
         architecture = network.architecture(shape[1] if shape else None)
         own_name = run_name(
             data.label,
-            architecture,
+            network.given_label or config["model"].get("_target_") or architecture,
             network.lambdas,
             network.penalty,
             split=data.split,
