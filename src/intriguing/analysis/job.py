@@ -134,11 +134,14 @@ class AnalysisJob:
             files=files or {},
         )
 
-    def of(self, folders: Sequence[Path], network_classes: Sequence[Network] = ()) -> AnalysisJob:
-        """Return a copy that analyses these run folders, with the classes of users' networks among them."""
+    def of(
+        self, folders: Sequence[Path], network_classes: Sequence[Network] = (), images: OwnData | None = None
+    ) -> AnalysisJob:
+        """Return a copy that analyses these run folders, with the classes and images of users' own among them."""
         records = [read_run(folder) for folder in dict.fromkeys(folders)]
         return replace(
             self,
+            images=self.images or images,
             network_classes=(*self.network_classes, *network_classes),
             networks=tuple(one for one in records if one.stage == "train"),
             sets=tuple(one for one in records if one.stage == "attack"),
