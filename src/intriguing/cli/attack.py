@@ -26,6 +26,7 @@ def main(cfg: DictConfig) -> None:
     jobs = attacking.AttackJob.from_config(
         config,
         images=factories.images(config),
+        function=factories.attack(config),
         extras=name_extras(overrides),
         command=command("attack", overrides),
         files=hydra_files(cfg),

@@ -188,6 +188,7 @@ def perform(step: Step) -> list[Path]:
     jobs = attacking.AttackJob.from_config(
         step.config,
         images=factories.images(step.config),
+        function=factories.attack(step.config),
         extras=step.extras,
         command=step.command,
         files=step.files,
