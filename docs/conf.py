@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # of the project's own directive
 import intriguing
 
 project = "intriguing"
-copyright = "the intriguing authors"
+copyright = "the intriguing maintainers"
 version = release = intriguing.__version__
 
 extensions = [

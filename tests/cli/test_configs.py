@@ -20,6 +20,7 @@ NEEDED = {
     "data=module": ["+data.train._target_=mine.Letters"],  # opened once it is needed
     "model=alexnet": ["data=image_folder", "data.folder=photographs"],  # for images of three channels
     "model=torchvision": ["data=image_folder", "data.folder=photographs"],
+    "model=module": ["model._target_=planted_networks.Functional"],
     "optimizer=other": ["optimizer._target_=torch.optim.RMSprop"],
     "scheduler=other": ["scheduler._target_=torch.optim.lr_scheduler.ExponentialLR", "+scheduler.gamma=0.9"],
 }

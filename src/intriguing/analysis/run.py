@@ -67,7 +67,7 @@ def run_analysis(
 
 
 def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
-    networks = [_network(record) for record in job.networks]
+    networks = [_network(record, job.network_classes) for record in job.networks]
     request = Request(
         networks=networks,
         sections=job.sections,
@@ -163,13 +163,13 @@ def _source(made: RunRecord, networks: Sequence[RunRecord]) -> dict[str, str]:
     return {}
 
 
-def _network(record: RunRecord) -> Network:
+def _network(record: RunRecord, classes: Sequence[Any]) -> Network:
     if "errors" not in record.result:
         raise UserError(f"{record.folder} is a debug run without counted errors; train it without debug=")
     errors = record.result["errors"]
     if not isinstance(errors, dict) or not all(_is_count(count) for count in errors.values()):
         raise UserError(f"{record.folder / 'run.json'} is no record of a run: its errors are not wrong and all images")
-    module = load_model(record.path("model.ckpt"), sha256=record.artifacts["model.ckpt"])
+    module = load_model(record.path("model.ckpt"), network=classes, sha256=record.artifacts["model.ckpt"])
     return Network(label=record.label, module=module, record=record, curves=_curves(record))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from intriguing.attacks import ATTACKS, Attack, FunctionAttack, as_attack
 from intriguing.attacks.amplify import RULES as AMPLIFY_RULES
 from intriguing.attacks.targets import RULES
-from intriguing.checkpoints import TrainedNetwork, find_checkpoints, load_network
+from intriguing.checkpoints import Network, TrainedNetwork, find_checkpoints, load_network
 from intriguing.data import (
     DATA_NAMES,
     SUBSETS,
@@ -35,7 +35,7 @@ MODULE = "module"
 
 
 _KEYS = (
-    *("checkpoints", "attack", "subset", "limit", "shard", "data", "trainer"),
+    *("checkpoints", "model", "attack", "subset", "limit", "shard", "data", "trainer"),
     *("logger", "runs", "name", "study", "tags", "seed", "threads"),
 )
 
@@ -226,6 +226,7 @@ class AttackJob:
         cls,
         config: Mapping[str, Any],
         *,
+        network_classes: Sequence[Network] = (),
         images: OwnData | None = None,
         function: Callable[..., Any] | None = None,
         extras: Sequence[str] = (),
@@ -238,6 +239,7 @@ class AttackJob:
 
         Args:
             config: plain values.
+            network_classes: those of ``model._target_``, by which checkpoints of users' networks are opened.
             images: opens the Datasets of ``data=module``; None for other data.
             function: what ``attack._target_`` names, for ``attack=module``; None for another attack.
             extras: parts of the name for overrides that nothing else in it shows.
@@ -276,7 +278,7 @@ class AttackJob:
         checkpoints = find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode)
         if config["name"] and len(checkpoints) > 1:
             raise UserError(f"name={config['name']} would be shared by {len(checkpoints)} checkpoints; leave name out")
-        return [_network_job(checkpoint, config, images, extras, common) for checkpoint in checkpoints]
+        return [_network_job(load_network(checkpoint, network=network_classes), config, images, extras, common) for checkpoint in checkpoints]
 
     @property
     def plain(self) -> AttackJob:
@@ -309,13 +311,13 @@ def _noise_job(
 
 
 def _network_job(
-    checkpoint: Path,
+    trained: TrainedNetwork,
     config: Mapping[str, Any],
     images: OwnData | None,
     extras: Sequence[str],
     common: Mapping[str, Any],
 ) -> AttackJob:
-    trained = load_network(checkpoint)
+    checkpoint = trained.path
     data = images_of_network(trained.model.trained_on, config["data"], str(checkpoint))
     folder = checkpoint.parent if checkpoint.name == "model.ckpt" else checkpoint.parent.parent
     stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"

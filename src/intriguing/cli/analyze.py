@@ -25,7 +25,11 @@ def main(cfg: DictConfig) -> None:
     from intriguing.cli import factories, progress, scheduler
 
     job = AnalysisJob.from_config(
-        config, images=factories.images(config), command=command("analyze", overrides), files=hydra_files(cfg)
+        config,
+        network_classes=factories.networks(config),
+        images=factories.images(config),
+        command=command("analyze", overrides),
+        files=hydra_files(cfg),
     )
     if config["study"]:
         steps = study_steps(config, overrides)
@@ -40,7 +44,7 @@ def main(cfg: DictConfig) -> None:
                 working=advance.running,
                 advance=lambda key, made: advance(progress.run_line(made[-1])),
             )
-        job = job.of(folders)
+        job = job.of(folders, factories.networks(*(step.config for step in steps)))
     else:
         check_without_study(overrides)
         data.check_typed(overrides)

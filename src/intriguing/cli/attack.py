@@ -25,6 +25,7 @@ def main(cfg: DictConfig) -> None:
     data.check_typed(overrides)
     jobs = attacking.AttackJob.from_config(
         config,
+        network_classes=factories.networks(config),
         images=factories.images(config),
         function=factories.attack(config),
         extras=name_extras(overrides),

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.utils import _locate  # hydra.utils.get_object, without its lines in the log
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import get_object, get_original_cwd, instantiate
+from hydra.utils import get_original_cwd, instantiate
 
 from intriguing.cli.main import one_line
 from intriguing.errors import UserError
@@ -66,18 +67,18 @@ def network(config: Mapping[str, Any]) -> Callable[..., nn.Module] | None:
     return None if target is None else _found("model._target_", target)
 
 
-def networks(config: Mapping[str, Any]) -> tuple[Callable[..., nn.Module], ...]:
-    """Return the classes of ``model._target_`` by which ``attack.py`` and ``analyze.py`` open checkpoints.
+def networks(*configs: Mapping[str, Any]) -> tuple[Callable[..., nn.Module], ...]:
+    """Return the classes of ``model._target_``, by which checkpoints of users' networks are opened.
+
+    Args:
+        configs: of ``attack.py`` or ``analyze.py``, where it may be a list, or of ``train.py``.
 
     Raises:
-        UserError: there is no such class, or another key of ``model``.
+        UserError: there is no such class.
     """
-    from intriguing.validation import refuse_unknown
-
-    refuse_unknown("model", config["model"], ("_target_",))
-    given = config["model"]["_target_"]
-    targets = given if isinstance(given, list) else [] if given is None else [given]
-    return tuple(_found("model._target_", one) for one in targets)
+    given = [config["model"].get("_target_") for config in configs]
+    targets = [one for value in given for one in (value if isinstance(value, list) else [value]) if one is not None]
+    return tuple(_found("model._target_", one) for one in dict.fromkeys(targets))
 
 
 def attack(config: Mapping[str, Any]) -> Callable[..., Any] | None:
@@ -139,10 +140,9 @@ def _found(name: str, target: Any) -> Callable[..., Any]:
     if not isinstance(target, str):
         raise UserError(f"{name} must be the full name of a class, such as mine.Net, got {target!r}")
     try:
-        found = get_object(target)
+        found = _locate(target)
     except Exception as error:  # of the user's module, which is run now
-        cause = error.__cause__ if isinstance(error, ImportError | HydraException) and error.__cause__ else error
-        raise UserError(f"{name}={target}: {one_line(cause)}") from error
+        raise UserError(f"{name}={target}: {one_line(error)}") from error
     if not callable(found):
         raise UserError(f"{name}={target} is a {type(found).__name__}, not a class or a function")
     return found

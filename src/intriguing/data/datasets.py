@@ -163,6 +163,11 @@ class DatasetSubset:
     indices: Tensor
     draw: str = FIXED
 
+    @property
+    def images(self) -> Tensor:
+        """(N, C, H, W): all images are read."""
+        return self.take().images
+
     def __len__(self) -> int:
         return len(self.indices)
 

@@ -53,6 +53,11 @@ class FolderSubset:
     channels: int = 3
     workers: int = 0
 
+    @property
+    def images(self) -> Tensor:
+        """(N, C, H, W): all images are read."""
+        return self.take().images
+
     def __len__(self) -> int:
         return len(self.files)
 

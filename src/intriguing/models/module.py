@@ -130,10 +130,10 @@ class ModuleClassifier(Classifier):
         # some return more than logits while they train, for example of auxiliary classifiers
         return found if isinstance(found, Tensor) else pick_output(found, None)
 
-    def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
-        """Cast the images of a batch to the type of the network's weights."""
+    def objective(self, batch: list[Tensor]) -> Tensor:
+        """Return the training loss of a batch, whose images are cast to the type of the network's weights."""
         images, labels = batch
-        return [images.to(floating_dtype(self.network)), labels]
+        return super().objective([images.to(floating_dtype(self.network)), labels])
 
 
 class _ByKeyword(nn.Module):
@@ -170,10 +170,7 @@ def made(
     Raises:
         ValueError: settings that it does not take, or something that is no module.
     """
-    try:
-        arguments = inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # code without a signature
-        arguments = {}
+    arguments = _arguments(factory)
     known = dict(zip(_FROM_IMAGES, (input_shape, num_classes), strict=True))
     try:
         module = factory(**{key: value for key, value in known.items() if key in arguments} | dict(settings))
@@ -182,6 +179,23 @@ def made(
     if not isinstance(module, nn.Module):
         raise ValueError(f"{name_of(factory)} builds a {type(module).__name__}, not a torch.nn.Module")
     return module
+
+
+def _arguments(factory: Callable[..., Any]) -> set[str]:
+    """List the names of a class's arguments, also those that it hands to the class below as ``**keywords``."""
+    found: set[str] = set()
+    below = (
+        [base.__init__ for base in factory.__mro__[1:] if base is not nn.Module] if isinstance(factory, type) else []
+    )
+    for one in (factory, *below):
+        try:
+            parameters = inspect.signature(one).parameters
+        except (TypeError, ValueError):  # code without a signature
+            return found
+        found |= set(parameters)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return found
+    return found
 
 
 def _with_option(message: str, output: str | int | None) -> str:

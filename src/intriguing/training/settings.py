@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -198,6 +199,12 @@ class NetworkSettings:
         )
 
     @property
+    def module(self) -> nn.Module | Callable[..., nn.Module] | None:
+        """The user's class, or a copy of their module, by which checkpoints are opened; None of a network of ours."""
+        given = self.settings.get("network")
+        return copy.deepcopy(given) if isinstance(given, nn.Module) else given
+
+    @property
     def lambdas(self) -> list[float]:
         """The weight decays to spell out in labels and names: none where the architecture's label implies them."""
         return [] if _shortened(self.weight_decay) == _shortened(self.implied) else _shortened(self.weight_decay)
@@ -233,7 +240,8 @@ class NetworkSettings:
                 **self.settings,
             )
         except (TypeError, ValueError) as error:
-            raise UserError(f"model.settings of {label}: {str(error).split('build_network() ')[-1]}") from error
+            where = f"model.settings of {label}" if self.module is None else "model"
+            raise UserError(f"{where}: {str(error).split('build_network() ')[-1]}") from error
 
     def decay_of_layers(self, input_shape: tuple[int, ...], num_classes: int, split: str) -> list[float]:
         """Return lambda of every decayed layer, which only the network knows; ours are built without memory."""
