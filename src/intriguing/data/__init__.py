@@ -1,9 +1,10 @@
 """Images, in memory or in folders, and the Lightning DataModule over them."""
 
-from intriguing.data.arrays import SHAPES, ImageArrays, Mnist, digits
+from intriguing.data.arrays import SHAPES, ImageArrays, Mnist
 from intriguing.data.datasets import DatasetPair, from_datasets, from_given
-from intriguing.data.folders import ImageFolders, image_folder
+from intriguing.data.folders import ImageFolders
 from intriguing.data.module import BatchIndices, ImageData
+from intriguing.data.opening import digits, from_tensors, image_folder, mnist
 from intriguing.data.settings import (
     OwnData,
     blank_settings,
@@ -40,9 +41,11 @@ __all__ = [
     "folder_settings",
     "from_datasets",
     "from_given",
+    "from_tensors",
     "half_indices",
     "image_folder",
     "images_of_network",
+    "mnist",
     "open_images",
     "target_of",
 ]

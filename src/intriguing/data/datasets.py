@@ -163,6 +163,11 @@ class DatasetSubset:
     indices: Tensor
     draw: str = FIXED
 
+    @property
+    def images(self) -> Tensor:
+        """(N, C, H, W): all images are read."""
+        return self.take().images
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -300,7 +305,9 @@ def from_datasets(
     if num_classes < 2:
         raise UserError(f"{target or 'the data'}: a classifier needs two or more classes, got {num_classes}")
     if (most := max(int(part.labels.max()) for part in parts.values())) >= num_classes:
-        raise UserError(f"{target or 'the data'}: a label is {most}, but the labels of {num_classes} classes end before")
+        raise UserError(
+            f"{target or 'the data'}: a label is {most}, but the labels of {num_classes} classes end before"
+        )
     if names is None or len(names) != num_classes:
         names = list(map(str, range(num_classes)))
     return DatasetPair(parts=parts, classes=tuple(map(str, names)), target=target)
@@ -412,5 +419,3 @@ def _seed(text: str) -> None:
     torch.default_generator.manual_seed(seed >> 1)
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
-
-

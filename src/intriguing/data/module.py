@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import lightning
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from intriguing.data.datasets import DatasetSubset
 from intriguing.data.subsets import SPLIT_NAMES, SUBSETS, DataSet, ImageSubset, half_indices
-from intriguing.errors import UserError
+from intriguing.errors import UserError, plural
 from intriguing.validation import choice
 
 
@@ -198,6 +199,30 @@ class ImageData(lightning.LightningDataModule):
         """
         choice("subset", name, SUBSETS)
         return self.images.select("test" if name == "test" else "full", self._indices(name))
+
+    @property
+    def train(self) -> ImageSubset:
+        """The images that a network trains on: ``images`` (N, C, H, W), ``labels`` (N,)."""
+        return self.subset("train")
+
+    @property
+    def val(self) -> ImageSubset:
+        """The training images that are set apart for validation."""
+        return self.subset("val")
+
+    @property
+    def test(self) -> ImageSubset:
+        """The test images."""
+        return self.subset("test")
+
+    def __repr__(self) -> str:
+        parts = [self.images.name, f"images of shape {self.input_shape}", plural(self.num_classes, "class", "classes")]
+        parts += [f"split {self.split}"] * (self.split != "full")
+        with suppress(UserError):  # files that are not there
+            parts.append(f"{len(self._indices('train')):,} to train on and {len(self._indices('test')):,} to test on")
+        return f"ImageData({', '.join(parts)})"
+
+    __str__ = __repr__  # Lightning's lists the loaders
 
     def _loader(self, subset: str, batch_size: int, seed: int | None) -> DataLoader:
         self.require(subset)
