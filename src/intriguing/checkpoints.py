@@ -137,7 +137,7 @@ def _check_shapes(architecture: type[Classifier], settings: Mapping[str, Any], w
         return
     try:
         with torch.device("meta"):
-            sizes = architecture(**settings | {"spectral_penalty": 0.0}).state_dict()
+            sizes = architecture(**{**settings, "spectral_penalty": 0.0}).state_dict()
     except Exception:  # code of the user's that computes with its weights
         if given is None:
             raise
