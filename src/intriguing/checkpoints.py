@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,17 @@ def load_network(
             f"{shown(header['version'])}): {shown(why, 200)}"
         ) from error
     return TrainedNetwork(Path(path), found, int(header["seed"] or 0), model.eval())
+
+
+def refuse_unused(models: Iterable[nn.Module], given: Sequence[Network]) -> None:
+    """Refuse classes and programs by which none of the networks was opened.
+
+    Raises:
+        UserError: no network is a user's.
+    """
+    if given and not any(isinstance(model, ModuleClassifier) for model in models):
+        key = "model.path" if isinstance(given[0], str | Path) else "model._target_"
+        raise UserError(f"{key} changes nothing here: the checkpoints hold networks of the project alone; leave it out")
 
 
 def _called(settings: Mapping[str, Any], header: Mapping[str, Any]) -> str:

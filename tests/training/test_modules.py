@@ -19,6 +19,7 @@ from intriguing.attacking import AttackJob, craft
 from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.cli import factories
 from intriguing.cli.config import training_job
+from intriguing.cli.study import study_steps
 from intriguing.data import open_images
 from intriguing.errors import UserError
 from intriguing.models import ModuleClassifier
@@ -145,6 +146,27 @@ def test_no_checkpoint_says_which_class_runs(composed: Callable[..., dict], tmp_
     config = composed(*attack, "model._target_=[planted_networks.Chained,planted_networks.Functional]")
     (job,) = AttackJob.from_config(config, network_classes=factories.networks(config))
     assert "model" not in job.identity and (craft(job) / "set.safetensors").is_file()
+
+
+def test_a_study_opens_the_networks_of_users_by_the_classes_of_its_own_steps(composed: Callable[..., dict]) -> None:
+    config = composed(
+        "analyze",
+        "study=quickstart",
+        "study.seeds=[0]",
+        "++study.train.networks.net=['model=module','model._target_=planted_networks.Functional','model.width=3']",
+        "study.attack=[{networks: [net], overrides: ['attack=lbfgs']}]",
+    )
+    train, attack = (step for step in study_steps(config) if step.key.split(" on ")[-1].startswith("net "))
+    assert train.config["model"]["width"] == 3 and attack.config["model"]["_target_"] == "planted_networks.Functional"
+    assert "model._target_=planted_networks.Functional" in attack.command
+    assert factories.networks(config, train.config, attack.config) == (planted_networks.Functional,)
+
+
+def test_a_class_that_opens_no_checkpoint_is_refused(composed: Callable[..., dict]) -> None:
+    folder = fit(_job(composed, "model=fc10", "trainer.max_epochs=1"))
+    config = composed("attack", f"checkpoints={folder}", "model._target_=planted_networks.Functional")
+    with pytest.raises(UserError, match=r"model\._target_ changes nothing here"):
+        AttackJob.from_config(config, network_classes=factories.networks(config))
 
 
 def _traced(net: torch.nn.Module, file: Path) -> None:
