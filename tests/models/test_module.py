@@ -79,6 +79,14 @@ def test_a_module_is_trained_as_it_is_and_keeps_the_names_of_its_layers() -> Non
     assert hidden_layers(ModuleClassifier(Chained, **GREY)) == ["network.features.1", "network.head.1"]
 
 
+def test_a_class_builds_an_untrained_copy_and_a_module_cannot() -> None:
+    model = ModuleClassifier(Functional, settings={"width": 3}, label="mine", **GREY)
+    copied = model.another()
+    assert copied is not None and copied.label == "mine" and copied(IMAGES).shape == (5, 10)
+    assert not torch.equal(copied.network.head.weight, model.network.head.weight)  # pyright: ignore
+    assert ModuleClassifier(Functional((1, 8, 8), 10), **GREY).another() is None
+
+
 def test_building_and_checking_change_neither_the_module_nor_the_random_state() -> None:
     net = Functional((1, 8, 8), 10).train()
     before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()

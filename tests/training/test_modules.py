@@ -70,8 +70,16 @@ def _numbers(folder: Path) -> list[dict[str, str]]:
     return [{key: value for key, value in row.items() if not key.endswith("seconds")} for row in rows]
 
 
-def test_any_optimiser_of_the_users_trains_it(composed: Callable[..., dict]) -> None:
-    way = ("optimizer=other", "optimizer._target_=torch.optim.LBFGS", "optimizer.lr=0.1", "+optimizer.max_iter=2")
+@pytest.mark.parametrize(
+    "way",
+    [
+        ("torch.optim.LBFGS", "optimizer.lr=0.1", "+optimizer.max_iter=2"),
+        ("planted_networks.Signs", "optimizer.lr=1e-3"),
+    ],
+    ids=["lbfgs", "mine"],
+)
+def test_any_optimiser_of_the_users_trains_it(composed: Callable[..., dict], way: tuple[str, ...]) -> None:
+    way = ("optimizer=other", f"optimizer._target_={way[0]}", *way[1:])
     folder = fit(_job(composed, *FUNCTIONAL, "+model.dropout=0.0", *way, "scheduler=constant"))
     losses = [float(row["train/loss"]) for row in _numbers(folder) if row["train/loss"]]
     assert len(losses) == 2 and losses[1] < losses[0]
@@ -237,7 +245,8 @@ def test_more_epochs_of_a_finished_run_are_those_of_a_longer_one_where_the_sched
     further = record["result"]["further"]
     assert (further["run"], further["epochs"], further["schedule"]) == (start.name, 2, "goes on")
     assert read_run(folder).config["ckpt_path"] == further["sha256"] and record["result"]["epochs"] == 4
-    assert "ckpt_path" not in read_run(whole).config
+    plain = read_run(whole).config  # settings that are off leave no trace, so that folders of before stay what they are
+    assert "ckpt_path" not in plain and "mean" not in plain["data"]
     assert _further(composed, start, *way) == folder  # finished, so skipped
 
 
