@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "intriguing"
 LAYERS = {
-    0: ["errors", "validation", "metrics", "optim", "spectral", "statistics", "nn"],
+    0: ["errors", "commands", "validation", "metrics", "optim", "spectral", "statistics", "nn"],
     1: ["attacks", "models", "data", "units", "storage"],
     2: ["checkpoints", "adversarial_set", "results", "callbacks", "runs", "tracking"],
     3: ["training", "attacking", "analysis", "report"],

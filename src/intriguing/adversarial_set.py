@@ -18,6 +18,7 @@ from torch import Tensor
 
 from intriguing import __version__
 from intriguing.attacks import AttackResult
+from intriguing.commands import command_name
 from intriguing.errors import UserError, shown
 from intriguing.storage import safetensors_file
 from intriguing.storage.safetensors_file import MAX_HEADER
@@ -170,7 +171,8 @@ def _check_format(entry: dict[str, Any], path: Path) -> None:
         by = metadata.get("version") if isinstance(metadata, dict) else None
         raise UserError(
             f"{path} was written in format {shown(written)} (version {shown(by)} of the project); this version, "
-            f"{__version__}, reads format {FORMAT}: run attack.py again, or read it with the version that wrote it"
+            f"{__version__}, reads format {FORMAT}: run {command_name('attack')} again, or read it with the version "
+            "that wrote it"
         )
 
 

@@ -18,6 +18,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
 from intriguing import __version__
+from intriguing.commands import command_name
 from intriguing.errors import UserError, shown
 from intriguing.models import CHECKPOINT_FORMAT, REGISTRY, Classifier, ModuleClassifier
 from intriguing.models.module import name_of
@@ -35,8 +36,9 @@ DATA = {
     "validation": int,
     "only": int | None,
     "folder": str,
-    "size": int,
+    "size": int | list,
     "resize": int | None,
+    "channels": int,
     "target": str,
     "classes": list,
     "counts": dict,
@@ -207,11 +209,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def _read(path: Path, recorded: str | None = None) -> tuple[dict[str, Any], str]:
     """Read and verify a checkpoint, and return it with the digest of its file."""
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}; train.py writes runs/train/<name>/model.ckpt")
+        raise UserError(f"there is no checkpoint {path}; {command_name('train')} writes runs/train/<name>/model.ckpt")
     checkpoint, sha256 = checkpoint_file.read_with_sha256(path, recorded)
     header = checkpoint.get("intriguing")
     if not isinstance(header, dict) or not header.keys() >= HEADER:
-        raise UserError(f"{path} is a foreign checkpoint: it was not written by train.py of this project")
+        raise UserError(f"{path} is a foreign checkpoint: {command_name('train')} did not write it")
     written = header.get("format")
     if written != CHECKPOINT_FORMAT:
         raise UserError(
@@ -224,7 +226,7 @@ def _read(path: Path, recorded: str | None = None) -> tuple[dict[str, Any], str]
         raise UserError(f"{path} holds the unknown network {shown(repr(header['model']))}; known: {known}")
     for wrong in (_wrong_settings(checkpoint), _wrong_data(header, checkpoint), _wrong_weights(checkpoint)):
         if wrong:
-            raise UserError(f"{path} is no checkpoint that train.py wrote: {wrong}")
+            raise UserError(f"{path} is no checkpoint that {command_name('train')} wrote: {wrong}")
     return checkpoint, sha256
 
 
@@ -236,7 +238,10 @@ def _wrong_data(header: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> str
     for key, value in (data or {}).items():
         if key not in DATA or not isinstance(value, DATA[key]):
             return f"its data has {shown(key)}={shown(value)}"
-        if key in ("size", "resize") and not 1 <= (value or 1) <= MAX_SIDE:
+        sides = value if key == "size" and isinstance(value, list) else [value]
+        if key in ("size", "resize") and not all(
+            type(one or 1) is int and 1 <= (one or 1) <= MAX_SIDE for one in sides
+        ):
             return f"its data has {key}={shown(value)}, more than {MAX_SIDE} pixels or fewer than 1"
     if data and not data.keys().isdisjoint(CONTENT):
         return _wrong_content(data, checkpoint["hyper_parameters"].get("num_classes"))

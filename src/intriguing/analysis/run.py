@@ -80,7 +80,9 @@ def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
     if job.data.get("folder") or job.images or any(section.reads_images for section in request.chosen.values()):
         for network in networks:
             if (data := _images_of(network, job))["name"] in ("image_folder", "module"):
-                open_images(**data, own=job.images)  # a folder that is not the recorded one is refused before any set is read
+                open_images(
+                    **data, own=job.images
+                )  # a folder that is not the recorded one is refused before any set is read
     sets = [_crafted(record, _source(record, job.networks)) for record in job.sets]
     measurements = measure_sets(request, sets)
     with run_of(job, "analyze") as run:

@@ -280,7 +280,9 @@ def _noise_job(
     if given["name"] == "image_folder":
         data |= folder_settings(given)
         prefix = folder_name(data["root"], data["folder"])
-    job = AttackJob(**common, data=open_images(**data, own=images), label=f"Gaussian, stddev {attack.settings['stddev']}")
+    job = AttackJob(
+        **common, data=open_images(**data, own=images), label=f"Gaussian, stddev {attack.settings['stddev']}"
+    )
     return _identified(job, config, data, prefix, extras)
 
 

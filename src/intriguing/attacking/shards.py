@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from intriguing.attacking.job import CLOSEST, AttackJob, Processes
 from intriguing.attacks import AttackResult, AttackWarning, choose_targets
+from intriguing.commands import command_name
 from intriguing.data import Subset
 from intriguing.errors import UserError, plural
 from intriguing.nn.nonfinite import NotFiniteError, check_logits
@@ -163,7 +164,7 @@ def _load(file: Path) -> Shard | None:
     try:
         return Shard.of(safetensors_file.load(file, KEY, lambda entry, path: None, what="attack's shard")[1])
     except UserError as error:
-        log.warning("%s: this shard is made again", str(error).removesuffix("; run attack.py again"))
+        log.warning("%s: this shard is made again", str(error).removesuffix(f"; run {command_name('attack')} again"))
         return None
 
 

@@ -117,9 +117,9 @@ def task_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def command(script: str, overrides: Sequence[str]) -> str:
+def command(stage: str, overrides: Sequence[str]) -> str:
     """Write the command line that makes this job alone, for the record."""
-    return texts.command(script, overrides, started_in())
+    return texts.command(stage, overrides, started_in())
 
 
 def training_job(

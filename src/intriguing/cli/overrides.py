@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from intriguing.commands import command_name
 from intriguing.errors import UserError
 from intriguing.runs.provenance import relative_path, without_absolute_paths
 
@@ -170,15 +171,15 @@ def check(overrides: Sequence[str]) -> None:
             )
 
 
-def command(script: str, overrides: Sequence[str], folder: Path | None = None) -> str:
+def command(stage: str, overrides: Sequence[str], folder: Path | None = None) -> str:
     """Write the command line that makes one job alone, quoted for a shell.
 
     Args:
-        script: The entry point.
+        stage: ``train``, ``attack`` or ``analyze``.
         overrides: As typed.
         folder: Paths below it are written relative to it, others by their last part; None: the working folder.
     """
-    return shlex.join(["python", script, *(_recorded(text, folder) for text in overrides)])
+    return shlex.join([*command_name(stage).split(), *(_recorded(text, folder) for text in overrides)])
 
 
 def _recorded(text: str, folder: Path | None) -> str:

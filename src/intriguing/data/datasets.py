@@ -305,7 +305,9 @@ def from_datasets(
     if num_classes < 2:
         raise UserError(f"{target or 'the data'}: a classifier needs two or more classes, got {num_classes}")
     if (most := max(int(part.labels.max()) for part in parts.values())) >= num_classes:
-        raise UserError(f"{target or 'the data'}: a label is {most}, but the labels of {num_classes} classes end before")
+        raise UserError(
+            f"{target or 'the data'}: a label is {most}, but the labels of {num_classes} classes end before"
+        )
     if names is None or len(names) != num_classes:
         names = list(map(str, range(num_classes)))
     return DatasetPair(parts=parts, classes=tuple(map(str, names)), target=target)
@@ -417,5 +419,3 @@ def _seed(text: str) -> None:
     torch.default_generator.manual_seed(seed >> 1)
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
-
-

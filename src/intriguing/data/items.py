@@ -48,9 +48,9 @@ def pixels(image: Any, where: str) -> Tensor:
         UserError: Another type or shape, or pixels outside [0, 1].
     """
     if isinstance(image, Image.Image):
-        image = np.asarray(grey_or_rgb(image, where))
+        image = np.array(grey_or_rgb(image, where))
         image = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-    found = torch.from_numpy(np.ascontiguousarray(image)) if isinstance(image, np.ndarray) else image
+    found = torch.from_numpy(np.array(image)) if isinstance(image, np.ndarray) else image
     if not isinstance(found, Tensor):
         raise UserError(f"{where} must be a tensor, a NumPy array or an image of PIL, got a {type(image).__name__}")
     if found.ndim != 3 or not found.numel():

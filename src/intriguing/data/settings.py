@@ -12,7 +12,7 @@ from typing import Any
 
 from intriguing.data.arrays import Mnist, blank, digits
 from intriguing.data.datasets import DatasetPair
-from intriguing.data.folders import SIZE, image_folder
+from intriguing.data.folders import Size, image_folder
 from intriguing.data.module import ImageData
 from intriguing.data.scanning import named
 from intriguing.data.subsets import DATA_NAMES, DataSet
@@ -24,7 +24,7 @@ _AGAIN = "give the same again: data=module data._target_=..."
 OwnData = Callable[[], DatasetPair]
 """Opens the Datasets of ``data=module``, which a config names by ``_target_``; each call gives the same object."""
 # The data settings that attack.py and analyze.py read; the others are the network's own.
-READ_AFTER_TRAINING = ("root", "download", "folder", "size", "resize", "workers")
+READ_AFTER_TRAINING = ("root", "download", "folder", "size", "resize", "channels", "workers")
 
 
 def open_images(
@@ -33,8 +33,9 @@ def open_images(
     root: str = "data",
     download: bool = True,
     folder: str | None = None,
-    size: int = SIZE,
+    size: Size | None = None,
     resize: int | None = None,
+    channels: int | None = None,
     workers: int = 0,
     classes: Sequence[str] | None = None,
     counts: Mapping[str, Sequence[int]] | None = None,
@@ -51,9 +52,10 @@ def open_images(
         name: ``mnist``, ``digits``, ``image_folder``, ``module`` or ``blank``.
         root: Where MNIST lies, or the folder that a relative ``folder`` lies in.
         download: Whether MNIST may be downloaded.
-        folder: With ``train/<class>`` and ``test/<class>``; this and the next three are for ``image_folder``.
-        size: Height and width of the images.
-        resize: Length of the shorter side before the crop; None: ``size``.
+        folder: With ``train/<class>`` and ``test/<class>``; this and the next four are for ``image_folder``.
+        size: Height and width of the images, one number or two; None: that of all files.
+        resize: Length of the shorter side before the crop; None: as small as the crop allows.
+        channels: 1 or 3; None: 1 where no file has colour.
         workers: Number of threads that read images.
         classes: Names of the classes when a network was trained on the images; others are refused.
         counts: Numbers of images at that time; not compared, because digests of the files are.
@@ -73,7 +75,14 @@ def open_images(
         if not folder:
             raise UserError(_NO_FOLDER)
         images = image_folder(
-            folder, root=root, size=size, resize=resize, workers=workers, classes=classes, recorded=files
+            folder,
+            root=root,
+            size=size,
+            resize=resize,
+            channels=channels,
+            workers=workers,
+            classes=classes,
+            recorded=files,
         )
         if images.num_classes < 2:
             only = images.classes[0]
@@ -133,7 +142,7 @@ def folder_settings(data: Mapping[str, Any]) -> dict[str, Any]:
     """Check the arguments of ``image_folder`` in a config's ``data``.
 
     Returns:
-        ``folder``, ``size``, ``resize`` and ``workers``.
+        ``folder``, ``size``, ``resize``, ``channels`` and ``workers``.
 
     Raises:
         UserError: No folder, or a number that cannot be right.
@@ -142,10 +151,25 @@ def folder_settings(data: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(_NO_FOLDER)
     return {
         "folder": str(data["folder"]),
-        "size": SIZE if data["size"] is None else whole("data.size", data["size"], 1),
+        "size": _size(data["size"]),
         "resize": None if data["resize"] is None else whole("data.resize", data["resize"], 1),
+        "channels": None if data["channels"] is None else _channels(data["channels"]),
         "workers": whole("data.workers", data["workers"] or 0, 0),
     }
+
+
+def _size(value: Any) -> int | list[int] | None:
+    if value is None or not isinstance(value, list):
+        return None if value is None else whole("data.size", value, 1)
+    if len(value) != 2:
+        raise UserError(f"data.size must be one number, or a list of height and width, got {value!r}")
+    return [whole("data.size", side, 1) for side in value]
+
+
+def _channels(value: Any) -> int:
+    if value not in (1, 3) or isinstance(value, bool):
+        raise UserError(f"data.channels must be 1 (grey) or 3 (colour), or null, got {value!r}")
+    return int(value)
 
 
 def folder_name(root: str | Path, folder: str) -> str:
@@ -160,7 +184,7 @@ def images_of_network(own: Mapping[str, Any] | None, given: Mapping[str, Any], n
     Args:
         own: The description in the checkpoint (``ImageData.description``).
         given: The ``data`` settings of ``attack.py`` or ``analyze.py``: ``root``, ``download``; and, if they are not
-            None, ``name``, ``folder``, ``size``, ``resize``, ``workers``.
+            None, ``name``, ``folder``, ``size``, ``resize``, ``channels``, ``workers``.
         network: Name of the network, for messages.
 
     Returns:
@@ -184,14 +208,14 @@ def images_of_network(own: Mapping[str, Any] | None, given: Mapping[str, Any], n
         raise UserError(f"{network} does not say which classes it was trained on: train it with this version")
     if given.get("folder"):
         found["folder"] = str(given["folder"])
-    return found | {"workers": whole("data.workers", given.get("workers") or 0, 0)}
+    return found | {"channels": own.get("channels", 3), "workers": whole("data.workers", given.get("workers") or 0, 0)}
 
 
 def check_given(own: Mapping[str, Any], given: Mapping[str, Any], network: str) -> None:
     """Check that settings of images are the network's.
 
     Args:
-        own: ``name`` of the network's data; for folders of images ``size`` and ``resize``.
+        own: ``name`` of the network's data; for folders of images ``size``, ``resize`` and ``channels``.
         given: See ``images_of_network``.
         network: Name of the network, for messages.
 
@@ -204,11 +228,11 @@ def check_given(own: Mapping[str, Any], given: Mapping[str, Any], network: str) 
     if name == "module":
         return
     if name != "image_folder":
-        for key in ("folder", "size", "resize", "workers"):
+        for key in ("folder", "size", "resize", "channels", "workers"):
             if given.get(key):
                 raise UserError(f"{network} was trained on {name}, for which data.{key}={given[key]} changes nothing")
         return
-    its = {"size": own["size"], "resize": own["resize"] or own["size"]}
+    its = {"size": own["size"], "resize": own["resize"] or own["size"], "channels": own.get("channels") or 3}
     for key, value in its.items():
         if given.get(key) not in (None, value):
             raise UserError(

@@ -92,8 +92,9 @@ def minimize_box(
         history_size: number of pairs stored per row.
         gradient_tolerance: stop when no entry of x - P(x - g) is larger, with P the projection onto the box. It has f's
             scale: if all slopes of f are smaller, x0 itself satisfies it.
-        value_tolerance: stop when a step decreases f by no more than this times max(|f|, 1). The effective tolerance is
-            at least the rounding error of fun's values. If the values of f are far below 1, multiply f by a constant.
+        value_tolerance: stop when a step decreases f by no more than this times ``max(|f|, 1)``. The effective
+            tolerance is at least the rounding error of fun's values. If the values of f are far below 1, multiply
+            f by a constant.
         initial_length: Euclidean length of the first step; longer where x0 is so large that rounding would undo the
             step.
 

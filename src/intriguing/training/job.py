@@ -19,7 +19,7 @@ from intriguing.training.settings import DataSettings, NetworkSettings, TrainerS
 from intriguing.validation import choice, flag, number, refuse_unknown, whole
 
 # what says which images a folder, or a Dataset, holds
-CONTENT = ("size", "resize", "target", "classes", "counts", "files")
+CONTENT = ("size", "resize", "channels", "target", "classes", "counts", "files")
 _SECTIONS = (
     *("data", "split", "model", "optimizer", "scheduler", "weight_decay", "spectral_penalty", "callbacks", "trainer"),
     *("logger", "debug", "runs", "name", "study", "tags", "seed", "threads", "resume", "keep", "test_curve"),
