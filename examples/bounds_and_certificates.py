@@ -36,5 +36,7 @@ found = ig.craft(model, images, labels, attack="nearest")
 norms = found.distortion * math.sqrt(images[0].numel())  # the distortion is the RMS per pixel, this the L2 norm
 print("                    certified radius   nearest adversarial example")
 for share in (0.1, 0.5, 0.9):
-    print(f"{share:4.0%} of images up to{float(radii.quantile(share)):14.3f}{float(norms.double().quantile(share)):24.3f}")
+    print(
+        f"{share:4.0%} of images up to{float(radii.quantile(share)):14.3f}{float(norms.double().quantile(share)):24.3f}"
+    )
 print(f"the radius is below the example for {int((radii <= norms).sum())} of {len(images)} images")

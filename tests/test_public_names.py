@@ -32,9 +32,27 @@ def test_every_public_name_is_there(name: str) -> None:
         assert found.__doc__ and found.__module__.startswith("intriguing.")
 
 
-def test_no_public_name_loads_hydra_or_wandb() -> None:
-    code = "import intriguing as ig\nfor name in ig.__all__: getattr(ig, name)"
-    assert _loaded_by(code, "torch", "hydra", "omegaconf", "wandb") == ["torch"]
+FIT = """
+import warnings; warnings.simplefilter("error")
+import os, sys
+import intriguing as ig
+for name in ig.__all__:
+    getattr(ig, name)
+    assert not {"hydra", "omegaconf", "wandb"} & set(sys.modules), name
+data = ig.data.digits()
+model = ig.fit(ig.models.FullyConnected(widths=[5]), data, epochs=1)
+found = ig.craft(model, data.test.images[:9], data.test.labels[:9])
+ig.transfer_table({"model": model}, {"model": found})
+assert not {"hydra", "omegaconf", "wandb"} & set(sys.modules)
+assert os.listdir() == []
+"""
+
+
+def test_from_the_import_to_a_table_nothing_is_printed_or_written_and_neither_hydra_nor_wandb_is_loaded(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run([sys.executable, "-c", FIT], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_name_that_is_not_there_is_named() -> None:

@@ -99,7 +99,7 @@ def test_notes_say_what_was_left_out_and_what_counts_anyway(
 def test_sets_of_networks_that_are_not_shown_are_rows(
     nets: dict[str, nn.Module], sets: dict[str, ig.AdversarialSet]
 ) -> None:
-    alone = ig.transfer_table({"one": lambda images: nets["one"](images)}, sets)
+    alone = ig.transfer_table({"one": lambda images: {"logits": nets["one"](images)}}, sets)
     assert alone.columns == ("one", "av. distortion") and not alone.cells["two", "one"].own
     assert alone.cells["two", "one"] == ig.transfer_table(nets, sets).cells["two", "one"]
 

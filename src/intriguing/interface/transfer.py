@@ -15,6 +15,7 @@ from intriguing.analysis.measure import Outcome, image_indices, mixed_seed, outc
 from intriguing.attacks.network import Model
 from intriguing.errors import UserError, error_message, plural
 from intriguing.interface.network import answers, as_module, device_of, taking_float32
+from intriguing.nn import PickOutput
 from intriguing.nn.evaluation import wrong_answers
 from intriguing.results import Cell, Table
 from intriguing.statistics.counts import Count
@@ -122,7 +123,7 @@ def _victims(nets: Mapping[str, Model], sets: Mapping[str, AdversarialSet]) -> d
         if shape is not None and tuple(shape) != tuple(some.shape[1:]):
             raise UserError(f"{name} takes images of shape {tuple(shape)}, the sets hold {tuple(some.shape[1:])}")
         images = some.to(device_of(net))
-        victims[name] = as_module(taking_float32(net, images))
+        victims[name] = PickOutput(as_module(taking_float32(net, images)))
         classes[name] = _num_classes(name, victims[name], images)
     if len(set(classes.values())) > 1:
         raise UserError(f"the networks have different numbers of classes: {_listed(classes)}; make a table of each")
