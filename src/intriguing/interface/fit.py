@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -14,19 +14,20 @@ import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import Dataset
 
 from intriguing.callbacks import BackFeeding
 from intriguing.callbacks.progress import Progress, ProgressCallback
 from intriguing.checkpoints import AtomicCheckpointIO
-from intriguing.data import ImageData, from_datasets, from_given, from_tensors
+from intriguing.data import DataSet, ImageData, from_datasets, from_given, from_tensors
 from intriguing.errors import UserError
 from intriguing.interface.global_state import restored
 from intriguing.models import Classifier, ModuleClassifier, Scheduler
 from intriguing.training.setup import quiet
 from intriguing.validation import choice, whole
 
-Data = Any
-"""An ``ImageData``, a LightningDataModule, a Dataset, or a pair: see `fit`."""
+Data = lightning.LightningDataModule | Dataset[Any] | DataSet | Sequence[Any]
+"""An ``ImageData`` or another LightningDataModule, a Dataset, or a pair: see `fit`."""
 
 
 def fit(
@@ -161,10 +162,10 @@ def _images(data: Data) -> ImageData:
         if isinstance(first, Tensor | np.ndarray):
             return from_tensors((first, second))
         if isinstance(first, tuple | list) and len(first) == 2 and isinstance(first[0], Tensor | np.ndarray):
-            return from_tensors(first, second)
+            return from_tensors((first[0], first[1]), second)
         return ImageData(from_datasets(first, second))
     if hasattr(data, "input_shape") and hasattr(data, "select"):  # a DataSet of the project
-        return ImageData(data)
+        return ImageData(cast(DataSet, data))
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return ImageData(from_datasets(data, None))
     raise UserError(
