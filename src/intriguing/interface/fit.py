@@ -44,6 +44,7 @@ def fit(
     split: str | None = None,
     validation: int | None = None,
     seed: int = 0,
+    threads: int | None = 1,
     label: str | None = None,
     folder: str | Path | None = None,
     progress: bool | Progress = False,
@@ -54,7 +55,7 @@ def fit(
 
     The objective is cross-entropy plus weight decay, ``sum over layers of lambda * sum(w^2) / k``. With one seed the
     fit repeats on the CPU, bit for bit, and is that of ``train.py`` with one configuration. What it changes in the
-    process (random state, switches, loggers) is restored.
+    process (random state, threads, switches, loggers) is restored.
 
     Args:
         model: a network of ``intriguing.models``, which is built here if it does not know its images yet, or any torch
@@ -78,6 +79,7 @@ def fit(
         split: ``full``, or one of the disjoint halves of the training images, ``p1`` or ``p2``; None: the data's.
         validation: number of training images to set apart for ``val/loss`` and ``val/acc``; None: the data's.
         seed: of the weights, the order of the images and all else that is random.
+        threads: of the CPU; one is fastest for small networks. None: as many as torch is set to.
         label: name in tables; None: the model's, for example ``FC100-100-10``.
         folder: where ``model.ckpt`` is written, which ``intriguing.load_model`` and ``attack.py`` read; None: nothing
             is written.
@@ -113,6 +115,8 @@ def fit(
     own = [*callbacks] if back_feeding is None else [*callbacks, back_feeding]
     own += [ProgressCallback(progress)] if callable(progress) else []
     with restored(), quiet():
+        if threads is not None:
+            torch.set_num_threads(whole("threads", threads, 1))
         lightning.seed_everything(whole("seed", seed, 0), workers=True, verbose=False)
         classifier = model if isinstance(model, Classifier) else ModuleClassifier(model)
         if not model.training:  # as `fit` and `load_model` return networks
