@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))  # of the project's own directive
+from typing import Any
 
 import intriguing
 
@@ -30,7 +27,7 @@ napoleon_use_rtype = False
 autodoc_member_order = "groupwise"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_inherit_docstrings = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
@@ -39,3 +36,17 @@ html_theme = "furo"
 html_title = "intriguing"
 html_static_path: list[str] = []
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def _prose_returns(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep Napoleon from reading a type before the first colon of ``Returns:``; the types are in the signatures."""
+    for before, line in enumerate(list(lines[:-1])):
+        if line.strip() in ("Returns:", "Yields:"):
+            first = lines[before + 1]
+            indent = len(first) - len(first.lstrip())
+            lines[before + 1] = f"{first[:indent]}: {first[indent:]}"
+
+
+def setup(app: Any) -> None:
+    """Connect the reader of docstrings, before Napoleon's."""
+    app.connect("autodoc-process-docstring", _prose_returns, priority=100)
