@@ -19,7 +19,7 @@ from intriguing.adversarial_set import AdversarialSet
 from intriguing.attacking import AttackJob, craft, shards
 from intriguing.checkpoints import load_model
 from intriguing.cli.config import training_job
-from intriguing.data import digits
+from intriguing.data.arrays import digits
 from intriguing.errors import UserError
 from intriguing.runs.records import read_run
 from intriguing.storage.files import file_sha256

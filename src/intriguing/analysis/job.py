@@ -11,6 +11,8 @@ from intriguing import __version__
 from intriguing.analysis.analyze import SECTIONS
 from intriguing.analysis.sections import NoSettings
 from intriguing.analysis.settings import settings_of
+from intriguing.checkpoints import Network
+from intriguing.data import OwnData
 from intriguing.errors import UserError
 from intriguing.runs.identity import identity_of
 from intriguing.runs.jobs import LoggerSettings
@@ -18,7 +20,7 @@ from intriguing.runs.records import RunRecord, find_runs, read_run
 from intriguing.validation import choice, flag, refuse_unknown, whole
 
 _KEYS = (
-    *("networks", "sets", "sections", "settings", "batch_size", "processes", "data", "trainer", "launcher"),
+    *("networks", "sets", "model", "sections", "settings", "batch_size", "processes", "data", "trainer", "launcher"),
     *("logger", "runs", "name", "study", "tags", "seed", "threads"),
 )
 
@@ -37,6 +39,7 @@ class AnalysisJob:
         settings: by section, instances of its settings.
         asked: the part of the config that decides the result, without the runs.
         data: where the networks' images are, see ``data.images_of_network``.
+        images: opens the Datasets of ``data=module``; None for other data.
         batch_size: images per forward pass.
         seed: seed of everything random.
         threads: threads of the process.
@@ -44,6 +47,7 @@ class AnalysisJob:
         logger: whether and as what W&B records the run.
         study: name of the study, or None.
         tags: free words.
+        network_classes: classes by which checkpoints of users' networks are opened.
         command: the command line that makes this job.
         files: further files of the run folder, text by name.
     """
@@ -57,6 +61,8 @@ class AnalysisJob:
     settings: Mapping[str, object]
     asked: Mapping[str, Any] = field(repr=False)
     data: Mapping[str, Any]
+    images: OwnData | None = field(default=None, repr=False)
+    network_classes: tuple[Network, ...] = ()
     batch_size: int
     seed: int
     threads: int
@@ -69,7 +75,13 @@ class AnalysisJob:
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], *, command: str = "", files: Mapping[str, str] | None = None
+        cls,
+        config: Mapping[str, Any],
+        *,
+        images: OwnData | None = None,
+        network_classes: Sequence[Network] = (),
+        command: str = "",
+        files: Mapping[str, str] | None = None,
     ) -> AnalysisJob:
         """Check a resolved ``analyze`` config; a study's runs are added by ``of`` when they are finished.
 
@@ -97,7 +109,9 @@ class AnalysisJob:
             sections=sections,
             settings=_settings(config["settings"]),
             asked=asked | {"settings": given},
-            data={**config["data"], "download": flag("data.download", config["data"]["download"])},
+            data={**config["data"], "download": flag("data.download", config["data"].get("download", False))},
+            images=images,
+            network_classes=tuple(network_classes),
             batch_size=whole("batch_size", config["batch_size"], 1),
             seed=whole("seed", config["seed"], 0),
             threads=whole("threads", config["threads"], 1),
@@ -109,11 +123,12 @@ class AnalysisJob:
             files=files or {},
         )
 
-    def of(self, folders: Sequence[Path]) -> AnalysisJob:
-        """Return a copy that analyses these run folders."""
+    def of(self, folders: Sequence[Path], network_classes: Sequence[Network] = ()) -> AnalysisJob:
+        """Return a copy that analyses these run folders, with the classes of users' networks among them."""
         records = [read_run(folder) for folder in dict.fromkeys(folders)]
         return replace(
             self,
+            network_classes=(*self.network_classes, *network_classes),
             networks=tuple(one for one in records if one.stage == "train"),
             sets=tuple(one for one in records if one.stage == "attack"),
         )

@@ -189,7 +189,7 @@ def measure(
     for victim in victims:
         _check_fit(crafted, examples, victim)
     keep = examples.success.bool().nonzero().flatten()
-    outcomes = _outcomes(
+    shown = outcomes(
         examples,
         keep,
         {victim.name: victim.module for victim in victims},
@@ -216,7 +216,7 @@ def measure(
         num=examples.success.numel(),
         num_success=keep.numel(),
         distortion=distortion,
-        outcomes=outcomes,
+        outcomes=shown,
         examples=_pick(examples, keep),
         run=crafted.run(f"{run_label} ({subset} images)"),
         stranger="" if maker or not source else str(source["name"]),
@@ -294,17 +294,30 @@ def _gaussian_label(metadata: Mapping[str, Any], distortion: Tensor) -> str:
     return f"Gaussian {size}, clipped" if metadata.get("clip") else f"Gaussian {size}"
 
 
-def _outcomes(
+def outcomes(
     examples: AdversarialSet,
     keep: Tensor,
     victims: Mapping[str, nn.Module],
     *,
-    generator: torch.Generator | None,
+    generator: torch.Generator | None = None,
     batch_size: int,
-    progress: Progress | None,
-    title: str,
+    progress: Progress | None = None,
+    title: str = "",
 ) -> dict[str, Outcome]:
-    """Collect the answers by victim; equal-norm noise is drawn from ``generator``, and left out without one."""
+    """Show the examples of a set, and their unperturbed images, to networks.
+
+    Args:
+        examples: the set.
+        keep: (M,) rows of the set to show: those whose attack succeeded.
+        victims: the networks by name.
+        generator: of equal-norm Gaussian noise, the control; None leaves it out.
+        batch_size: images per forward pass.
+        progress: called after every block of images, with ``title``.
+        title: name of the work.
+
+    Returns:
+        The errors by the name of the network.
+    """
     parts: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in victims}
     num_blocks = math.ceil(keep.numel() / BLOCK)
     for done, rows in enumerate(keep.split(BLOCK) if num_blocks else (), start=1):
@@ -320,12 +333,12 @@ def _outcomes(
         if progress:
             progress(title, done, num_blocks)
     nothing = torch.zeros(0, dtype=torch.bool)
-    outcomes = {}
+    found = {}
     for name, blocks in parts.items():
         adversarial, clean, *noise = map(torch.cat, zip(*blocks, strict=True)) if blocks else [nothing] * 3
         under_noise = None if generator is None else noise[0]
-        outcomes[name] = Answers(image_indices(examples, keep), adversarial, clean, under_noise).outcome()
-    return outcomes
+        found[name] = Answers(image_indices(examples, keep), adversarial, clean, under_noise).outcome()
+    return found
 
 
 def image_indices(examples: AdversarialSet, keep: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def run_analysis(
 
 
 def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
-    networks = [_network(record) for record in job.networks]
+    networks = [_network(record, job.network_classes) for record in job.networks]
     request = Request(
         networks=networks,
         sections=job.sections,
@@ -77,10 +77,12 @@ def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
         batch_size=job.batch_size,
         progress=progress,
     )
-    if job.data.get("folder") or any(section.reads_images for section in request.chosen.values()):
+    if job.data.get("folder") or job.images or any(section.reads_images for section in request.chosen.values()):
         for network in networks:
-            if (data := _images_of(network, job))["name"] == "image_folder":
-                open_images(**data)  # a folder that is not the recorded one is refused before any set is read
+            if (data := _images_of(network, job))["name"] in ("image_folder", "module"):
+                open_images(
+                    **data, own=job.images
+                )  # a folder that is not the recorded one is refused before any set is read
     sets = [_crafted(record, _source(record, job.networks)) for record in job.sets]
     measurements = measure_sets(request, sets)
     with run_of(job, "analyze") as run:
@@ -104,7 +106,7 @@ def _subsets(job: AnalysisJob) -> Subsets:
         data = _images_of(network, job)
         key = json.dumps(data, sort_keys=True)
         if key not in loaded:
-            loaded[key] = open_images(**data)
+            loaded[key] = open_images(**data, own=job.images)
             loaded[key].prepare_data()
         return loaded[key].subset(subset)
 
@@ -161,13 +163,13 @@ def _source(made: RunRecord, networks: Sequence[RunRecord]) -> dict[str, str]:
     return {}
 
 
-def _network(record: RunRecord) -> Network:
+def _network(record: RunRecord, classes: Sequence[Any]) -> Network:
     if "errors" not in record.result:
         raise UserError(f"{record.folder} is a debug run without counted errors; train it without debug=")
     errors = record.result["errors"]
     if not isinstance(errors, dict) or not all(_is_count(count) for count in errors.values()):
         raise UserError(f"{record.folder / 'run.json'} is no record of a run: its errors are not wrong and all images")
-    module = load_model(record.path("model.ckpt"), sha256=record.artifacts["model.ckpt"])
+    module = load_model(record.path("model.ckpt"), network=classes, sha256=record.artifacts["model.ckpt"])
     return Network(label=record.label, module=module, record=record, curves=_curves(record))
 
 

@@ -10,15 +10,17 @@ from typing import Any
 from intriguing.attacks import ATTACKS, Attack
 from intriguing.attacks.amplify import RULES as AMPLIFY_RULES
 from intriguing.attacks.targets import RULES
-from intriguing.checkpoints import TrainedNetwork, find_checkpoints, load_network
+from intriguing.checkpoints import Network, TrainedNetwork, find_checkpoints, load_network
 from intriguing.data import (
     DATA_NAMES,
     SUBSETS,
     ImageData,
+    OwnData,
     folder_name,
     folder_settings,
     images_of_network,
     open_images,
+    target_of,
 )
 from intriguing.errors import UserError
 from intriguing.models import Classifier
@@ -31,7 +33,7 @@ CLOSEST = "closest"
 
 
 _KEYS = (
-    *("checkpoints", "attack", "subset", "limit", "shard", "data", "trainer"),
+    *("checkpoints", "model", "attack", "subset", "limit", "shard", "data", "trainer"),
     *("logger", "runs", "name", "study", "tags", "seed", "threads"),
 )
 
@@ -202,6 +204,8 @@ class AttackJob:
         cls,
         config: Mapping[str, Any],
         *,
+        network_classes: Sequence[Network] = (),
+        images: OwnData | None = None,
         extras: Sequence[str] = (),
         command: str = "",
         files: Mapping[str, str] | None = None,
@@ -212,6 +216,8 @@ class AttackJob:
 
         Args:
             config: plain values.
+            network_classes: those of ``model._target_``, by which checkpoints of users' networks are opened.
+            images: opens the Datasets of ``data=module``; None for other data.
             extras: parts of the name for overrides that nothing else in it shows.
             command: the command line that makes these jobs.
             files: further files of their run folders, text by name.
@@ -241,14 +247,14 @@ class AttackJob:
             "files": files or {},
         }
         if not attack.attack.reads_model:
-            return [_noise_job(config, extras, common)]
+            return [_noise_job(config, images, extras, common)]
         if not config["checkpoints"]:
             raise UserError("checkpoints has no value; give checkpoints='runs/train/*/model.ckpt' or the like")
         wandb_mode = config["logger"]["mode"]
         checkpoints = find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode)
         if config["name"] and len(checkpoints) > 1:
             raise UserError(f"name={config['name']} would be shared by {len(checkpoints)} checkpoints; leave name out")
-        return [_network_job(checkpoint, config, extras, common) for checkpoint in checkpoints]
+        return [_network_job(load_network(checkpoint, network=network_classes), config, images, extras, common) for checkpoint in checkpoints]
 
     @property
     def plain(self) -> AttackJob:
@@ -258,30 +264,41 @@ class AttackJob:
         return replace(self, name=name, attack=attack, identity={**self.identity, "attack": attack.description})
 
 
-def _noise_job(config: Mapping[str, Any], extras: Sequence[str], common: Mapping[str, Any]) -> AttackJob:
+def _noise_job(
+    config: Mapping[str, Any], images: OwnData | None, extras: Sequence[str], common: Mapping[str, Any]
+) -> AttackJob:
     given, attack = config["data"], common["attack"]
     if not given["name"]:
         raise UserError(f"attack={attack.name} needs to know the images: give data=mnist or data=digits")
     choice("data", given["name"], DATA_NAMES)
     data = {"name": given["name"], "split": "full", "split_seed": 0}
-    data |= {"root": given["root"] or "data", "download": flag("data.download", given["download"])}
     prefix = str(given["name"])
+    if given["name"] == "module":
+        prefix = target_of(given).rpartition(".")[2]
+    else:
+        data |= {"root": given["root"] or "data", "download": flag("data.download", given["download"])}
     if given["name"] == "image_folder":
         data |= folder_settings(given)
         prefix = folder_name(data["root"], data["folder"])
-    job = AttackJob(**common, data=open_images(**data), label=f"Gaussian, stddev {attack.settings['stddev']}")
+    job = AttackJob(
+        **common, data=open_images(**data, own=images), label=f"Gaussian, stddev {attack.settings['stddev']}"
+    )
     return _identified(job, config, data, prefix, extras)
 
 
 def _network_job(
-    checkpoint: Path, config: Mapping[str, Any], extras: Sequence[str], common: Mapping[str, Any]
+    trained: TrainedNetwork,
+    config: Mapping[str, Any],
+    images: OwnData | None,
+    extras: Sequence[str],
+    common: Mapping[str, Any],
 ) -> AttackJob:
-    trained = load_network(checkpoint)
+    checkpoint = trained.path
     data = images_of_network(trained.model.trained_on, config["data"], str(checkpoint))
     folder = checkpoint.parent if checkpoint.name == "model.ckpt" else checkpoint.parent.parent
     stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"
     source = Source(stem, data["split"], trained)
-    job = AttackJob(**common, data=open_images(**data), source=source, label=trained.model.label)
+    job = AttackJob(**common, data=open_images(**data, own=images), source=source, label=trained.model.label)
     return _identified(job, config, data, stem, extras)
 
 
@@ -293,12 +310,12 @@ def _identified(
     Args:
         job: the job.
         config: the whole config.
-        data: arguments of ``ImageData``; of images in folders, the classes and files that are there count, and not the
+        data: arguments of ``ImageData``; of images in folders and Datasets, the classes and files that are there count, and not the
             place.
         prefix: first part of the name.
         extras: last parts of the name.
     """
-    if data["name"] == "image_folder":
+    if data["name"] in ("image_folder", "module"):
         part = "test" if job.subset == "test" else "train"
         there = job.data.description
         data = there | {key: {part: there[key][part]} for key in ("counts", "files")}

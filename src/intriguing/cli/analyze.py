@@ -22,9 +22,15 @@ def main(cfg: DictConfig) -> None:
     from intriguing import data
     from intriguing.analysis.job import AnalysisJob
     from intriguing.analysis.run import run_analysis
-    from intriguing.cli import progress, scheduler
+    from intriguing.cli import factories, progress, scheduler
 
-    job = AnalysisJob.from_config(config, command=command("analyze", overrides), files=hydra_files(cfg))
+    job = AnalysisJob.from_config(
+        config,
+        network_classes=factories.networks(config),
+        images=factories.images(config),
+        command=command("analyze", overrides),
+        files=hydra_files(cfg),
+    )
     if config["study"]:
         steps = study_steps(config, overrides)
         check_run_id(config["logger"], len(steps) + 1)
@@ -38,7 +44,7 @@ def main(cfg: DictConfig) -> None:
                 working=advance.running,
                 advance=lambda key, made: advance(progress.run_line(made[-1])),
             )
-        job = job.of(folders)
+        job = job.of(folders, factories.networks(*(step.config for step in steps)))
     else:
         check_without_study(overrides)
         data.check_typed(overrides)

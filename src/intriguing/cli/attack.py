@@ -20,11 +20,16 @@ def main(cfg: DictConfig) -> None:
     overrides = task_overrides()
 
     from intriguing import attacking, data
-    from intriguing.cli import progress
+    from intriguing.cli import factories, progress
 
     data.check_typed(overrides)
     jobs = attacking.AttackJob.from_config(
-        config, extras=name_extras(overrides), command=command("attack", overrides), files=hydra_files(cfg)
+        config,
+        network_classes=factories.networks(config),
+        images=factories.images(config),
+        extras=name_extras(overrides),
+        command=command("attack", overrides),
+        files=hydra_files(cfg),
     )
     check_run_id(config["logger"], len(jobs) + bool(config["attack"].get("amplify")))
     # Processes that are forked must not inherit the thread that draws the bars.

@@ -52,7 +52,12 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 _PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results")
-_WORDS_OR_PATHS = ("data.folder", "model.settings.weights")  # paths only if they name a file
+_WORDS_OR_PATHS = (
+    "data.folder",
+    "model.settings.weights",
+    "model.weights",
+    "model.path",
+)  # paths only if they name a file
 
 
 def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
@@ -139,7 +144,9 @@ def training_job(
         config,
         optimizer=factories.optimizer(config),
         scheduler=factories.scheduler(config),
+        module=factories.network(config),
         callbacks=factories.callbacks(config),
+        images=factories.images(config),
         extras=extras,
         command=command,
         files=files,

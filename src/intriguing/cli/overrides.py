@@ -29,6 +29,7 @@ _DELETABLE = re.compile(
     r"|model\.settings\..+"
 )
 _UNSET = ("network", "experiment", "local", "study")  # groups that need no option: null unsets them
+_OWN_ARGUMENTS = ("model", "data", "attack")  # groups whose option module names a class of the user's
 _NONE = ("callbacks", "debug", "weight_decay", "spectral_penalty")  # groups whose option none null stands for
 _ATTACK_TRAINER = ("accelerator", "devices", "num_nodes")  # settings of the trainer that an attack reads
 
@@ -109,11 +110,14 @@ def accepted(overrides: Sequence[str]) -> list[str]:
     """Write overrides in the form that Hydra accepts.
 
     ``callbacks={name: {...}}`` adds to the configured callbacks; ``null`` and ``~`` remove the option of a group that
-    needs none.
+    needs none. With ``data=module`` and the like the group's keys are arguments of the user's class, so they may be new.
     """
     found: list[str] = []
+    own = [f"{group}." for group in _OWN_ARGUMENTS if f"{group}=module" in overrides]
     for text in overrides:
         prefix, key, value = split(text)
+        if not prefix and key.startswith(tuple(own)):
+            text = f"++{text}"
         if (key, prefix) == ("callbacks", "") and value.lstrip().startswith("{"):
             found.append(f"++{text}")
         elif key in _UNSET and (prefix == "~" or (value == "null" and not prefix)):

@@ -86,7 +86,7 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
     wanted = [text for text in given if texts.split(text)[1].split(".")[0] in ("data", "trainer")]
     unread = dict.fromkeys([*wanted, *(text for text in given if texts.split(text)[1] in ("networks", "sets"))])
     common = [override("runs", runs), override("threads", config["threads"]), override("tags", config["tags"])]
-    common += [] if config["data"]["root"] is None else [override("data.root", config["data"]["root"])]
+    common += [] if config["data"].get("root") is None else [override("data.root", config["data"]["root"])]
 
     def composed(
         stage: str, own: list[str], *quiet: str, network: dict[str, Any] | None = None
@@ -123,6 +123,8 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
                 overrides += [override("limit", study["limit"])]
                 source = [] if key is None else [override("checkpoints", checkpoints[key])]
                 network = None if key is None else trained[key]
+                if network is not None and network["model"].get("_target_"):
+                    source.append(override("model._target_", network["model"]["_target_"]))
                 made, overrides, extras, files = composed("attack", overrides, *source, network=network)
                 step = Step(
                     f"attack {number + 1} on {key or 'noise'} seed {seed}",
@@ -183,8 +185,16 @@ def perform(step: Step) -> list[Path]:
 
         return [training.fit(training_job(step.config, step.extras, step.command, step.files))]
     from intriguing import attacking
+    from intriguing.cli import factories
 
-    jobs = attacking.AttackJob.from_config(step.config, extras=step.extras, command=step.command, files=step.files)
+    jobs = attacking.AttackJob.from_config(
+        step.config,
+        network_classes=factories.networks(step.config),
+        images=factories.images(step.config),
+        extras=step.extras,
+        command=step.command,
+        files=step.files,
+    )
     return [attacking.craft(job) for job in jobs]
 
 

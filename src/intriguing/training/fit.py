@@ -48,8 +48,8 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
     """
     torch.set_num_threads(job.threads)
     start = time.perf_counter()
-    data = job.data.open() if job.data.in_folder else None
-    if data is not None:  # what is in the folder decides which run this is
+    data = job.data.open() if job.data.by_content else None
+    if data is not None:  # what is there decides which run this is
         job = job.with_images(data)
     if folder := finished_folder(job, "train"):
         return folder

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
-from intriguing.data import ImageData
+from intriguing.data import ImageData, OwnData
 from intriguing.models import Classifier, Scheduler
 from intriguing.runs.identity import identity_of
 from intriguing.runs.jobs import LoggerSettings
 from intriguing.training.labels import network_label, run_name
-from intriguing.training.settings import DataSettings, NetworkSettings, TrainerSettings
+from intriguing.training.settings import DataSettings, NetworkSettings, TrainerSettings, gathered
 from intriguing.validation import choice, flag, number, refuse_unknown, whole
 
+# what says which images a folder, or a Dataset, holds
+CONTENT = ("size", "resize", "channels", "target", "classes", "counts", "files")
 _SECTIONS = (
     *("data", "split", "model", "optimizer", "scheduler", "weight_decay", "spectral_penalty", "callbacks", "trainer"),
     *("logger", "debug", "runs", "name", "study", "tags", "seed", "threads", "resume", "keep", "test_curve"),
@@ -77,7 +80,9 @@ class TrainingJob:
         *,
         optimizer: partial[Any],
         scheduler: Scheduler | None,
+        module: Callable[..., nn.Module] | None = None,
         callbacks: Sequence[Callback] = (),
+        images: OwnData | None = None,
         extras: Sequence[str] = (),
         command: str = "",
         files: Mapping[str, str] | None = None,
@@ -88,7 +93,9 @@ class TrainingJob:
             config: the whole config, plain values.
             optimizer: the config's, takes parameters or parameter groups.
             scheduler: the config's; None keeps the learning rate constant.
+            module: the class of ``model._target_``; None without one.
             callbacks: the config's, built.
+            images: opens the Datasets of ``data=module``; None for other data.
             extras: parts of the name for overrides that nothing else in it shows.
             command: the command line that makes this job.
             files: further files of the run folder, text by name.
@@ -97,13 +104,15 @@ class TrainingJob:
             UserError: a value that cannot be right, with what would be.
         """
         _check_keys(config)
-        data, network, trainer = DataSettings.of(config), NetworkSettings.of(config), TrainerSettings.of(config)
+        config = gathered(config)
+        data, trainer = DataSettings.of(config, images), TrainerSettings.of(config)
+        network = NetworkSettings.of(config, module)
         debug = config["debug"]["mode"] or ("fast" if trainer.shows_only else None)
         shape = data.shape
         architecture = network.architecture(shape[1] if shape else None)
         own_name = run_name(
             data.label,
-            architecture,
+            network.given_label or config["model"].get("_target_") or architecture,
             network.lambdas,
             network.penalty,
             split=data.split,
@@ -137,11 +146,12 @@ class TrainingJob:
         return job._on(shape[0], shape[1], {}) if shape else job
 
     def with_images(self, images: ImageData) -> TrainingJob:
-        """Add to the identity what a folder of images holds: its classes, their counts and a digest of its files.
+        """Add to the identity what a folder, or a Dataset, of images holds: classes, their counts, and digests.
 
         Where the folder lies is no part of the identity.
         """
-        content = {key: images.description[key] for key in ("size", "resize", "classes", "counts", "files")}
+        described = images.description
+        content = {key: described[key] for key in CONTENT if key in described}
         return self._on(images.input_shape, images.num_classes, content)
 
     def _on(self, input_shape: tuple[int, ...], num_classes: int, content: Mapping[str, Any]) -> TrainingJob:

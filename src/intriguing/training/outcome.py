@@ -47,7 +47,7 @@ def conclude(
     _export(folder / "checkpoints" / f"{job.keep}.ckpt", trained.weights, folder / "model.ckpt")
     # With max_epochs=0 nothing was trained, so there is no training error.
     only = () if job.trainer.max_epochs else ("val", "test")
-    model = load_model(folder / "model.ckpt")
+    model = load_model(folder / "model.ckpt", network=job.network.module)
     errors = count_errors(model, data, only=only)
     wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
     shares = {name: k / n for name, (k, n) in errors.items()}
