@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import intriguing
@@ -47,6 +48,15 @@ def _prose_returns(app: Any, what: str, name: str, obj: Any, options: Any, lines
             lines[before + 1] = f"{first[:indent]}: {first[indent:]}"
 
 
+def _list_modules(app: Any, page: str, source: list[str]) -> None:
+    """Put the modules of a package without public names into its page, at the line ``% modules``."""
+    package = Path(intriguing.__file__).parent / Path(page).name
+    names = sorted(f"{package.name}.{file.stem}" for file in package.glob("[!_]*.py"))
+    texts = [f"## intriguing.{name}\n\n```{{eval-rst}}\n.. automodule:: intriguing.{name}\n```\n" for name in names]
+    source[0] = source[0].replace("% modules\n", "\n".join(texts))
+
+
 def setup(app: Any) -> None:
-    """Connect the reader of docstrings, before Napoleon's."""
+    """Connect the readers of docstrings, before Napoleon's, and of pages."""
+    app.connect("source-read", _list_modules)
     app.connect("autodoc-process-docstring", _prose_returns, priority=100)

@@ -61,10 +61,10 @@ def test_every_package_and_every_public_page_is_in_the_reference() -> None:
 
 
 def test_pages_without_names_of_their_own_list_their_modules() -> None:
-    for package in ("statistics", "runs", "storage", "tracking", "cli"):
+    for package in sorted(path.parent.name for path in SOURCE.glob("*/__init__.py")):
+        public = hasattr(importlib.import_module(f"intriguing.{package}"), "__all__")
         page = (ROOT / "docs" / "reference" / f"{package}.md").read_text()
-        modules = {file.stem for file in (SOURCE / package).glob("[!_]*.py")}
-        assert set(re.findall(rf"automodule:: intriguing\.{package}\.(\w+)", page)) == modules
+        assert public != ("% modules\n" in page), package
 
 
 def _functions() -> dict[str, Callable[..., object]]:
