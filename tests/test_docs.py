@@ -64,7 +64,7 @@ def test_pages_without_names_of_their_own_list_their_modules() -> None:
     for package in sorted(path.parent.name for path in SOURCE.glob("*/__init__.py")):
         public = hasattr(importlib.import_module(f"intriguing.{package}"), "__all__")
         page = (ROOT / "docs" / "reference" / f"{package}.md").read_text()
-        assert public != ("% modules\n" in page), package
+        assert public or "% modules\n" in page, package
 
 
 def _functions() -> dict[str, Callable[..., object]]:

@@ -171,8 +171,8 @@ def as_attack(attack: str | Callable[..., Any], *, clip: bool = True) -> Attack 
 
     Args:
         attack: a name in `ATTACKS`; or a function that is called with
-            ``(model, inputs, labels, *, targets=None, generator=None, **settings)`` and returns adversarial images or an
-            `AttackResult`, see `FunctionAttack`.
+            ``(model, inputs, labels, *, targets=None, generator=None, **settings)`` and returns adversarial images or
+            an `AttackResult`, see `FunctionAttack`.
         clip: whether the images of a function must lie in [0, 1].
 
     Returns:
