@@ -55,9 +55,11 @@ def html(written):
 
 def test_files_are_where_they_are_said_to_be(written, tmp_path):
     assert list(written) == [
-        *("tables/table2.csv", "tables/table2_wide.csv"),
-        *("tables/table2_excess_clean.csv", "tables/table2_excess_clean_wide.csv", "tables/all.csv"),
-        *("figures/agreement.png", "figures/lambda.png", "figures/examples_x_.._y.png"),
+        *("tables/table2.csv", "tables/table2_wide.csv", "tables/table2.tex"),
+        *(f"tables/table2_excess_clean{end}" for end in (".csv", "_wide.csv", ".tex")),
+        "tables/all.csv",
+        *("figures/agreement.png", "figures/agreement.svg", "figures/lambda.png", "figures/lambda.svg"),
+        *("figures/lambda.pdf", "figures/examples_x_.._y.png"),
         *("report.md", "report.html"),
     ]
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(written.values())
@@ -137,7 +139,14 @@ def test_page_shows_both_numbers_and_whether_they_agree_by_colour_and_sign(html)
         "measured 3.1\u00a0% (8 of 256), interval 1.6 to 6.0; paper 2, interval 0.8 to 4.5; "
         "seed 0: 3 of 128; seed 1: 5 of 128"
     )
-    for piece in (">3.1</a></b>", "✓", "</span> 2</i>", "1.6–6.0<br>8/256", "0.8–4.5"):
+    for piece in (
+        ">3.1</a></b>",
+        "✓",
+        "</span> 2</i>",
+        "<small>1.6–6.0</small>",
+        "<small>8/256</small>",
+        "<small>0.8–4.5</small>",
+    ):
         assert piece in content
     assert "≠" in cells[2][2]
     assert "✓" not in cells[0][2]  # its own column agrees by construction and claims nothing
@@ -230,6 +239,8 @@ def test_tables_are_shown_on_any_console(
 
 def test_the_contents_group_tables_by_their_number_and_figures_by_their_title(html: str) -> None:
     contents = html[html.index('id="contents"') : html.index("</nav>")]
-    assert '<b>Table 2</b> <a href="#table2">Transfer</a>, <a href="#table2_excess_clean">excess</a>' in contents
+    below = re.findall(r"<b>Table 2</b>\n<ul>\n(.*?)</ul>", contents, flags=re.DOTALL)
+    links = re.findall(r'<a href="#(.*?)">(.*?)</a>', below[0])
+    assert links == [("table2", "Transfer"), ("table2_excess_clean", "excess")]
     assert '<a href="#figure-lambda"><b>Curve</b></a>' in contents
     assert "<b>Examples</b> A</a>" in contents

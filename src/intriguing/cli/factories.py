@@ -81,6 +81,16 @@ def networks(*configs: Mapping[str, Any]) -> tuple[Callable[..., nn.Module], ...
     return tuple(_found("model._target_", one) for one in dict.fromkeys(targets))
 
 
+def attack(config: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """Return the function of ``attack._target_`` with ``attack=module``; None for an attack of the project.
+
+    Raises:
+        UserError: there is no such function.
+    """
+    given = config["attack"]
+    return _found("attack._target_", given["_target_"]) if given.get("name") == "module" else None
+
+
 def callbacks(config: Mapping[str, Any]) -> list[Any]:
     """Build the callbacks; those that are null are left out.
 

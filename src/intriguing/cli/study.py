@@ -191,6 +191,7 @@ def perform(step: Step) -> list[Path]:
         step.config,
         network_classes=factories.networks(step.config),
         images=factories.images(step.config),
+        function=factories.attack(step.config),
         extras=step.extras,
         command=step.command,
         files=step.files,

@@ -260,6 +260,9 @@ class Certifier:
         self._constant: dict[int, float] = {}
         self._pairs: dict[tuple[int, int, int], float] = {}
 
+    def __repr__(self) -> str:
+        return f"Certifier({self.method}; product of the layers' bounds {self.product:.4g}, {self.num_classes} classes)"
+
     def constant(self, *, num_steps: int = 150) -> float:
         """Find a Lipschitz constant of the logits.
 
