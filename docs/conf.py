@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
 import intriguing
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 project = "intriguing"
 copyright = "the intriguing maintainers"
@@ -56,7 +65,30 @@ def _list_modules(app: Any, page: str, source: list[str]) -> None:
     source[0] = source[0].replace("% modules\n", "\n".join(texts))
 
 
+class ExampleOutput(SphinxDirective):
+    """Run an example with the arguments of the directive, and show the command and its output."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Run the example in this process, which has imported torch."""
+        name, *options = self.arguments[0].split()
+        self.env.note_dependency(str(EXAMPLES / name))
+        typed, output = sys.argv, StringIO()
+        sys.argv = [name, *options]
+        try:
+            with redirect_stdout(output):
+                runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        finally:
+            sys.argv = typed
+        command = " ".join(["python", f"examples/{name}", *options])
+        text = f"$ {command}\n{output.getvalue()}"
+        return [nodes.literal_block(text, text, language="text")]
+
+
 def setup(app: Any) -> None:
-    """Connect the readers of docstrings, before Napoleon's, and of pages."""
+    """Connect the readers of docstrings, before Napoleon's, and of pages; add the directive."""
+    app.add_directive("example-output", ExampleOutput)
     app.connect("source-read", _list_modules)
     app.connect("autodoc-process-docstring", _prose_returns, priority=100)
