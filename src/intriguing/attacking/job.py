@@ -254,7 +254,10 @@ class AttackJob:
         checkpoints = find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode)
         if config["name"] and len(checkpoints) > 1:
             raise UserError(f"name={config['name']} would be shared by {len(checkpoints)} checkpoints; leave name out")
-        return [_network_job(load_network(checkpoint, network=network_classes), config, images, extras, common) for checkpoint in checkpoints]
+        return [
+            _network_job(load_network(checkpoint, network=network_classes), config, images, extras, common)
+            for checkpoint in checkpoints
+        ]
 
     @property
     def plain(self) -> AttackJob:
