@@ -133,8 +133,11 @@ class MeasuredSet:
 
     @property
     def attack_name(self) -> str:
-        """The attack and its targets in words: "lbfgs, random targets"."""
+        """The attack and its targets in words: "lbfgs, random targets"; of a user's function, its settings too."""
         name, targets = str(self.attack.get("name", "unknown")), self.attack.get("targets")
+        settings = self.attack.get("settings")
+        if "function" in self.attack and isinstance(settings, Mapping):
+            name += "".join(f", {key}={value}" for key, value in settings.items())
         return f"{name}, {str(targets).replace('_', ' ')} targets" if targets else name
 
     @property

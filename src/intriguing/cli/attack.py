@@ -27,6 +27,7 @@ def main(cfg: DictConfig) -> None:
         config,
         network_classes=factories.networks(config),
         images=factories.images(config),
+        function=factories.attack(config),
         extras=name_extras(overrides),
         command=command("attack", overrides),
         files=hydra_files(cfg),

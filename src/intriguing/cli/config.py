@@ -51,7 +51,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return config
 
 
-_PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results", "settings.reference")
+_PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results", "settings.reference", "ckpt_path")
 _WORDS_OR_PATHS = (
     "data.folder",
     "model.settings.weights",

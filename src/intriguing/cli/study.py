@@ -142,8 +142,9 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
                 overrides += [override("limit", study["limit"])]
                 source = [] if key is None else [override("checkpoints", checkpoints[key])]
                 network = None if key is None else trained[key]
-                if network is not None and network["model"].get("_target_"):
-                    source.append(override("model._target_", network["model"]["_target_"]))
+                for name in ("_target_", "path"):  # what opens the checkpoint of a network of the user's
+                    if network is not None and network["model"].get(name):
+                        source.append(override(f"model.{name}", network["model"][name]))
                 made, overrides, extras, files = composed("attack", overrides, *source, network=network)
                 step = Step(
                     f"attack {number + 1} on {key or 'noise'} seed {seed}",
@@ -210,6 +211,7 @@ def perform(step: Step) -> list[Path]:
         step.config,
         network_classes=factories.networks(step.config),
         images=factories.images(step.config),
+        function=factories.attack(step.config),
         extras=step.extras,
         command=step.command,
         files=step.files,
