@@ -1,8 +1,8 @@
 """Section "robustness_curve": the share of images that are fooled within a distortion, per network and attack.
 
 An image that the network gets wrong without a perturbation counts as fooled at distortion 0, one whose attack failed as
-fooled at no distortion. An attack finds an upper bound of an image's smallest distortion, so the curve is a lower bound of
-the share that could be fooled.
+fooled at no distortion. An attack finds an upper bound of an image's smallest distortion, so the curve is a lower bound
+of the share that could be fooled.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ POINTS = 120  # radii at which a curve and its band are computed
 WITHOUT = "no perturbation"
 _DASHES = ("-", "--", ":", "-.")
 _WRONG = (
-    "An image that is wrong without a perturbation counts as fooled at distortion 0, one whose attack failed as fooled at "
-    "none"
+    "An image that is wrong without a perturbation counts as fooled at distortion 0, one whose attack failed as fooled "
+    "at none"
 )
 
 
@@ -161,9 +161,9 @@ def _table(curves: Sequence[Curve], settings: RobustnessCurveSettings) -> Table:
     return Table(
         key="robustness_curve",
         title="Images fooled within a distortion",
-        caption=f"Share of images in percent that the attack fools within a distortion, as per-pixel RMS and as the L2 norm "
-        f"of the perturbation. {_WRONG}. An attack bounds the smallest distortion from above, so each share is at least "
-        "this.",
+        caption="Share of images in percent that the attack fools within a distortion, as per-pixel RMS and as the L2 "
+        f"norm of the perturbation. {_WRONG}. An attack bounds the smallest distortion from above, so each share is at "
+        "least this.",
         row_header="network and attack",
         rows=tuple(curve.row for curve in curves),
         columns=tuple(columns),

@@ -405,17 +405,17 @@ def _class_names(dataset: Any) -> Sequence[str] | None:
 @contextmanager
 def _random_state_kept() -> Iterator[None]:
     """Give back the global random states of torch, NumPy and Python as they were."""
-    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         yield
     finally:
         torch.set_rng_state(kept[0])
-        np.random.set_state(kept[1])
+        np.random.set_state(kept[1])  # noqa: NPY002
         random.setstate(kept[2])
 
 
 def _seed(text: str) -> None:
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     torch.default_generator.manual_seed(seed >> 1)
-    np.random.seed(seed & 0xFFFFFFFF)
+    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002
     random.seed(seed)

@@ -97,10 +97,8 @@ class FolderSubset:
         if self.channels == 1 and image.mode == "RGB":
             image = image.convert("L")
         pixels = center_crop(pil_to_tensor(self._resized(image)), list(self.size))
-        if pixels.is_floating_point():  # interpolation may leave [0, 1] by a rounding error
-            pixels = pixels.clamp(0, 1)
-        else:
-            pixels = pixels.float().div_(255)
+        # interpolation may leave [0, 1] by a rounding error
+        pixels = pixels.clamp(0, 1) if pixels.is_floating_point() else pixels.float().div_(255)
         return pixels.expand(self.channels, -1, -1)
 
     def _resized(self, image: Image.Image) -> Image.Image:
