@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure as Canvas
 
@@ -64,5 +65,6 @@ def test_seeds_are_pooled_attacks_kept_apart_and_noise_left_out(
     assert pooled.interval == single.interval  # both seeds saw the same images and agree on each
     assert [figure.key for figure in result.figures] == ["robustness_curve", "robustness_curve_2"]
     line = canvases[0].axes[0].get_lines()[0]
-    assert (line.get_ydata()[0], line.get_ydata()[-1]) == (0, 100)
+    shares = np.asarray(line.get_ydata())
+    assert (shares[0], shares[-1]) == (0, 100)
     assert _analysed(nets, []).tables == ()

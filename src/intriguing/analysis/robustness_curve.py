@@ -189,7 +189,7 @@ def _figure(curves: Sequence[Curve], attack: str, number: int) -> Figure:
         sizes = {curve.num_values for curve in curves}
         if len(sizes) == 1:
             root = math.sqrt(sizes.pop())
-            top = axes.secondary_xaxis("top", functions=(lambda x: x * root, lambda x: x / root))
+            top = axes.secondary_xaxis("top", functions=(lambda x: np.multiply(x, root), lambda x: np.divide(x, root)))
             top.set_xlabel("L2 norm")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     names = ", ".join(curve.label for curve in curves)
