@@ -36,7 +36,7 @@ def analysed(network: Callable, crafted: Callable) -> Callable:
     ]
     sets = [crafted(nets[0], {0: 40, 1: 13}), crafted(nets[1], {0: 3, 5: 40})]
 
-    def run(reference: Reference | None, sections: tuple[str, ...] = PAPER):  # noqa: ANN202
+    def run(reference: Reference | None, sections: tuple[str, ...] = PAPER):
         return analyze(nets, sets, title="t", sections=sections, reference=reference)
 
     return run

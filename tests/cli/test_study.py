@@ -47,7 +47,9 @@ def test_every_step_runs_once_after_those_it_needs(processes: int) -> None:
 def test_a_failed_step_is_named_and_takes_only_its_own_with_it() -> None:
     steps = [_step("bad"), _step("after", "bad"), _step("good")]
     seen: list[str] = []
-    with pytest.raises(UserError, match=r"2 of 3 steps failed \(bad: ValueError: it broke; after: needs one that failed\)"):
+    with pytest.raises(
+        UserError, match=r"2 of 3 steps failed \(bad: ValueError: it broke; after: needs one that failed\)"
+    ):
         run(steps, Here(do), advance=lambda key, made: seen.append(key))
     assert seen == ["good"]
 

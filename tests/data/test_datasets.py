@@ -1,4 +1,4 @@
-"""A user's own Datasets: read as they are, the same image whenever it is asked for, and wrong ones named in one line."""
+"""A user's own Datasets: read as they are, the same image whenever it is asked for; wrong ones are named."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Planted(Dataset):
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         self.reads += 1
-        dark = (torch.rand(()) < 0.5) + (np.random.rand() < 0.5) + (random.random() < 0.5) if self.augment else 0
+        drawn = (torch.rand(()), np.random.rand(), random.random())  # noqa: NPY002
+        dark = sum(float(one) < 0.5 for one in drawn) if self.augment else 0
         return self.images[i] / 2**dark, int(self.own[i])
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -28,13 +30,15 @@ def paint(root: Path, sizes: list[tuple[int, int]], mode: str = "RGB", part: str
 
 
 def test_images_of_one_size_keep_it_pixel_by_pixel(tmp_path: Path) -> None:
-    paint(tmp_path, [(7, 5)] * 3), paint(tmp_path, [(7, 5)], part="test")
+    paint(tmp_path, [(7, 5)] * 3)
+    paint(tmp_path, [(7, 5)], part="test")
     noise = torch.randint(0, 256, (5, 7, 3), dtype=torch.uint8)
     Image.fromarray(noise.numpy()).save(tmp_path / "train" / "dark" / "0.png")
     data = open_images(name="image_folder", folder=str(tmp_path))
     assert data.input_shape == (3, 5, 7) and data.description["size"] == [5, 7]
     assert torch.equal(data.subset("train").take().images[0] * 255, noise.permute(2, 0, 1).float())
-    again = open_images(**data.description | {"split": "full"})
+    recorded: dict[str, Any] = data.description
+    again = open_images(**recorded)
     assert again.input_shape == (3, 5, 7)
 
 
@@ -47,7 +51,8 @@ def test_images_that_lie_on_their_side_count_as_they_are_shown(tmp_path: Path) -
 
 
 def test_images_of_several_sizes_want_one(tmp_path: Path) -> None:
-    paint(tmp_path, [(6, 6), (6, 6), (8, 6)]), paint(tmp_path, [(6, 6)], part="test")
+    paint(tmp_path, [(6, 6), (6, 6), (8, 6)])
+    paint(tmp_path, [(6, 6)], part="test")
     with pytest.raises(UserError, match=r"several sizes, 6x6 \(6\), 8x6 \(2\): give data\.size=64 or the like"):
         image_folder(tmp_path)
     assert image_folder(tmp_path, size=4).input_shape == (3, 4, 4)
@@ -63,7 +68,8 @@ def test_a_resize_below_the_own_size_is_refused(tmp_path: Path) -> None:
 
 
 def test_files_without_colour_have_one_channel(tmp_path: Path) -> None:
-    paint(tmp_path / "grey", [(4, 4)] * 2, "L"), paint(tmp_path / "mixed", [(4, 4)] * 2, "L")
+    paint(tmp_path / "grey", [(4, 4)] * 2, "L")
+    paint(tmp_path / "mixed", [(4, 4)] * 2, "L")
     paint(tmp_path / "mixed", [(4, 4)], part="test")
     assert image_folder(tmp_path / "grey").input_shape == (1, 4, 4)
     grey = image_folder(tmp_path / "grey", channels=3).select("full", torch.arange(4)).take().images
@@ -98,7 +104,7 @@ def test_a_network_keeps_the_channels_it_was_trained_on(tmp_path: Path, run_scri
 
 def test_a_long_pass_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     clock = iter(range(0, 1000, 4))
-    monkeypatch.setattr(announcing.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(announcing, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     with caplog.at_level(logging.INFO):
         assert list(announcing.announced("abcdefgh", "reading", 8)) == list("abcdefgh")
     assert [record.message for record in caplog.records] == ["reading: 3 of 8", "reading: 6 of 8"]

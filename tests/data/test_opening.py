@@ -17,8 +17,10 @@ def test_digits_have_their_images_at_hand() -> None:
     data = ig.data.digits()
     assert data.train.images.shape == (1437, 1, 8, 8) and data.test.labels.shape == (360,)
     assert torch.equal(data.train.images, data.subset("train").take().images) and len(data.val) == 0
-    assert repr(data) == str(data) == (
-        "ImageData(digits, images of shape (1, 8, 8), 10 classes, 1,437 to train on and 360 to test on)"
+    assert (
+        repr(data)
+        == str(data)
+        == ("ImageData(digits, images of shape (1, 8, 8), 10 classes, 1,437 to train on and 360 to test on)")
     )
     assert repr(data.test) == "Subset(360 images of shape (1, 8, 8))"
     assert data.batch_size == 20

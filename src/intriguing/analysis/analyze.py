@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis import paper
+from intriguing.analysis import paper, robustness_curve
 from intriguing.analysis.back_feeding.arms import families
 from intriguing.analysis.back_feeding.section import section as back_feeding
 from intriguing.analysis.cells import display_labels, network_order, set_label
@@ -76,6 +76,11 @@ SECTIONS: dict[str, Section] = {
     "back_feeding": Section(make=back_feeding, check=families),
     "units": Section(make=units, settings=UnitSettings, reads_images=True),
     "stability": Section(make=stability, settings=StabilitySettings, observe=stability_examples, reads_images=True),
+    "robustness_curve": Section(
+        make=robustness_curve.section,
+        settings=robustness_curve.RobustnessCurveSettings,
+        observe=robustness_curve.observe,
+    ),
 }
 """The sections of an analysis, in the order of the page."""
 PAPER: tuple[str, ...] = tuple(SECTIONS)[:10]

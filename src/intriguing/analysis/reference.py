@@ -1,8 +1,8 @@
 """Comparison numbers of a user's own, from a CSV file, in place of the paper's.
 
 The file has the columns ``table`` (key of a table, such as table1), ``row``, ``column`` (as the table shows them) and
-``value`` (a percentage, a distortion, whatever the table's cells are), and may have ``n`` (images behind the value, from
-which its interval follows) and ``rounding`` (its largest rounding error; empty: half a unit of its last digit).
+``value`` (a percentage, a distortion, whatever the table's cells are), and may have ``n`` (images behind the value,
+from which its interval follows) and ``rounding`` (its largest rounding error; empty: half a unit of its last digit).
 """
 
 from __future__ import annotations

@@ -335,8 +335,8 @@ def _identified(
     Args:
         job: the job.
         config: the whole config.
-        data: arguments of ``ImageData``; of images in folders and Datasets, the classes and files that are there count, and not the
-            place.
+        data: arguments of ``ImageData``; of images in folders and Datasets, the classes and files that are there
+            count, and not the place.
         prefix: first part of the name.
         extras: last parts of the name.
     """

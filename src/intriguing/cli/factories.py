@@ -126,9 +126,9 @@ def images(config: Mapping[str, Any]) -> OwnData | None:
             return from_given(built("data", settings), target)
         if unread := sorted(set(settings) - {"train", "test", "_target_"}):
             raise UserError(f"data.{unread[0]} is read by nothing; data.train.{unread[0]} is for the training Dataset")
-        parts = [settings.get(key) for key in ("train", "test")]
+        parts = {key: settings.get(key) for key in ("train", "test")}
         return from_given(
-            tuple(None if part is None else built(f"data.{key}", part) for key, part in zip(("train", "test"), parts)),
+            tuple(None if part is None else built(f"data.{key}", part) for key, part in parts.items()),
             target,
         )
 

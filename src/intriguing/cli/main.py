@@ -5,6 +5,7 @@ Heavy packages are not imported here, so that ``--help`` and ``--cfg job`` answe
 
 from __future__ import annotations
 
+import argparse
 import errno
 import functools
 import os
@@ -26,6 +27,7 @@ from yaml import YAMLError
 
 from intriguing.cli import overrides as texts
 from intriguing.cli import sweep
+from intriguing.cli.help import help_text
 from intriguing.commands import CONF
 from intriguing.errors import Stopped, UserError
 from intriguing.runs.interrupts import listening
@@ -57,7 +59,11 @@ def _run(entry: Callable[[], object], *, full: bool) -> None:
     try:
         with listening():
             sys.argv[:] = texts.arranged(sys.argv)
-            _check_own_configs()
+            given = get_args_parser().parse_args(sys.argv[1:])
+            _check_own_configs(given)
+            if given.help:
+                print(help_text(entry.__module__.rpartition(".")[2], _summary(entry), given.overrides))
+                return
             entry()
         if table := sweep.table():
             print(f"\n{table}")
@@ -84,9 +90,12 @@ def _run(entry: Callable[[], object], *, full: bool) -> None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
-def _check_own_configs() -> None:
+def _summary(entry: Callable[[], object]) -> str:
+    return (sys.modules[entry.__module__].__doc__ or "").strip()
+
+
+def _check_own_configs(given: argparse.Namespace) -> None:
     """Refuse a file of ``--config-dir`` that Hydra never reads, for a config of the project has its name."""
-    given = get_args_parser().parse_args(sys.argv[1:])
     if given.config_dir is None or given.config_path is not None:
         return
     folder = Path(given.config_dir)

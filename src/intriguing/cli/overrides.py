@@ -137,7 +137,8 @@ def accepted(overrides: Sequence[str]) -> list[str]:
     """Write overrides in the form that Hydra accepts.
 
     ``callbacks={name: {...}}`` adds to the configured callbacks; ``null`` and ``~`` remove the option of a group that
-    needs none. With ``data=module`` and the like the group's keys are arguments of the user's class, so they may be new.
+    needs none. With ``data=module`` and the like the group's keys are arguments of the user's class, so they may be
+    new.
     """
     found: list[str] = []
     own = [f"{group}." for group in _OWN_ARGUMENTS if f"{group}=module" in overrides]

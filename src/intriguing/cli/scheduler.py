@@ -193,7 +193,7 @@ def _reasons(failed: dict[str, str]) -> str:
 def _next(left: list[Step], done: dict[str, list[Path]], failed: dict[str, str]) -> Step | None:
     """Return the first step that can start; steps that need a failed one fail with it."""
     for step in list(left):
-        if broken := [key for key in step.needs if key in failed]:
+        if any(key in failed for key in step.needs):
             left.remove(step)
             failed[step.key] = NEEDS
         elif all(key in done for key in step.needs):

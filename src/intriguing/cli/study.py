@@ -61,7 +61,9 @@ def with_study_settings(config: dict[str, Any], given: Sequence[str] = ()) -> di
     if changed and "study.results" not in typed:  # these are not the numbers that the study is there for
         study = study | {"results": None}
     name = config["name"]
-    if name is None and (images := next((texts.split(text)[2] for text in given if texts.split(text)[1] == "data"), "")):
+    if name is None and (
+        images := next((texts.split(text)[2] for text in given if texts.split(text)[1] == "data"), "")
+    ):
         name = f"{study['name']}_{images}"
     whole = {section: values for section, values in config["settings"].items() if not isinstance(values, dict)}
     settings = {section: dict(values) for section, values in config["settings"].items() if section not in whole}
@@ -110,9 +112,7 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
     ) -> tuple[dict[str, Any], list[str], tuple[str, ...], dict[str, str]]:
         """Compose a step: its config, its overrides with those given that it reads, its name's extras, its files."""
         found, whole = _compose(stage, [*common, *own, *quiet], config)
-        taken = {
-            text: text if text in users_own else texts.for_stage(text, stage, found, network) for text in wanted
-        }
+        taken = {text: text if text in users_own else texts.for_stage(text, stage, found, network) for text in wanted}
         for text in taken:
             if taken[text]:
                 unread.pop(text, None)

@@ -289,8 +289,8 @@ def from_datasets(
         3
     """
     given: dict[Part, Any] = {"full": train, "test": test}
-    parts = {key: DatasetPart(one, key) for key, one in given.items() if one is not None}
-    parts = {key: part for key, part in parts.items() if part.length}
+    opened = [(key, DatasetPart(one, key)) for key, one in given.items() if one is not None]
+    parts: dict[Part, DatasetPart] = {key: part for key, part in opened if part.length}
     if not parts:
         raise UserError(f"{target or 'the data'}: there is no image in the training or the test Dataset")
     shapes = {part.shape for part in parts.values()}
@@ -398,24 +398,25 @@ def _class_names(dataset: Any) -> Sequence[str] | None:
     names = getattr(dataset, "classes", None)
     if names is None and isinstance(dataset, TorchSubset):
         return _class_names(dataset.dataset)
-    usable = isinstance(names, list | tuple) and len(names) >= 2 and len(set(map(str, names))) == len(names)
-    return [str(name) for name in names] if usable else None
+    if not isinstance(names, list | tuple) or len(names) < 2 or len(set(map(str, names))) < len(names):
+        return None
+    return [str(name) for name in names]
 
 
 @contextmanager
 def _random_state_kept() -> Iterator[None]:
     """Give back the global random states of torch, NumPy and Python as they were."""
-    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         yield
     finally:
         torch.set_rng_state(kept[0])
-        np.random.set_state(kept[1])
+        np.random.set_state(kept[1])  # noqa: NPY002
         random.setstate(kept[2])
 
 
 def _seed(text: str) -> None:
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     torch.default_generator.manual_seed(seed >> 1)
-    np.random.seed(seed & 0xFFFFFFFF)
+    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002
     random.seed(seed)

@@ -97,10 +97,8 @@ class FolderSubset:
         if self.channels == 1 and image.mode == "RGB":
             image = image.convert("L")
         pixels = center_crop(pil_to_tensor(self._resized(image)), list(self.size))
-        if pixels.is_floating_point():  # interpolation may leave [0, 1] by a rounding error
-            pixels = pixels.clamp(0, 1)
-        else:
-            pixels = pixels.float().div_(255)
+        # interpolation may leave [0, 1] by a rounding error
+        pixels = pixels.clamp(0, 1) if pixels.is_floating_point() else pixels.float().div_(255)
         return pixels.expand(self.channels, -1, -1)
 
     def _resized(self, image: Image.Image) -> Image.Image:
@@ -238,8 +236,8 @@ def image_folder(
     """
     given = (size, size) if isinstance(size, int) else tuple(size or ())
     if given and (min(given) < 1 or (resize is not None and resize < max(given))):
-        resize = size if resize is None else resize
-        raise UserError(f"data.size must be at least 1 and data.resize at least as much, got {size} and {resize}")
+        got = f"{size} and {size if resize is None else resize}"
+        raise UserError(f"data.size must be at least 1 and data.resize at least as much, got {got}")
     there = (Path(root).expanduser() / Path(folder).expanduser()).resolve()
     held_out = next((name for name in HELD_OUT if (there / name).is_dir()), None)
     names = {"full": "train" if (there / "train").is_dir() else None, "test": held_out}

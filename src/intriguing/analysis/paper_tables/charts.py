@@ -47,7 +47,7 @@ def agreement_figure(tables: Sequence[Table], *, reference: str = "") -> Figure 
         tables: of the analysis.
         reference: the name of what the tables compare with in place of the paper; empty: the paper.
     """
-    other = reference or "the paper"
+    whose = f"Every error rate of {reference}" if reference else "Every error rate the paper prints"
     by_key = {table.key: table for table in tables}
     panels = []
     for title, keys in _GROUPS:
@@ -68,8 +68,8 @@ def agreement_figure(tables: Sequence[Table], *, reference: str = "") -> Figure 
         figure,
         key="agreement",
         title=f"{reference or 'Paper'} against measurement",
-        caption=f"Every error rate {'of' if reference else 'that'} {other}{'' if reference else ' prints'} (across) against the one measured here (up), both with their 95 % "
-        "intervals, on square-root axes. On the diagonal they are equal. The intervals meet in "
+        caption=f"{whose} (across) against the one measured here (up), both with their 95 % intervals, "
+        "on square-root axes. On the diagonal they are equal. The intervals meet in "
         f"{met.k} of {met.n} cells; a network on its own examples, 100 % by construction, is left out.",
         alt=f"Scatter plot of measured against printed error rates; the intervals meet in {met.k} of {met.n} cells.",
         runs=(run for _, _, runs in panels for run in runs),
