@@ -128,7 +128,10 @@ def images(config: Mapping[str, Any]) -> OwnData | None:
             raise UserError(f"data.{unread[0]} is read by nothing; data.train.{unread[0]} is for the training Dataset")
         parts = [settings.get(key) for key in ("train", "test")]
         return from_given(
-            tuple(None if part is None else built(f"data.{key}", part) for key, part in zip(("train", "test"), parts)),
+            tuple(
+                None if part is None else built(f"data.{key}", part)
+                for key, part in zip(("train", "test"), parts, strict=True)
+            ),
             target,
         )
 

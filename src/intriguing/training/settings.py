@@ -61,7 +61,8 @@ class DataSettings:
     """Describe the images of a training run; see ``open_images`` for the attributes.
 
     Attributes:
-        in_folder: ``folder``, ``size``, ``resize``, ``channels`` and ``workers`` of folders of images; empty for other data.
+        in_folder: ``folder``, ``size``, ``resize``, ``channels`` and ``workers`` of folders of images; empty for other
+            data.
         blank: ``shape`` and ``num_classes`` of a data set without images; empty for other data.
         target: the user's class or function that ``data=module`` names; empty for other data.
         own: opens its Datasets.
