@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from attack_networks import curved_network, images, linear_network
 from torch import Tensor, nn
 
-from attack_networks import curved_network, images, linear_network
 from intriguing.attacks import ATTACKS, adam_l1, as_attack, lbfgs, nearest
 from intriguing.attacks.levels import to_grid
 
@@ -92,7 +92,9 @@ def test_a_fine_grid_costs_next_to_nothing_and_a_coarse_one_no_more_than_scaling
     free, fine, coarse = (nearest(network, inputs, labels, levels=levels) for levels in (None, 65536, 256))
     assert bool(free.success.all() and fine.success.all() and coarse.success.all())
     assert float((fine.distortion / free.distortion).max()) < 1.01
-    assert float(coarse.distortion.mean()) <= float(_scaled(network, inputs, labels, free.adv_inputs, 256).mean()) + 1e-7
+    assert (
+        float(coarse.distortion.mean()) <= float(_scaled(network, inputs, labels, free.adv_inputs, 256).mean()) + 1e-7
+    )
 
 
 def _scaled(network: nn.Module, inputs: Tensor, labels: Tensor, adv_inputs: Tensor, levels: int) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from intriguing.attacks import ATTACKS, Attack, FunctionAttack, as_attack
@@ -278,7 +277,8 @@ class AttackJob:
         checkpoints = find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode)
         if config["name"] and len(checkpoints) > 1:
             raise UserError(f"name={config['name']} would be shared by {len(checkpoints)} checkpoints; leave name out")
-        return [_network_job(load_network(checkpoint, network=network_classes), config, images, extras, common) for checkpoint in checkpoints]
+        opened = (load_network(checkpoint, network=network_classes) for checkpoint in checkpoints)
+        return [_network_job(trained, config, images, extras, common) for trained in opened]
 
     @property
     def plain(self) -> AttackJob:
@@ -334,8 +334,8 @@ def _identified(
     Args:
         job: the job.
         config: the whole config.
-        data: arguments of ``ImageData``; of images in folders and Datasets, the classes and files that are there count, and not the
-            place.
+        data: arguments of ``ImageData``; of images in folders and Datasets, the classes and files that are there
+            count, and not the place.
         prefix: first part of the name.
         extras: last parts of the name.
     """
