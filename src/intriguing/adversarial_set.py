@@ -52,7 +52,7 @@ _DEFAULTS: dict[str, Any] = {
 METADATA = ("source", "data", "attack", "amplify", "clip", "seed", "study", "version")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AdversarialSet:
     """N images, their adversarial versions and their origin, on the CPU; checked when it is made.
 
@@ -104,6 +104,13 @@ class AdversarialSet:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def __repr__(self) -> str:
+        source, found = self.metadata["source"], self.distortion[self.success].double()
+        made = str(self.metadata["attack"]["name"]) + (f" of {source['label']}" if source and "label" in source else "")
+        size = f", mean distortion {float(found.mean()):.4g}" if len(found) else ""
+        shape = tuple(self.inputs.shape[1:])
+        return f"AdversarialSet({made}: {len(found)} of {len(self)} images of shape {shape} succeeded{size})"
 
     @classmethod
     def from_result(

@@ -27,4 +27,5 @@ def canvases(monkeypatch: pytest.MonkeyPatch) -> list[Canvas]:
     found: list[Canvas] = []
     monkeypatch.setattr(drawing, "png", lambda canvas: found.append(canvas) or b"")
     monkeypatch.setattr(drawing, "svg", lambda canvas: "")
+    monkeypatch.setattr(drawing, "pdf", lambda canvas: b"")
     return found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
+from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from intriguing import report
 from intriguing.analysis import drawing
 from intriguing.statistics.intervals import Interval
 
@@ -25,17 +27,6 @@ def test_axes_are_laid_out_in_lines_and_spare_ones_are_hidden() -> None:
     assert len(places) == 5 and [axes.get_visible() for axes in figure.axes] == [True] * 5 + [False]
     figure, places = drawing.lay_out(2, most=3, width=2, height=1)
     assert figure.get_size_inches().tolist() == [4, 1] and len(places) == 2
-
-
-def test_images_are_put_as_imshow_wants_them() -> None:
-    grey, colour = np.full((1, 2, 3), 1.5), np.arange(12.0).reshape(3, 2, 2) / 12
-    assert drawing.picture(grey).tolist() == [[1, 1, 1]] * 2  # clipped
-    assert drawing.picture(colour).shape == (2, 2, 3)
-    assert drawing.picture(colour)[0, 1].tolist() == pytest.approx([1 / 12, 5 / 12, 9 / 12])
-    figure = drawing.canvas(1, 1)
-    axes = figure.subplots()
-    drawing.show(axes, grey)
-    assert axes.images[0].get_clim() == (0, 1) and not any(spine.get_visible() for spine in axes.spines.values())
 
 
 def test_a_chart_is_a_picture_and_a_drawing_that_are_made_alike_twice() -> None:
@@ -58,7 +49,32 @@ def test_a_chart_is_a_picture_and_a_drawing_that_are_made_alike_twice() -> None:
     assert head is not None and "width=" not in head[0] and "viewBox=" in head[0]
 
 
-def test_a_photograph_has_no_drawing() -> None:
-    figure = drawing.canvas(1, 1)
-    drawing.show(figure.subplots(), np.zeros((1, 2, 2)))
-    assert drawing.photograph(figure, key="k", title="t", caption="c", alt="a", runs=[]).svg is None
+def test_every_colour_of_a_drawing_is_one_that_the_page_sets() -> None:
+    with drawing.style():
+        figure = drawing.canvas(2, 1.5)
+        axes = figure.subplots()
+        for i, colour in enumerate((*drawing.COLOURS, drawing.GREY)):
+            axes.plot([0, 1], [i, i], marker="o", color=colour, markerfacecolor="white")
+        axes.grid()
+        axes.set_title("words")
+    made = drawing.chart(figure, key="k", title="t", caption="c", alt="a", runs=[])
+    assert made.svg is not None
+    variables = dict(re.findall(r"var\(--(\w+), (#\w+)\)", made.svg))
+    assert set(drawing.VARIABLES.values()) == set(variables)
+    bare = re.sub(r"var\(--\w+, #\w+\)", "", made.svg)
+    assert re.findall(r"(?:#[0-9a-fA-F]{6}\b|\bwhite\b|\bblack\b)", bare) == []
+    style = (Path(report.__file__).parent / "templates" / "style.css").read_text()
+    for name in variables:
+        assert style.count(f"--{name}:") == 3, name  # on a light ground, on a dark one, in print
+
+
+def test_a_pdf_has_its_fonts_and_no_date_and_its_making_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with drawing.style():
+        figure = drawing.canvas(2, 1.5)
+        figure.subplots().set_title("words λ")
+    with caplog.at_level(logging.DEBUG):
+        made = drawing.chart(figure, key="k", title="t", caption="c", alt="a", runs=[])
+    assert made.pdf is not None and made.pdf.startswith(b"%PDF")
+    assert b"/FontFile2" in made.pdf and b"/Type3" not in made.pdf
+    assert b"Date" not in made.pdf and b"Matplotlib" not in made.pdf
+    assert not [record for record in caplog.records if record.name.startswith("fontTools")]

@@ -89,9 +89,3 @@ def test_nothing_printed_is_not_nothing_measured():
     interval = paper_error_interval("table1", "FC100-100-10", paper.TRAIN_ERROR)
     assert interval is not None and interval.low == 0 and 0.5 < interval.high < 0.6
     assert [paper.rounding(printed) for printed in (10, 0.1, 0.062, 6.25)] == pytest.approx([0.5, 0.05, 5e-4, 5e-3])
-
-
-def test_order_is_the_papers_and_others_follow():
-    labels = {"AE400-10", "FC10(1)", "FC10(0.003)", "FC10(1e-4)", "Gaussian .1"}
-    assert paper.in_order("table2", labels) == ("FC10(1e-4)", "FC10(1)", "AE400-10", "Gaussian .1", "FC10(0.003)")
-    assert paper.in_order("none", labels) == tuple(sorted(labels))

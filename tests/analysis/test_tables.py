@@ -265,10 +265,10 @@ def test_summary_counts_what_agrees(network, crafted):
 
 
 def test_printed_forms(network, crafted):
-    cells = analyze([network("AE400-10", 0, errors={"test": (57, 10_000)})], [], title="t").table("table1").cells
-    cell = cells["AE400-10", paper.TEST_ERROR]
-    assert (cell.text, cell.paper_text, cell.interval_text) == ("0.57", "1.9", "0.44 to 0.74")
-    assert math.isclose(cell.value, 0.57)
+    table = analyze([network("AE400-10", 0, errors={"test": (57, 10_000)})], [], title="t").table("table1")
+    text = table.text("AE400-10", paper.TEST_ERROR)
+    assert text is not None and (text.value, text.paper, text.interval) == ("0.57", "1.9", "0.44 to 0.74")
+    assert math.isclose(table.cells["AE400-10", paper.TEST_ERROR].value, 0.57)
 
 
 def test_every_cell_names_the_runs_it_came_from(network, crafted):

@@ -75,7 +75,10 @@ def test_it_makes_the_set_of_attack_py(run_script: Callable[..., tuple], tmp_pat
     own = ig.craft(model, test.images, test.labels, attack="lbfgs", targets="random", limit=20, seed=2)
     for name in ("inputs", "adv_inputs", "labels", "targets", "indices", "success", "distortion", "c", "num_forwards"):
         assert torch.equal(getattr(own, name), getattr(theirs, name)), name
-    assert own.metadata["attack"] == {key: theirs.metadata["attack"][key] for key in own.metadata["attack"]}
+    described = own.metadata["attack"]
+    assert described == {key: theirs.metadata["attack"][key] for key in described} | {"settings": described["settings"]}
+    given = {key: value for key, value in described["settings"].items() if value is not None}
+    assert given.items() <= theirs.metadata["attack"]["settings"].items()
 
 
 def test_a_limit_draws_images_and_their_targets() -> None:
@@ -112,6 +115,25 @@ def test_what_it_is_called_with_comes_back_as_it_was() -> None:
     assert torch.equal(images, before) and torch.equal(torch.get_rng_state(), state)
 
 
+def test_any_function_is_an_attack_and_a_network_may_return_a_dict() -> None:
+    net, images = _linear(torch.float64), _images()
+    labels = net(images.double()).argmax(1)
+
+    def step(model: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor, *, eps: float, how: object) -> Tensor:
+        inputs = inputs.requires_grad_()
+        loss = nn.functional.cross_entropy(model(inputs), labels, reduction="sum")
+        return (inputs + eps * torch.autograd.grad(loss, inputs)[0].sign()).clamp(0, 1).detach()
+
+    found = ig.craft(lambda some: {"logits": net(some)}, images, labels, attack=step, eps=0.3, how=step)
+    weight = net[1].weight.detach()  # pyright: ignore[reportAttributeAccessIssue]
+    assert found.success.any() and found.metadata["attack"]["name"] == "step"
+    assert found.metadata["attack"]["settings"] == {"levels": None, "eps": 0.3, "how": "a function"}
+    logits = net(found.adv_inputs.double())
+    assert torch.equal(logits.argmax(1) != labels, found.success)
+    moved = (found.adv_inputs - images).flatten(1)[found.success]
+    assert weight.shape == (5, 24) and float(moved.abs().max()) <= 0.3 + 1e-6
+
+
 def test_a_networks_label_is_recorded() -> None:
     net = FullyConnected(label="FC5", input_shape=[2, 3, 4], num_classes=5, widths=[])
     found = ig.craft(net, _images(), [0] * 12)
@@ -121,7 +143,7 @@ def test_a_networks_label_is_recorded() -> None:
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
-        ({"attack": "nearst"}, UserError, "unknown attack 'nearst'; known: lbfgs"),
+        ({"attack": "nearst"}, ValueError, "expected an attack out of lbfgs, .*, or a function, got 'nearst'"),
         ({"targets": "rnd"}, UserError, "unknown targets 'rnd'; known: random"),
         ({"num_step": 3}, TypeError, "num_step is no setting of nearest"),
         ({"targets": [1]}, ValueError, r"expected targets of shape \(12,\), one for each image, got \(1,\)"),

@@ -59,7 +59,7 @@ def table(key: str = "table2", **more) -> Table:
 def result() -> AnalysisResult:
     figures = (
         Figure(key="agreement", title="Agreement", caption="Dots.", alt='a "plot"', png=PNG, svg=SVG, runs=("run a",)),
-        Figure(key="lambda", title="Curve", caption="Lines.", alt="lines", png=PNG, svg=SVG),
+        Figure(key="lambda", title="Curve", caption="Lines.", alt="lines", png=PNG, svg=SVG, pdf=b"%PDF"),
         Figure(key="examples_x/../y", title="Examples", detail="A", caption="Digits.", alt="digits", png=PNG),
     )
     run = RunSummary(

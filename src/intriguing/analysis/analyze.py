@@ -14,7 +14,7 @@ from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis import paper
 from intriguing.analysis.back_feeding.arms import families
 from intriguing.analysis.back_feeding.section import section as back_feeding
-from intriguing.analysis.cells import display_labels, set_label
+from intriguing.analysis.cells import display_labels, network_order, set_label
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.measure import MeasuredSet, Progress, measure
 from intriguing.analysis.paper_tables import charts, pictures
@@ -268,7 +268,9 @@ def _example_grids(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> 
         if not one.is_noise and one.amplify is None:
             first.setdefault((_title(labels, one), one.subset, one.attack_name), one)
     chosen = {one.name: title for (title, _, _), one in first.items()}
-    return [pictures.grid_figure(one, chosen[one.name]) for one in sets if one.name in chosen]
+    order = network_order(networks)
+    shown = sorted((one for one in sets if one.name in chosen), key=lambda one: order.get(one.source or "", len(order)))
+    return [pictures.grid_figure(one, chosen[one.name]) for one in shown]
 
 
 def _title(labels: Mapping[str, str], one: MeasuredSet) -> str:

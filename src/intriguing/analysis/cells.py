@@ -14,6 +14,7 @@ from intriguing.analysis import paper
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
+from intriguing.analysis.order import ranks
 from intriguing.results import DISTORTION, ERROR, EXCESS, Cell, Quantity
 from intriguing.statistics.clusters import clustered_mean, count_images, design_effect
 from intriguing.statistics.counts import Count, PairedCounts
@@ -47,6 +48,18 @@ def display_labels(networks: Sequence[Network]) -> dict[str, str]:
     """
     pools = [{n.name: n.id for n in networks if pool_of(n.split) == pool} for pool in (FULL, HALVES)]
     return {name: label for pool in pools for name, label in labels_apart(pool).items()}
+
+
+def network_order(networks: Sequence[Network]) -> dict[str, int]:
+    """Number the networks by the name of their run: those of all images first, each pool in the order of its table."""
+    labels = display_labels(networks)
+    found: dict[str, int] = {}
+    for pool, table in ((FULL, "table1"), (HALVES, "table3")):
+        members = [n for n in networks if pool_of(n.split) == pool]
+        placed = ranks(paper.order(table), {labels[n.name]: n.id for n in members})
+        for network in sorted(members, key=lambda n: (placed[labels[n.name]], n.seed, n.name)):
+            found[network.name] = len(found)
+    return found
 
 
 def variants(sets: Iterable[MeasuredSet]) -> list[tuple[str, list[MeasuredSet]]]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
@@ -19,14 +22,30 @@ from intriguing.statistics.intervals import Interval
 
 # Okabe and Ito's palette: distinct under any kind of colour vision.
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#aa5c92", "#56b4e9"
+AMBER, BROWN = "#e69f00", "#8a5a2b"
 INK, FAINT, GREY = "#1b1f24", "#c9ced6", "#7a828c"
-COLOURS: Sequence[str] = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#e69f00", "#8a5a2b", INK)
+COLOURS: Sequence[str] = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, BROWN, INK)
+VARIABLES: Mapping[str, str] = {
+    INK: "ink",
+    FAINT: "line",
+    GREY: "soft",
+    "#ffffff": "ground",
+    BLUE: "blue",
+    ORANGE: "orange",
+    GREEN: "green",
+    PURPLE: "purple",
+    SKY: "sky",
+    AMBER: "amber",
+    BROWN: "brown",
+}
+"""The CSS variable of each colour: a page sets them for its light and its dark ground."""
 MARKERS: Sequence[str] = ("o", "s", "^", "D", "v")
 DPI = 110
+FONT = "DejaVu Sans"
 
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
+    "font.sans-serif": [FONT],
     "font.size": 10,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -42,6 +61,8 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 9,
     "svg.fonttype": "none",
     "svg.hashsalt": "intriguing",
+    "pdf.fonttype": 42,
+    "image.composite_image": False,
 }
 
 
@@ -70,15 +91,8 @@ def svg(figure: Canvas) -> str:
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
-    for colour, name in (
-        (INK, "ink"),
-        (FAINT, "line"),
-        (GREY, "soft"),
-        (BLUE, "blue"),
-        (ORANGE, "orange"),
-        ("#ffffff", "ground"),
-    ):
-        text = text.replace(colour.lower(), f"var(--{name}, {colour})")
+    for colour, name in VARIABLES.items():
+        text = text.replace(colour, f"var(--{name}, {colour})")
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     # A page scales the drawing to its own width.
     return re.sub(
@@ -86,22 +100,39 @@ def svg(figure: Canvas) -> str:
     )
 
 
+def pdf(figure: Canvas) -> bytes:
+    """Render a figure as PDF with its fonts, without a date or a version."""
+    FigureCanvasPdf(figure)
+    stream = io.BytesIO()
+    nothing = dict.fromkeys(("CreationDate", "ModDate", "Creator", "Producer"))
+    with _quiet("fontTools"):
+        figure.savefig(stream, format="pdf", transparent=True, metadata=nothing)
+    return stream.getvalue()
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a library from logging each of its steps."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def chart(figure: Canvas, *, runs: Iterable[str], **words: str) -> Figure:
-    """Make a figure of a report from a canvas of lines, as PNG and SVG.
+    """Make a figure of a report from a canvas, as PNG, SVG and PDF.
 
     Args:
         figure: drawn canvas.
         runs: names of the runs behind it.
-        words: key, title, caption, alt and, where there are any, number and detail of the `Figure`.
+        words: key, title, caption, alt and, where there are any, number, detail and note of the `Figure`.
     """
     with style():
-        return Figure(png=png(figure), svg=svg(figure), runs=tuple(dict.fromkeys(runs)), **words)
-
-
-def photograph(figure: Canvas, *, runs: Iterable[str], **words: str) -> Figure:
-    """Make a figure of a report from a canvas of images, as PNG alone; arguments as for `chart`."""
-    with style():
-        return Figure(png=png(figure), runs=tuple(dict.fromkeys(runs)), **words)
+        made = {"png": png(figure), "svg": svg(figure), "pdf": pdf(figure)}
+        return Figure(**made, runs=tuple(dict.fromkeys(runs)), **words)  # pyright: ignore[reportArgumentType]
 
 
 def error_bars(centres: Sequence[float], intervals: Iterable[Interval | None]) -> np.ndarray:
@@ -121,22 +152,3 @@ def lay_out(
     for spare in axes[count:]:
         spare.set_visible(False)
     return figure, axes[:count]
-
-
-def bare(axes: Axes) -> None:
-    """Remove frame and ticks of axes for pictures."""
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def picture(image: np.ndarray) -> np.ndarray:
-    """Reorder a (C, H, W) image for imshow: (H, W) if grey, (H, W, C) in colour; clipped to [0, 1]."""
-    image = np.clip(image, 0, 1)
-    return image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
-
-
-def show(axes: Axes, image: np.ndarray) -> None:
-    """Draw a (C, H, W) image in [0, 1] on bare axes."""
-    axes.imshow(picture(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    bare(axes)

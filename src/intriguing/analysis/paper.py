@@ -216,8 +216,7 @@ def printed_counts(printed: float, n: int) -> tuple[int, int]:
     return (least, most) if least <= most else (nearest, nearest)
 
 
-def in_order(table: str, labels: set[str], *, columns: bool = False) -> tuple[str, ...]:
-    """Sort labels in the order of the paper's table, others after them by name."""
+def order(table: str, *, columns: bool = False) -> tuple[str, ...]:
+    """Return the labels of a table of the paper, in its order; none where the paper has no such table."""
     entries = TABLES.get(table, {})
-    known = list(next(iter(entries.values()), {})) if columns else list(entries)
-    return tuple(sorted(labels, key=lambda label: (known.index(label) if label in known else len(known), label)))
+    return tuple(next(iter(entries.values()), {})) if columns else tuple(entries)

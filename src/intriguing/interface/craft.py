@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from intriguing import __version__
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.attacks import ATTACKS, AttackResult, choose_targets
+from intriguing.attacks import Attack, as_attack, choose_targets
+from intriguing.attacks.function import FunctionAttack
 from intriguing.attacks.network import Model
 from intriguing.attacks.targets import RULES
 from intriguing.interface.network import answers, device_of, name_of, taking_float32
@@ -27,7 +27,7 @@ def craft(
     images: Any,
     labels: Any,
     *,
-    attack: str = "nearest",
+    attack: str | Callable[..., Any] = "nearest",
     targets: Tensor | Sequence[int] | str | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -40,7 +40,9 @@ def craft(
             type and on any device; None for noise, which needs none.
         images: (N, C, H, W) in [0, 1], or one image (C, H, W): a tensor or an array. The set holds them in float32.
         labels: (N,) classes 0..K-1 of the images: a tensor, an array or a list.
-        attack: ``nearest`` (the strongest), ``lbfgs`` (the paper's), ``adam_l1`` or ``gaussian`` (noise).
+        attack: ``nearest`` (the strongest), ``lbfgs`` (the paper's), ``adam_l1`` or ``gaussian`` (noise); or a function
+            ``(model, inputs, labels, **settings)`` that returns adversarial images, see
+            ``intriguing.attacks.as_attack``.
         targets: the classes to reach, (N,), or a rule that chooses one wrong class for each image: ``random``,
             ``runner_up`` or ``least_likely``. None: any class but the label; ``lbfgs`` and ``adam_l1`` then attack
             every wrong class.
@@ -54,9 +56,9 @@ def craft(
         distortion 0, where no target is asked for.
 
     Raises:
-        UserError: an unknown attack.
+        UserError: an unknown rule for targets.
         TypeError: an argument has a wrong type, the attack has no such setting, or the network returns no logits.
-        ValueError: a shape or a value is wrong, or the network cannot be attacked.
+        ValueError: an unknown attack, a shape or a value that is wrong, or a network that cannot be attacked.
 
     Example:
         >>> import intriguing as ig, torch
@@ -66,8 +68,8 @@ def craft(
         >>> len(found), bool((net(found.adv_inputs.double()).argmax(1) == found.targets)[found.success].all())
         (5, True)
     """
-    choice("attack", attack, ATTACKS)
-    settings = ATTACKS[attack].defaults | ATTACKS[attack].check(settings)
+    method = as_attack(attack)
+    settings = method.defaults | method.check(settings)
     images, labels = checked_images(images, labels)
     if targets is not None and not isinstance(targets, str):
         targets = _checked_classes("targets", targets, len(images))
@@ -80,36 +82,42 @@ def craft(
     inputs, classes = images.to(device), labels.to(device)
     model = None if net is None else taking_float32(net, inputs)
     wanted = _targets(targets, model, inputs, classes, seed)
-    result = ATTACKS[attack](
-        model,
-        inputs,
-        classes,
-        targets=wanted,
-        generator=torch.Generator().manual_seed(seed * _FIRST_SHARD),
-        **settings,
-    )
+    generator = torch.Generator().manual_seed(seed * _FIRST_SHARD)
+    result = method(model, inputs, classes, targets=wanted, generator=generator, **settings)
     reached = answers(model, result.adv_inputs).argmax(1) if wanted is None and model is not None else wanted
     rule = targets if isinstance(targets, str) else _CLOSEST if targets is None else "given"
-    described = {"name": attack, "targets": rule, "settings": settings, "limit": limit}
-    if not ATTACKS[attack].reads_model:
-        described = {"name": attack, **settings}
     return AdversarialSet.from_result(
-        _in_float32(result),
+        result,
         images,
         labels,
         indices=indices,
-        targets=None if reached is None else reached.cpu(),
+        targets=reached,
         metadata={
             "source": None if net is None else {"name": name_of(net), "label": name_of(net)},
-            "data": {"name": "images", "subset": ""},
-            "attack": described,
-            "amplify": None,
+            "attack": _described(method, settings, rule, limit),
             "clip": bool(settings.get("clip", True)),
             "seed": seed,
-            "study": None,
-            "version": __version__,
         },
     )
+
+
+def _described(
+    method: Attack | FunctionAttack, settings: dict[str, Any], rule: str, limit: int | None
+) -> dict[str, Any]:
+    """Describe an attack in plain values."""
+    plain = {key: value if _is_plain(value) else f"a {type(value).__name__}" for key, value in settings.items()}
+    if not method.reads_model:
+        return {"name": method.name, **plain}
+    function = {"function": method.path} if isinstance(method, FunctionAttack) else {}
+    return {"name": method.name, **function, "targets": rule, "settings": plain, "limit": limit}
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def checked_images(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
@@ -153,9 +161,3 @@ def _targets(
         check_logits(model, images, logits)
         return choose_targets(targets, labels, logits, generator=torch.Generator().manual_seed(seed))
     return targets.to(images.device)
-
-
-def _in_float32(result: AttackResult) -> AttackResult:
-    """Return a result whose numbers are of the types that a set holds."""
-    c = None if result.c is None else result.c.float()
-    return replace(result, adv_inputs=result.adv_inputs.float(), distortion=result.distortion.float(), c=c)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from intriguing.attacks.network import Model
-from intriguing.nn import evaluating, modules_of
+from intriguing.nn import evaluating, modules_of, pick_output
 
 _BATCH = 256  # images of one forward pass
 
@@ -57,7 +57,7 @@ def device_of(net: Model | None) -> torch.device:
 def answers(net: Model, images: Tensor) -> Tensor:
     """Return the logits (N, K) of images (N, ...), without gradients and in evaluation mode."""
     with torch.no_grad(), evaluating(net):
-        return torch.cat([net(some) for some in images.split(_BATCH)])
+        return torch.cat([pick_output(net(some)) for some in images.split(_BATCH)])
 
 
 def name_of(net: Model) -> str:

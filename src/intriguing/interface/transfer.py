@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -15,9 +16,11 @@ from intriguing.analysis.measure import Outcome, image_indices, mixed_seed, outc
 from intriguing.attacks.network import Model
 from intriguing.errors import UserError, error_message, plural
 from intriguing.interface.network import answers, as_module, device_of, taking_float32
+from intriguing.nn import PickOutput
 from intriguing.nn.evaluation import wrong_answers
 from intriguing.results import Cell, Table
 from intriguing.statistics.counts import Count
+from intriguing.statistics.intervals import Interval
 
 UNPERTURBED = "unperturbed images"
 """Row of the errors on the images themselves."""
@@ -122,7 +125,7 @@ def _victims(nets: Mapping[str, Model], sets: Mapping[str, AdversarialSet]) -> d
         if shape is not None and tuple(shape) != tuple(some.shape[1:]):
             raise UserError(f"{name} takes images of shape {tuple(shape)}, the sets hold {tuple(some.shape[1:])}")
         images = some.to(device_of(net))
-        victims[name] = as_module(taking_float32(net, images))
+        victims[name] = PickOutput(as_module(taking_float32(net, images)))
         classes[name] = _num_classes(name, victims[name], images)
     if len(set(classes.values())) > 1:
         raise UserError(f"the networks have different numbers of classes: {_listed(classes)}; make a table of each")
@@ -160,7 +163,10 @@ def _cell(outcome: Outcome, excess_over: Baseline | None, *, own: bool) -> Cell 
 
 def _distortion(one: AdversarialSet) -> Cell | None:
     keep = one.success.nonzero().flatten()
-    return distortion_cell([one.distortion[keep].double()], indices=[image_indices(one, keep)])
+    cell = distortion_cell([one.distortion[keep].double()], indices=[image_indices(one, keep)])
+    if cell is None or cell.interval is None:
+        return cell
+    return replace(cell, interval=Interval(max(0.0, cell.interval.low), cell.interval.high))  # no distortion is below 0
 
 
 def _clean_errors(
@@ -222,15 +228,12 @@ def _attack(one: AdversarialSet) -> str:
 def _notes(
     victims: Mapping[str, nn.Module], sets: Mapping[str, AdversarialSet], cells: Mapping[tuple[str, str], Cell]
 ) -> Iterable[str]:
+    counts = {name: int((one.distortion == 0).sum()) for name, one in sets.items()}
+    if already := [f"{count} of those for {name}" for name, count in counts.items() if count]:
+        yield f"Unperturbed images that already meet the goal count, with a distortion of 0: {', '.join(already)}."
     for name, one in sets.items():
-        failed, already = int((~one.success).sum()), int((one.distortion == 0).sum())
-        if failed:
+        if failed := int((~one.success).sum()):
             yield f"{name}: {failed} of {plural(len(one), 'attack')} failed; those images are left out."
-        if already:
-            yield (
-                f"{name}: {already} of its {plural(int(one.success.sum()), 'example')} are unperturbed images, which "
-                "already meet the attack's goal; they count, with a distortion of 0."
-            )
         cell = cells.get((name, name))
         if cell is not None and cell.own and cell.k != cell.n and name in victims and not cell.quantity.signed:
             yield (

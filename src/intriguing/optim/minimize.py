@@ -32,7 +32,7 @@ class Status(IntEnum):
     NON_FINITE = 5  # x0, f or all of its gradient was not finite at the start, or a slope at x is nan or infinite
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MinimizeResult:
     """Hold the result of ``minimize_box`` for N rows.
 
@@ -51,6 +51,11 @@ class MinimizeResult:
     status: Tensor
     num_iterations: Tensor
     num_evaluations: Tensor
+
+    def __repr__(self) -> str:
+        rows, counts = len(self.status), torch.bincount(self.status, minlength=len(Status)).tolist()
+        ends = ", ".join(f"{count} {status.name}" for status, count in zip(Status, counts, strict=True) if count)
+        return f"MinimizeResult({rows} x {self.x.shape[1]}: {int(self.converged.sum())} of {rows} converged; {ends})"
 
     @property
     def converged(self) -> Tensor:

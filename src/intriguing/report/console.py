@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from textwrap import wrap
 
 from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from intriguing.results import AnalysisResult, Cell, Table
+from intriguing.results import AnalysisResult, Cell, CellText, Table
 from intriguing.storage.streams import unfailing
 
 LEGEND = "measured above the paper's"
 SIGNS = "✓ the 95 % intervals meet, ≠ they do not"
+MOST_LABEL, MOST_HEADER = 16, 16
+"""Letters of a line of a label, on a narrow console, and of a column's header at most."""
 _GAP = 2  # between columns
 
 
@@ -33,9 +36,7 @@ def _show(result: AnalysisResult, console: Console) -> None:
         console.print(Text(f"\n{table.heading}", style="bold"))
         for part in grids(table, width=console.width, comparable=result.comparable):
             console.print(part, "")
-        judged = any(cell.meets is not None for cell in table.cells.values())
-        about = f"{LEGEND} · {SIGNS}" if judged else LEGEND if table.printed_in else "95 % interval below"
-        console.print(Text(f"{table.sample} · {about}", style="dim"))
+        console.print(Text(" · ".join((table.sample, *_legend(table))), style="dim"))
     console.print()
     bullets = Grid.grid(padding=(0, 1, 0, 0))
     for sentence in result.summary:
@@ -43,11 +44,30 @@ def _show(result: AnalysisResult, console: Console) -> None:
     console.print(bullets)
 
 
+def _legend(table: Table) -> list[str]:
+    """Say what the second line of a cell is: the paper's number where the table has one, else the interval."""
+    cells = table.cells.values()
+    if _beside_paper(table):
+        return [LEGEND, *([SIGNS] if any(cell.meets is not None for cell in cells) else [])]
+    return ["95 % interval below"] if any(cell.interval is not None for cell in cells) else []
+
+
+def _beside_paper(table: Table) -> bool:
+    return any(cell.paper is not None for cell in table.cells.values())
+
+
 def grids(table: Table, *, width: int, comparable: bool = True) -> list[Grid]:
     """Lay out a table for a rich console: in one piece where it fits into ``width``, else in blocks of columns."""
-    heads = [Text(_folded(table.row_header)), *(Text(_folded_row(row)) for row in table.rows)]
+    beside_paper, most = _beside_paper(table), max(MOST_LABEL, width // 3)
+    heads = [Text(_wrapped(_folded(table.row_header), most)), *(Text(_folded_row(row, most)) for row in table.rows)]
     columns = [
-        [Text(_folded(name)), *(_text(table.cells.get((row, name)), comparable=comparable) for row in table.rows)]
+        [
+            Text(_wrapped(_folded(name), MOST_HEADER)),
+            *(
+                _text(table.cells.get((row, name)), table.text(row, name), comparable, beside_paper)
+                for row in table.rows
+            ),
+        ]
         for name in table.columns
     ]
     for count in range(1, len(columns) + 1):
@@ -71,22 +91,18 @@ def _width(column: list[Text]) -> int:
     return max(line.cell_len for text in column for line in text.split("\n"))
 
 
-def _text(cell: Cell | None, *, comparable: bool) -> Text:
-    if cell is None:
+def _text(cell: Cell | None, text: CellText | None, comparable: bool, beside_paper: bool) -> Text:
+    if cell is None or text is None:
         return Text("")
     style = "" if not comparable or cell.own else {None: "", True: "green", False: "yellow"}[cell.meets]
-    sign = "" if cell.own else cell.sign  # its own examples fool a network by construction: that is no agreement
-    text = Text(cell.text if cell.quantity.signed else f"{cell.text} {sign or ' '}", style=style)
-    below = f"{cell.paper_text}  " if cell.paper is not None else ""
-    if cell.quantity.signed and cell.interval is not None:
-        below = f"{_whole(cell.interval.low)} to {_whole(cell.interval.high)}"
-    elif cell.quantity.digits is None:
-        below = cell.interval_text
-    return text.append(f"\n{below}", style="dim")
-
-
-def _whole(value: float) -> str:
-    return f"{round(value)}".replace("-", "−")
+    shown = Text(f"{text.value} {text.sign or ' '}" if beside_paper else text.value, style=style)
+    if beside_paper:
+        below = f"{text.paper}  " if text.paper else ""
+    elif cell.quantity.signed and cell.interval is not None:
+        below = " to ".join(cell.quantity.text(end, 0) for end in cell.interval)  # so that eight columns fit
+    else:
+        below = text.short(text.interval)
+    return shown.append(f"\n{below}", style="dim") if below else shown
 
 
 def _folded(header: str) -> str:
@@ -96,8 +112,13 @@ def _folded(header: str) -> str:
     return re.sub(r" |(?<=-)|(?=\()", "\n", header, count=1)
 
 
-def _folded_row(row: str) -> str:
-    """Fold a row's name into two lines: before its last part, or after its first comma."""
+def _folded_row(row: str, most: int) -> str:
+    """Fold a row's name into lines: before its last part or after its first comma, and where it is longer than most."""
     if len(row) > 20 and " · " in row:
-        return " ·\n".join(row.rsplit(" · ", 1))
-    return row.replace(", ", ",\n", 1)
+        return _wrapped(" ·\n".join(row.rsplit(" · ", 1)), most)
+    return _wrapped(row.replace(", ", ",\n", 1), most)
+
+
+def _wrapped(text: str, most: int) -> str:
+    """Break lines that are longer than most, at spaces where there are any."""
+    return "\n".join(part for line in text.split("\n") for part in wrap(line, most) or [""])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from intriguing.report.html import page
 from intriguing.report.markdown import document
-from intriguing.results import TIDY_COLUMNS, AnalysisResult, Cell, Table
+from intriguing.results import TIDY_COLUMNS, AnalysisResult, Cell, CellText, Table
 from intriguing.storage.files import replacing
 
 
@@ -18,8 +18,9 @@ def write(result: AnalysisResult, folder: Path | str) -> list[Path]:
     """Write tables, figures and both reports.
 
     ``tables/<key>.csv`` is tidy (one row for each cell), ``tables/<key>_wide.csv`` has the paper's layout, and
-    ``tables/all.csv`` holds every cell of every table. ``figures/<key>.png`` and ``report.md`` follow, and
-    ``report.html`` is written last, so that a folder with a page is complete.
+    ``tables/all.csv`` holds every cell of every table, and ``tables/<key>.tex`` is a table for LaTeX.
+    ``figures/<key>.png``, for print ``.svg`` and ``.pdf``, and ``report.md`` follow, and ``report.html`` is written
+    last, so that a folder with a page is complete.
 
     Args:
         result: the analysis.
@@ -36,9 +37,15 @@ def write(result: AnalysisResult, folder: Path | str) -> list[Path]:
     for table in result.tables:
         contents[folder / "tables" / f"{file_stem(table.key)}.csv"] = tidy_csv([table]).encode()
         contents[folder / "tables" / f"{file_stem(table.key)}_wide.csv"] = wide_csv(table).encode()
+        contents[folder / "tables" / f"{file_stem(table.key)}.tex"] = table.to_latex().encode()
     contents[folder / "tables" / "all.csv"] = tidy_csv(result.tables).encode()
     for figure in result.figures:
-        contents[folder / "figures" / f"{file_stem(figure.key)}.png"] = figure.png
+        stem = folder / "figures" / file_stem(figure.key)
+        contents[Path(f"{stem}.png")] = figure.png
+        if figure.svg is not None:
+            contents[Path(f"{stem}.svg")] = standalone_svg(figure.svg).encode()
+        if figure.pdf is not None:
+            contents[Path(f"{stem}.pdf")] = figure.pdf
     paths = {figure.key: f"figures/{file_stem(figure.key)}.png" for figure in result.figures}
     contents[folder / "report.md"] = document(result, paths).encode()
     downloads = {table.key: tidy_csv([table]) for table in result.tables}
@@ -57,8 +64,19 @@ def tidy_csv(tables: Iterable[Table]) -> str:
 
 def wide_csv(table: Table) -> str:
     """Write a table in the paper's layout, each cell in words."""
-    rows = [[row, *(_words(table.cells.get((row, column))) for column in table.columns)] for row in table.rows]
-    return _csv([[table.row_header, *table.columns], *rows])
+    rows = [
+        [row, *(_words(table.cells.get((row, column)), table.text(row, column)) for column in table.columns)]
+        for row in table.rows
+    ]
+    return _csv([table.head, *rows])
+
+
+def standalone_svg(markup: str) -> str:
+    """Turn the SVG markup of a page into a file of its own: a size, and colours instead of the page's variables."""
+    markup = re.sub(r"var\(--\w+, (#\w+)\)", r"\1", markup)
+    box = re.search(r'viewBox="\S+ \S+ (\S+) ([^"\s]+)"', markup)
+    size = f' width="{box[1]}pt" height="{box[2]}pt"' if box else ""
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + markup.replace("<svg", f"<svg{size}", 1)
 
 
 def file_stem(key: str) -> str:
@@ -66,14 +84,14 @@ def file_stem(key: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.=-]+", "_", key).strip("_.") or "unnamed"
 
 
-def _words(cell: Cell | None) -> str:
+def _words(cell: Cell | None, text: CellText | None) -> str:
     """Write a cell as "22.7 [18.0 to 28.2] 58/256, paper 22.7 ✓"."""
-    if cell is None:
+    if cell is None or text is None:
         return ""
     count = f" {cell.k}/{cell.n}" if cell.k is not None else f" n={cell.n}"
-    beside = f", paper {cell.paper_text} {cell.sign}".rstrip() if cell.paper is not None else ""
-    between = f" [{cell.interval_text}]" if cell.interval is not None else ""
-    return f"{cell.text}{between}{count}{beside}"
+    beside = f", paper {text.paper} {text.sign}".rstrip() if text.paper else ""
+    between = f" [{text.interval}]" if text.interval else ""
+    return f"{text.value}{between}{count}{beside}"
 
 
 def _csv(rows: Iterable[Sequence]) -> str:

@@ -14,8 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from intriguing.results import AnalysisResult, Cell, Figure, Table, fact_text
-from intriguing.statistics.intervals import Interval
+from intriguing.results import AnalysisResult, Cell, CellText, Figure, Table, fact_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -37,12 +36,13 @@ def page(result: AnalysisResult, downloads: Mapping[str, str]) -> str:
         .render(
             result=result,
             agreement=figures.get("agreement"),
-            figures=[figure for figure in result.figures if figure.key != "agreement"],
+            figures=_groups(figure for figure in result.figures if figure.key != "agreement"),
             contents=_contents(result),
             uses=_uses(result),
             scores=[(table, table.agreement()) for table in result.tables if table.number and table.agreement().n],
             downloads={key: f"data:text/csv;base64,{_base64(text.encode())}" for key, text in downloads.items()},
             known={run.name for run in result.runs},
+            details=_details,
         )
     )
     # A number and its per cent sign stay on one line.
@@ -59,6 +59,11 @@ def _contents(result: AnalysisResult) -> list[tuple[str, list[tuple[str, list[Li
     figures = _headed((_figure_anchor(figure), figure) for figure in result.figures)
     runs = [("This analysis", [("analysis", "")]), ("Networks and adversarial sets", [("runs", "")])]
     return [("Tables", tables), ("Figures", figures), ("Runs", runs)]
+
+
+def _groups(figures: Iterable[Figure]) -> list[list[Figure]]:
+    """Group consecutive figures of one number and title, which share a heading."""
+    return [list(group) for _, group in groupby(figures, key=lambda figure: (figure.number, figure.title))]
 
 
 def _headed(entries: Iterable[tuple[str, Table | Figure]]) -> list[tuple[str, list[Link]]]:
@@ -95,11 +100,9 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "drawing": _drawing,
-        "details": _details,
         "anchor": _anchor,
         "run_anchor": _run_anchor,
         "config": _config,
-        "between": _between,
         "fact": fact_text,
     }
     return environment
@@ -125,22 +128,15 @@ def _embedded(svg: str, prefix: str, alt: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{alt}" preserveAspectRatio="xMinYMid"{width}', 1)
 
 
-def _details(cell: Cell) -> str:
+def _details(cell: Cell, text: CellText) -> str:
     """Write the tooltip of a cell: numbers, sample, intervals and seeds."""
-    between = f", interval {cell.interval_text}" if cell.interval is not None else ""
+    between = f", interval {text.interval}" if text.interval else ""
     unit = f" {cell.quantity.unit}" if cell.quantity.unit else ""
-    words = [f"measured {cell.text}{unit} ({cell.sample}){between}"]
-    if cell.paper is not None:
-        interval = cell.paper_interval
-        between = f", interval {interval.low:.3g} to {interval.high:.3g}" if interval else ""
-        words.append(f"paper {cell.paper_text}{between}")
+    words = [f"measured {text.value}{unit} ({cell.sample}){between}"]
+    if text.paper:
+        words.append(f"paper {text.paper}" + (f", interval {text.paper_interval}" if text.paper_interval else ""))
     words += [f"seed {seed}: {count.k} of {count.n}" for seed, count in cell.by_seed]
     return "; ".join(words)
-
-
-def _between(interval: Interval | None, cell: Cell) -> str:
-    """Write an interval of the cell's quantity with few characters; empty where there is none."""
-    return "" if interval is None else cell.quantity.short_interval(interval, cell.n)
 
 
 def _anchor(name: str) -> str:

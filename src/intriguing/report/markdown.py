@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
-from intriguing.results import AnalysisResult, Cell, Figure, Table, fact_text
+from intriguing.results import AnalysisResult, CellText, Figure, Table, fact_text
 
 
 def document(result: AnalysisResult, paths: Mapping[str, str]) -> str:
@@ -23,9 +24,13 @@ def document(result: AnalysisResult, paths: Mapping[str, str]) -> str:
         "",
     ]
     leading = [figure for figure in result.figures if figure.key == "agreement"]
-    parts += [_figure(figure, paths) for figure in leading]
+    parts += [_figures([figure], paths) for figure in leading]
     parts += [_table(table) for table in result.tables]
-    parts += [_figure(figure, paths) for figure in result.figures if figure.key != "agreement"]
+    others = [figure for figure in result.figures if figure.key != "agreement"]
+    parts += [
+        _figures(list(alike), paths)
+        for _, alike in groupby(others, key=lambda one: (one.number, one.title, one.caption))
+    ]
     parts += ["## Where the numbers come from", ""]
     parts += [f"- {name}: {fact_text(value)}" for name, value in result.provenance.items()]
     parts += ["", "| run | what | command |", "|---|---|---|"]
@@ -35,26 +40,29 @@ def document(result: AnalysisResult, paths: Mapping[str, str]) -> str:
 
 def _table(table: Table) -> str:
     lines = [f"## {table.heading}", "", table.caption, ""]
-    lines.append(f"| {' | '.join(_safe(name) for name in (table.row_header, *table.columns))} |")
+    lines.append(f"| {' | '.join(_safe(name) for name in table.head)} |")
     lines.append(f"|{'---|' * (len(table.columns) + 1)}")
-    for row in table.rows:
-        cells = (_cell(table.cells.get((row, column))) for column in table.columns)
-        lines.append(f"| {' | '.join((_safe(row), *cells))} |")
+    for row, cells in table.text_rows:
+        lines.append(f"| {' | '.join((_safe(row), *map(_cell, cells)))} |")
     beside = f" Paper: {table.printed_in}." if table.printed_in else ""
     lines += ["", f"{table.method_note}{beside}", *(f"- {note}" for note in table.notes), ""]
     return "\n".join(lines)
 
 
-def _cell(cell: Cell | None) -> str:
+def _cell(cell: CellText | None) -> str:
     if cell is None:
         return ""
-    beside = f", {cell.paper_text} {cell.sign}".rstrip() if cell.paper is not None else ""
-    between = f" ({cell.interval_text})" if cell.interval is not None else ""
-    return f"**{cell.text}**{between}{beside}"
+    beside = f", {cell.paper} {cell.sign}".rstrip() if cell.paper else ""
+    between = f" ({cell.interval})" if cell.interval else ""
+    return f"**{cell.value}**{between}{beside}"
 
 
-def _figure(figure: Figure, paths: Mapping[str, str]) -> str:
-    return f"## {figure.heading}\n\n![{_safe(figure.alt)}]({paths[figure.key]})\n\n{figure.caption}\n"
+def _figures(figures: Sequence[Figure], paths: Mapping[str, str]) -> str:
+    """Write figures of one caption, which is written once."""
+    parts = []
+    for figure in figures:
+        parts += [f"## {figure.heading}", f"![{_safe(figure.alt)}]({paths[figure.key]})", figure.note]
+    return "\n\n".join(part for part in (*parts, figures[0].caption) if part) + "\n"
 
 
 def _safe(text: str) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from intriguing.analysis import paper
 from intriguing.analysis.cells import set_label
-from intriguing.analysis.identity import distinct_labels
+from intriguing.analysis.identity import NetworkId, distinct_labels
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet, short
+from intriguing.analysis.order import Rank, ranks
 from intriguing.errors import UserError
 from intriguing.results import Table
 from intriguing.statistics.clusters import sharing
@@ -52,6 +53,34 @@ def rows_of(sets: Sequence[MeasuredSet], labels: Mapping[str, str]) -> Rows:
                 )
             by_seed[member.seed] = member.name
     return rows
+
+
+def row_order(
+    rows: Rows, known: Sequence[str], networks: Mapping[str, NetworkId], labels: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Sort rows: networks as in the columns, noise by its size, amplified sets, and sets of other networks last.
+
+    Args:
+        rows: sets by label of the row.
+        known: rows of the paper's table, in its order.
+        networks: identities by label.
+        labels: of the networks, by the name of the run.
+    """
+    placed = ranks(known, networks)
+
+    def rank(row: str) -> tuple[Rank, float, str]:
+        one = rows[row][0]
+        if one.is_noise:
+            size = float(one.distortion.mean()) if one.num_success else 0.0
+            return Rank(known.index(row) if row in known else len(known), size=size), 0.0, row
+        own = placed.get(labels.get(one.source or "", ""), Rank(len(known)))
+        if one.amplify is not None:
+            own = own._replace(place=known.index(row) if row in known else len(known) + 1)
+        if one.stranger:
+            own = own._replace(place=len(known) + 2)
+        return own, one.amplify or 0.0, row
+
+    return tuple(sorted(rows, key=rank))
 
 
 def paper_row(one: MeasuredSet, networks: Mapping[str, Network]) -> str:

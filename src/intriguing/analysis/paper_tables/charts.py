@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.transforms import ScaledTranslation
 
 from intriguing.analysis import paper
-from intriguing.analysis.cells import FULL, display_labels, pool_of, set_label, variants
+from intriguing.analysis.cells import FULL, display_labels, network_order, pool_of, set_label, variants
 from intriguing.analysis.drawing import (
     BLUE,
     COLOURS,
@@ -27,7 +28,10 @@ from intriguing.analysis.measure import MeasuredSet, short, size_text
 from intriguing.analysis.paper_tables.weight_decay import Curve
 from intriguing.results import ERROR, Cell, Figure, Table
 from intriguing.statistics.counts import Count
+from intriguing.statistics.intervals import Interval
 
+_ASIDE = 6.0
+"""Points between the series of one lambda."""
 _TICKS = (0, 1, 5, 10, 25, 50, 75, 100)
 _GROUPS = (
     ("Tables 1 and 3: error", ("table1", "table3")),
@@ -98,16 +102,25 @@ def lambda_figure(curves: Sequence[Curve], *, comparable: bool, runs: tuple[str,
     """Plot error and distortion along lambda, or None without a sweep; the paper's points where they are comparable."""
     if not curves:
         return None
+    attacked = any(paper.DISTORTION in point.cells for curve in curves for point in curve.points)
     with style():
-        figure = canvas(8.6, 3.6)
-        left, right = figure.subplots(1, 2)
+        figure = canvas(8.6 if attacked else 5.2, 3.6)
+        left, *right = figure.subplots(1, 1 + attacked, squeeze=False)[0]
         for index, curve in enumerate(curves):
-            colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-            prefix = f"{curve.name}: " if len(curves) > 1 else ""
-            _line(left, curve, paper.TRAIN_ERROR, colour, marker, f"{prefix}train", "--", comparable)
-            _line(left, curve, paper.TEST_ERROR, colour, marker, f"{prefix}test", "-", comparable)
-            _line(right, curve, paper.DISTORTION, colour, marker, curve.name, "-", comparable)
-        for axes, label in ((left, "error, %"), (right, "mean distortion")):
+            alone = len(curves) == 1
+            # Of one curve, train and test have a colour each; of several, each curve has one.
+            colours = (ORANGE, BLUE) if alone else (COLOURS[index % len(COLOURS)],) * 2
+            markers = ("s", "o") if alone else (MARKERS[index % len(MARKERS)],) * 2
+            prefix = "" if alone else f"{curve.name}: "
+            aside = _ASIDE * (2 * index + 1.5 - len(curves))
+            dashed = {"linestyle": "--", "markerfacecolor": "white"}
+            _line(left, curve, paper.TRAIN_ERROR, colours[0], markers[0], f"{prefix}train", aside - _ASIDE, dashed)
+            _line(left, curve, paper.TEST_ERROR, colours[1], markers[1], f"{prefix}test", aside, {})
+            for axes in right:
+                _line(axes, curve, paper.DISTORTION, colours[1], markers[1], curve.name, aside - _ASIDE / 2, {})
+        for axes, label in zip((left, *right), ("error, %", "mean distortion"), strict=False):
+            if comparable:
+                _papers(axes, curves, (paper.TRAIN_ERROR, paper.TEST_ERROR) if axes is left else (paper.DISTORTION,))
             if any(p.weight_decay == 0 for curve in curves for p in curve.points):
                 smallest = min(p.weight_decay for curve in curves for p in curve.points if p.weight_decay > 0)
                 axes.set_xscale("symlog", linthresh=smallest)
@@ -117,48 +130,47 @@ def lambda_figure(curves: Sequence[Curve], *, comparable: bool, runs: tuple[str,
             axes.set_ylim(bottom=0)
             axes.grid(axis="y")
             axes.minorticks_off()
-        _paper_key(left, comparable)
-        left.legend()
-        if len(curves) > 1:
-            right.legend()
+        if len(curves) > 3:
+            figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        else:
+            left.legend()
     names = ", ".join(curve.name for curve in curves)
+    what = "error (left) and mean distortion of adversarial examples (right)" if attacked else "error"
     shown = " Hollow grey circles are the paper's." if comparable else ""
     return chart(
         figure,
         key="lambda",
         title="Error and distortion along λ",
-        caption=f"{names}: error (left) and mean distortion of adversarial examples (right) against weight decay, with "
-        f"95 % intervals.{shown}",
-        alt=f"Two line charts over weight decay for {names}: error rates and mean distortion.",
+        caption=f"{names}: {what} against weight decay, with 95 % intervals. Points of one λ are drawn side by "
+        f"side.{shown}",
+        alt=f"Line charts over weight decay for {names}: {what}.",
         runs=runs,
     )
 
 
 def _line(
-    axes: Axes, curve: Curve, column: str, colour: str, marker: str, label: str, dash: str, paper_too: bool
+    axes: Axes, curve: Curve, column: str, colour: str, marker: str, label: str, aside: float, look: Mapping[str, str]
 ) -> None:
+    """Plot a column of a curve, moved aside by so many points, so that no two series cover each other."""
     points = [(p.weight_decay, p.cells[column]) for p in curve.points if column in p.cells]
     x, y = [decay for decay, _ in points], [cell.value for _, cell in points]
-    fill = "white" if dash == "--" else colour
+    moved = axes.transData + ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
+    intervals = [cell.interval or Interval(cell.value, cell.value) for _, cell in points]
+    axes.update_datalim([(at, end) for at, interval in zip(x, intervals, strict=True) for end in interval])
     axes.errorbar(
         *(x, y),
         yerr=error_bars(y, [cell.interval for _, cell in points]),
-        color=colour,
-        marker=marker,
-        markerfacecolor=fill,
-        linestyle=dash,
-        markersize=5,
-        elinewidth=1,
-        capsize=2,
-        label=label,
+        transform=moved,
+        **{"color": colour, "marker": marker, "markersize": 5, "elinewidth": 1, "capsize": 2, "label": label, **look},
     )
-    printed = [(decay, cell.paper) for decay, cell in points if cell.paper is not None]
-    if paper_too and printed:
+
+
+def _papers(axes: Axes, curves: Sequence[Curve], columns: Sequence[str]) -> None:
+    """Circle the paper's points."""
+    cells = [(p.weight_decay, p.cells.get(column)) for curve in curves for p in curve.points for column in columns]
+    printed = [(decay, cell.paper) for decay, cell in cells if cell is not None and cell.paper is not None]
+    if printed:
         axes.plot(*zip(*printed, strict=True), "o", color=GREY, markerfacecolor="none", markersize=11, zorder=1)
-
-
-def _paper_key(axes: Axes, comparable: bool) -> None:
-    if comparable and any(line.get_markersize() == 11 for line in axes.get_lines()):
         axes.plot([], [], "o", color=GREY, markerfacecolor="none", markersize=9, label="paper")
 
 
@@ -172,8 +184,8 @@ def distortion_figure(sets: Sequence[MeasuredSet], networks: Sequence[Network], 
             groups.setdefault(key, []).append(one)
     if not groups:
         return None
-    order = [*paper.TABLE_1, *paper.TABLE_3]
-    keys = sorted(groups, key=lambda k: (k[0], order.index(k[1]) if k[1] in order else len(order), k))
+    order = network_order(networks)
+    keys = sorted(groups, key=lambda k: (order.get(groups[k][0].source or "", len(order)), k))
     values = {key: np.concatenate([s.distortion.numpy() for s in groups[key]]) for key in keys}
     edges = np.linspace(0, max(float(v.max()) for v in values.values()) * 1.01 or 1.0, 61)
     with style():

@@ -23,6 +23,7 @@ from intriguing.analysis.cells import (
 )
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
+from intriguing.analysis.order import in_order
 from intriguing.results import DISTORTION, ERROR, Cell, Table
 
 _LAYOUTS = {
@@ -61,7 +62,7 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
     if not members:
         return None
     labels = display_labels(networks)
-    rows = paper.in_order(key, {labels[n.name] for n in members})
+    rows = in_order(paper.order(key), {labels[n.name]: n.id for n in members})
     fitting = [s for s in sets if s.subset == subset and s.amplify is None and pool_of(s.split) == pool]
     attack, attacked = next(iter(variants(fitting)), ("", []))
     cells: dict[tuple[str, str], Cell | None] = {}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis import paper
 from intriguing.analysis.cells import display_labels, variants
-from intriguing.analysis.drawing import canvas, photograph, show, style
+from intriguing.analysis.drawing import chart, style
+from intriguing.analysis.gallery import Panel, gallery
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import BLOCK, Examples, MeasuredSet, short, size_text
 from intriguing.analysis.sections import SectionInputs
@@ -24,7 +25,8 @@ from intriguing.statistics.counts import Count
 from intriguing.statistics.intervals import wilson_interval
 
 NOISE_STDDEV: float = 1.0
-DIFFERENCE_GAIN: float = 10.0
+GAINS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+"""Factors, times a power of ten, by which a difference is shown."""
 
 
 @dataclass(frozen=True)
@@ -47,33 +49,44 @@ def grid_figure(one: MeasuredSet, label: str) -> Figure | None:
     count = examples.labels.numel()
     if count == 0:
         return None
-    difference = (0.5 + DIFFERENCE_GAIN * (examples.adv_inputs - examples.inputs)).clamp(0, 1)
-    rows = [examples.inputs, examples.adv_inputs, difference]
+    difference = examples.adv_inputs.float() - examples.inputs.float()
+    gain = difference_gain(difference)
+    rows = [examples.inputs, examples.adv_inputs, (0.5 + gain * difference).clamp(0, 1)]
     with style():
-        figure = canvas(0.8 * count + 1.15, 3.05)
-        axes = figure.subplots()
-        image, pitch = mosaic([[row[i] for i in range(count)] for row in rows])
-        show(axes, image)
-        height, width = pitch
-        tile_height, tile_width = examples.inputs.shape[-2:]
-        for i in range(count):
-            axes.text(
-                i * width + tile_width / 2, -0.06 * height, _words(examples, i), ha="center", va="bottom", fontsize=9
-            )
-        for i, name in enumerate(("original", "adversarial", f"difference ×{DIFFERENCE_GAIN:g}")):
-            axes.text(-0.12 * width, i * height + tile_height / 2, name, ha="right", va="center", fontsize=9)
+        panel = Panel(
+            tiles=[[row[i] for i in range(count)] for row in rows],
+            rows=("original", "adversarial", f"difference ×{gain:g}"),
+            columns=[_words(examples, i) for i in range(count)],
+        )
+        figure = gallery([panel])
     amplified = "" if one.amplify is None else f", scaled to a distortion of {short(one.amplify)}"
-    return photograph(
+    return chart(
         figure,
         key="examples_" + re.sub(r"[^A-Za-z0-9_.=-]+", "_", one.name),
         title="Examples",
         detail=label,
-        caption=f"Above each column: the true class, the class the attack aimed at, and the distortion. The difference "
-        f"is multiplied by {DIFFERENCE_GAIN:g} and shifted to mid-grey. {one.attack_name} on {one.subset} "
-        f"images{amplified}; the first image of each class.",
-        alt=f"Rows of images for {label}: originals, their adversarial versions, and the differences times ten.",
+        caption="The first image of each class that the attack succeeded on. Above each column: the true class, the "
+        "class the attack aimed at, and the distortion. The difference is multiplied by the factor beside it, the "
+        "largest round one at which 99 % of the pixels stay between black and white, and shifted to mid-grey.",
+        note=f"{one.attack_name} on {one.subset} images{amplified}.",
+        alt=f"Rows of images for {label}: originals, their adversarial versions, and the differences times {gain:g}.",
         runs=(one.name, *([one.source] if one.source else [])),
     )
+
+
+def difference_gain(difference: Tensor) -> float:
+    """Return the largest round factor by which 99 % of the pixels fit between black and white; 1 without a difference.
+
+    Args:
+        difference: (N, C, H, W) of images in [0, 1].
+    """
+    sizes = difference.abs().nan_to_num(0, 0, 0).flatten().double()
+    reach = float(np.quantile(sizes.numpy(), 0.99)) or float(sizes.max())
+    if reach == 0:
+        return 1.0
+    largest = 0.5 / reach * (1 + 1e-6)
+    power = 10.0 ** math.floor(math.log10(largest))
+    return max(step * power for step in GAINS if step * power <= largest)
 
 
 @dataclass(frozen=True)
@@ -129,17 +142,17 @@ def figure_7(inputs: SectionInputs) -> Figure | None:
         return None
     noise: Noise = inputs.observed[deep[1].name]
     accuracies, noisy = [noise.accuracies[network.name] for network in (linear[0], deep[0])], noise.noisy
+    panels = []
+    for (network, one), letter in zip((linear, deep), "ab", strict=True):
+        mean = size_text(float(one.distortion.mean()))
+        pairs = _pairs(one.examples.inputs, one.examples.adv_inputs)
+        panels.append(Panel(tiles=pairs, title=f"({letter}) for {network.label}\nmean distortion {mean}"))
+    title = f"(c) Gaussian noise, stddev {NOISE_STDDEV:g}\n{_percents(accuracies)}"
+    panels.append(Panel(tiles=_pairs(noise.inputs, noisy), title=title))
     with style():
-        figure = canvas(9.4, 4.5)
-        panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
-        for axes, (network, one), letter in zip(panels, (linear, deep), "ab", strict=False):
-            mean = size_text(float(one.distortion.mean()))
-            _pairs(axes, one.examples.inputs, one.examples.adv_inputs)
-            axes.set_title(f"({letter}) for {network.label}\nmean distortion {mean}")
-        _pairs(panels[2], noise.inputs, noisy)
-        panels[2].set_title(f"(c) Gaussian noise, stddev {NOISE_STDDEV:g}\n{_percents(accuracies)}")
+        figure = gallery(panels)
     measured = "; ".join(one.words for one in accuracies)
-    return photograph(
+    return chart(
         figure,
         key="figure7",
         number="Figure 7",
@@ -195,24 +208,11 @@ def _percents(accuracies: Sequence[NoiseAccuracy]) -> str:
     return "accuracy " + " and ".join(f"{one.right.percent:.0f} %" for one in accuracies)
 
 
-def _pairs(axes: Axes, inputs: Tensor, adv_inputs: Tensor) -> None:
-    """Show two pairs a row: original, changed, original, changed."""
+def _pairs(inputs: Tensor, adv_inputs: Tensor) -> list[list[Tensor]]:
+    """Lay out two pairs a row: original, changed, original, changed."""
     cells = [image for pair in zip(inputs, adv_inputs, strict=True) for image in pair]
     cells = cells[: len(cells) // 4 * 4] or cells
-    image, _ = mosaic([cells[i : i + 4] for i in range(0, len(cells), 4)])
-    show(axes, image)
-
-
-def mosaic(rows: Sequence[Sequence[Tensor]]) -> tuple[np.ndarray, tuple[int, int]]:
-    """Join images (C, H, W) with white gaps to (C, height, width); also return the pitch (rows, columns) in pixels."""
-    channels, height, width = rows[0][0].shape
-    gap = max(1, width // 14)
-    pitch = height + gap, width + gap
-    image = np.ones((channels, len(rows) * pitch[0] - gap, max(len(row) for row in rows) * pitch[1] - gap))
-    for i, row in enumerate(rows):
-        for j, tile in enumerate(row):
-            image[:, i * pitch[0] : i * pitch[0] + height, j * pitch[1] : j * pitch[1] + width] = tile.numpy()
-    return image, pitch
+    return [cells[i : i + 4] for i in range(0, len(cells), 4)]
 
 
 def _words(examples: Examples, i: int) -> str:

@@ -26,8 +26,9 @@ from intriguing.analysis.cells import (
 from intriguing.analysis.excess import OVER_CLEAN, OVER_NOISE, Excess
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
+from intriguing.analysis.order import in_order
 from intriguing.analysis.paper_tables._transfer_cells import transfer_cell, transfer_excess_cell
-from intriguing.analysis.paper_tables._transfer_rows import Rows, notes, paper_row, rows_of
+from intriguing.analysis.paper_tables._transfer_rows import Rows, notes, paper_row, row_order, rows_of
 from intriguing.results import Cell, Table
 
 _KEYS = {(FULL, "train"): "table2", (HALVES, "test"): "table4"}
@@ -107,8 +108,9 @@ class _Matrix:
     def _assemble(self, rows: Rows, excess: Excess | None = None) -> Table | None:
         """Make one table: error rates and distortions, or an excess; None if it is empty."""
         by_name = {v.name: v for v in self.victims}
-        row_labels = paper.in_order(self.key, set(rows))
-        columns = paper.in_order(self.key, {self.labels[v.name] for v in self.victims}, columns=True)
+        ids = {self.labels[v.name]: v.id for v in self.victims}
+        row_labels = row_order(rows, paper.order(self.key), ids, self.labels)
+        columns = in_order(paper.order(self.key, columns=True), ids)
         cells: dict[tuple[str, str], Cell | None] = {}
         used: dict[str, None] = {}
         for row, sets in ((row, rows[row]) for row in row_labels):

@@ -166,6 +166,11 @@ def groups_of(measured: Sequence[NetworkStability]) -> dict[str, list[NetworkSta
     """Group the networks that are seeds of one another, by label."""
     labels = labels_apart({one.network.name: one.network.id for one in measured})
     groups: dict[str, list[NetworkStability]] = {}
-    for one in sorted(measured, key=lambda m: (m.network.id.name, m.family, m.kind, m.strength, m.network.seed)):
+
+    def place(one: NetworkStability) -> tuple:
+        own = one.network.id
+        return own.name, own.split, own.weight_decay, one.family, one.kind, one.strength, own.seed
+
+    for one in sorted(measured, key=place):
         groups.setdefault(labels[one.network.name], []).append(one)
     return groups

@@ -21,11 +21,9 @@ from intriguing.analysis.drawing import (
     chart,
     error_bars,
     lay_out,
-    photograph,
-    show,
     style,
 )
-from intriguing.analysis.paper_tables.pictures import mosaic
+from intriguing.analysis.gallery import Panel, gallery
 from intriguing.analysis.units.evidence import Agreement, layers_of, mean_with_interval, of_layer
 from intriguing.analysis.units.measure import RANDOM, UNIT, UNTRAINED, LayerScores
 from intriguing.analysis.units.tables import TITLES, ScoresByLabel, short_layer, stem
@@ -33,7 +31,6 @@ from intriguing.results import Figure
 from intriguing.statistics.intervals import Interval, t_interval
 from intriguing.units import SCORES
 
-_PIXELS = 900  # width of a panel's images at most, and no image larger than this share of it
 _SWEPT = ("purity", "pixel_similarity", "feature_similarity", "selectivity")
 
 
@@ -48,30 +45,26 @@ def sheet(label: str, run: str, one: LayerScores, images: dict[str, Tensor], wor
         words: description of the images, for the caption.
     """
     rows, columns = (max(part.shape[i] for part in images.values()) for i in (0, 1))
-    height, width = next(iter(images.values())).shape[-2:]
+    panels = [
+        Panel(
+            tiles=[list(row) for row in part],
+            title="units" if basis == UNIT else "random directions",
+            rows=[str(int(one.shown[i])) if basis == UNIT else f"v{i + 1}" for i in range(len(part))],
+        )
+        for basis, part in images.items()
+    ]
     with style():
-        size = 4.4 * rows / columns * height / width
-        figure = canvas(9.4, size + 0.75)
-        panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.04})
-        for axes, (basis, part) in zip(panels, images.items(), strict=True):
-            image, pitch = mosaic([list(row) for row in part])
-            show(axes, image)
-            axes.set_xlim(-0.5 - 0.4 * pitch[1], image.shape[2] - 0.5)  # room for the names of the rows
-            axes.set_title("units" if basis == UNIT else "random directions")
-            for i in range(len(part)):
-                name = str(int(one.shown[i])) if basis == UNIT else f"v{i + 1}"
-                axes.text(
-                    -0.03 * pitch[1], i * pitch[0] + height / 2, name, ha="right", va="center", fontsize=7, color=GREY
-                )
+        figure = gallery(panels)
     unit, random = (float(one.scores[basis]["purity"].nanmean()) for basis in (UNIT, RANDOM))
-    return photograph(
+    return chart(
         figure,
         key=f"units_{stem(label)}_{stem(short_layer(one.layer))}",
         title="Top images",
         detail=f"{label}, {short_layer(one.layer)}",
         caption=f"Each row shows the {columns} images that excite one direction of the layer most, strongest "
-        f"first: single units on the left, random directions (isotropic, normalised) on the right. {words} Mean "
-        f"purity over all measured directions of this network: units {unit:.3f}, random directions {random:.3f}.",
+        f"first: single units on the left, random directions (isotropic, normalised) on the right. {words}",
+        note="Mean purity over all measured directions of this network: "
+        f"units {unit:.3f}, random directions {random:.3f}.",
         alt=f"Two panels of images: the top images of {rows} units and of {rows} random directions of {label}.",
         runs=(run,),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from intriguing.analysis.cells import network_order
 from intriguing.analysis.identity import labels_apart
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.sections import SectionInputs, SectionOutput
@@ -79,7 +80,8 @@ def _measure(
     """Measure all networks; sheets and controls are of the lowest seed of a label."""
     found = _Found()
     steps = _Steps(inputs, sum(len(layers) for _, layers in chosen))
-    for network, layers in sorted(chosen, key=lambda one: (one[0].label, one[0].seed)):
+    order = network_order([network for network, _ in chosen])
+    for network, layers in sorted(chosen, key=lambda one: order[one[0].name]):
         images, null = samples.of(network)
         scores = measure_layers(network.module, layers, images, null, settings, seed=network.seed, on_layer=steps)
         if network.label not in found.measured:

@@ -4,8 +4,7 @@ const stage = dialog.querySelector("div");
 for (const button of document.querySelectorAll(".zoom")) {
   button.addEventListener("click", () => {
     const figure = button.closest("figure");
-    dialog.querySelector("strong").textContent = figure.querySelector("h2").textContent;
-    stage.className = figure.className;
+    dialog.querySelector("strong").textContent = figure.querySelector("h2, h3").textContent;
     stage.replaceChildren(button.firstElementChild.cloneNode(true));
     dialog.showModal();
   });
@@ -64,4 +63,14 @@ const sizes = new ResizeObserver((changes) => changes.forEach((change) => hint(c
 for (const box of document.querySelectorAll(".wide > .scroll")) {
   box.addEventListener("scroll", () => hint(box), { passive: true });
   sizes.observe(box);
+}
+
+// A narrow screen lays tables out as a grid, in which some browsers forget what the elements are.
+for (const table of document.querySelectorAll("table.cells")) {
+  table.role = "table";
+  for (const group of table.querySelectorAll("thead, tbody")) group.role = "rowgroup";
+  for (const row of table.rows) {
+    row.role = "row";
+    for (const cell of row.cells) cell.role = { col: "columnheader", row: "rowheader" }[cell.scope] ?? "cell";
+  }
 }
