@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from intriguing.attacking.settings import AttackSettings
-from intriguing.checkpoints import Network, TrainedNetwork, find_checkpoints, load_network
+from intriguing.checkpoints import Network, TrainedNetwork, find_checkpoints, load_network, refuse_unused
 from intriguing.data import (
     DATA_NAMES,
     SUBSETS,
@@ -184,8 +184,9 @@ class AttackJob:
         checkpoints = find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode)
         if config["name"] and len(checkpoints) > 1:
             raise UserError(f"name={config['name']} would be shared by {len(checkpoints)} checkpoints; leave name out")
-        opened = (load_network(checkpoint, network=network_classes) for checkpoint in checkpoints)
-        return [_network_job(trained, config, images, extras, common) for trained in opened]
+        opened = [load_network(checkpoint, network=network_classes) for checkpoint in checkpoints]
+        refuse_unused((one.model for one in opened), network_classes)
+        return [_network_job(one, config, images, extras, common) for one in opened]
 
     @property
     def plain(self) -> AttackJob:
