@@ -444,7 +444,7 @@ def test_a_network_may_work_in_place_and_squeeze_its_batch_away():
         (
             lambda logits: (logits, logits),
             TypeError,
-            r"a tuple of 2; name the entry: intriguing\.nn\.PickOutput\(network, 0\)",
+            r"a tuple of 2; name the entry: intriguing\.nn\.PickOutput\(n",
         ),
         (lambda logits: {"out": logits}, TypeError, "a dict with 'out'"),
         (lambda logits: None, TypeError, "got NoneType"),

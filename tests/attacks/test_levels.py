@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from attack_networks import curved_network, images, linear_network
 from torch import Tensor, nn
 
-from attack_networks import curved_network, images, linear_network
 from intriguing.attacks import ATTACKS, adam_l1, as_attack, lbfgs, nearest
 from intriguing.attacks.levels import to_grid
 

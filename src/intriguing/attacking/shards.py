@@ -20,7 +20,8 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from intriguing.attacking.job import CLOSEST, AttackJob, Processes
+from intriguing.attacking.job import AttackJob, Processes
+from intriguing.attacking.settings import CLOSEST
 from intriguing.attacks import AttackResult, AttackWarning, choose_targets
 from intriguing.attacks.progress import watching
 from intriguing.commands import command_name

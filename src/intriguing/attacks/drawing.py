@@ -91,7 +91,8 @@ def _draw_sheet(axes: Any, inputs: Tensor, adv_inputs: Tensor) -> None:
     for line, images in enumerate((inputs, adv_inputs, 0.5 + factor * change)):
         for column, image in enumerate(images.float().clamp(0, 1)):
             place = axes[line][column]
-            place.imshow(image.movedim(0, -1) if image.dim() == 3 else image, cmap="gray", vmin=0, vmax=1)
+            pixels = image.movedim(0, -1) if image.dim() == 3 else image
+            place.imshow(pixels.numpy(), cmap="gray", vmin=0, vmax=1)
             place.set(xticks=[], yticks=[])
             if column == 0:
                 place.set_ylabel(words[line], fontsize=8)

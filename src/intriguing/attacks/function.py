@@ -47,7 +47,8 @@ class FunctionAttack:
         if inspect.isclass(self.function) or not callable(self.function):
             raise TypeError(f"expected an attack as a function (model, inputs, labels, ...), got {self.function!r}")
         try:
-            self._signature.bind(None, None, None, **dict.fromkeys(self._own_settings))
+            given = [name for name in _GIVEN if name in self._keywords]
+            self._signature.bind(None, None, None, **dict.fromkeys([*self._own_settings, *given]))
         except TypeError as error:
             raise TypeError(
                 f"expected {self.name} to take (model, inputs, labels, *, targets=None, generator=None, ...), "
