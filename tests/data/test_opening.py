@@ -74,7 +74,7 @@ IMAGES = torch.full((4, 1, 2, 2), 0.5)
         ((IMAGES, [0.0, 1, 0, 1]), {}, "the labels of train must be whole numbers"),
         ((IMAGES, [0, 0, 0, 0]), {}, "labels reach 0; a classifier needs two or more classes"),
         ((IMAGES, [0, 1, 2, 3]), {"num_classes": 3}, "labels reach 3"),
-        ((IMAGES, [0, 1, 0, 1]), {"test": (torch.zeros(1, 1, 3, 3), [0])}, r"train has images of shape \(1, 2, 2\), test"),
+        ((IMAGES, [0, 1, 0, 1]), {"test": (torch.zeros(1, 1, 3, 3), [0])}, r"train has images of shape \(1, 2, 2\)"),
     ],
 )  # fmt: skip
 def test_wrong_tensors_are_refused_in_one_line(train: object, more: dict, message: str) -> None:
