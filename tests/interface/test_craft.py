@@ -105,6 +105,17 @@ def test_noise_needs_no_network_and_repeats_by_the_seed() -> None:
     assert one.metadata["source"] is None and one.success.all()
 
 
+def test_progress_is_reported_to_a_function_or_shown(capsys: pytest.CaptureFixture) -> None:
+    net, images = _linear(), _images()
+    shares: list[float] = []
+    silent = ig.craft(net, images, [0] * 12, attack="lbfgs")
+    watched = ig.craft(net, images, [0] * 12, attack="lbfgs", progress=shares.append)
+    assert shares and shares == sorted(shares) and all(0 <= share <= 1 for share in shares)
+    assert torch.equal(silent.adv_inputs, watched.adv_inputs) and capsys.readouterr().out == ""
+    ig.craft(net, images, [0] * 12, progress=True)
+    assert "100%" in capsys.readouterr().out
+
+
 def test_what_it_is_called_with_comes_back_as_it_was() -> None:
     net, images = _linear(), _images().requires_grad_()
     net.train()
