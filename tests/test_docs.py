@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,10 +61,37 @@ def test_every_package_and_every_public_page_is_in_the_reference() -> None:
 
 
 def test_pages_without_names_of_their_own_list_their_modules() -> None:
-    for package in ("statistics", "runs", "storage", "tracking", "cli"):
+    for package in sorted(path.parent.name for path in SOURCE.glob("*/__init__.py")):
+        public = hasattr(importlib.import_module(f"intriguing.{package}"), "__all__")
         page = (ROOT / "docs" / "reference" / f"{package}.md").read_text()
-        modules = {file.stem for file in (SOURCE / package).glob("[!_]*.py")}
-        assert set(re.findall(rf"automodule:: intriguing\.{package}\.(\w+)", page)) == modules
+        assert public or "% modules\n" in page, package
+
+
+def _functions() -> dict[str, Callable[..., object]]:
+    """The functions and methods that the reference shows, by name."""
+    found: dict[str, Callable[..., object]] = {}
+    for package in sorted(path.parent.name for path in SOURCE.glob("*/__init__.py")):
+        module = importlib.import_module(f"intriguing.{package}")
+        for name in getattr(module, "__all__", ()):
+            public = getattr(module, name)
+            if inspect.isclass(public):
+                methods = {key: value for key, value in vars(public).items() if inspect.isfunction(value)}
+                found |= {f"{package}.{name}.{key}": one for key, one in methods.items() if not key.startswith("_")}
+            elif inspect.isfunction(public):
+                found[f"{package}.{name}"] = public
+    return found
+
+
+FUNCTIONS = _functions()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_arguments_that_are_documented_are_those_that_there_are(name: str) -> None:
+    doc = inspect.cleandoc(FUNCTIONS[name].__doc__ or "") + "\n"
+    if section := re.search(r"^Args:\n((?:    .*\n|\n)+)", doc, re.MULTILINE):
+        entries = re.findall(r"^    (\*{0,2}\w+(?:, \*{0,2}\w+)*):", section[1], re.MULTILINE)
+        documented = {argument.lstrip("*") for entry in entries for argument in entry.split(", ")}
+        assert documented == set(inspect.signature(FUNCTIONS[name]).parameters) - {"self", "cls"}
 
 
 def test_versions_agree() -> None:

@@ -29,6 +29,7 @@ OPTIONS = [
     ("train", "model=alexnet", "debug=overfit"),
     ("train", "model=ae400_10", "debug=profile"),
     ("train", "debug=fast"),
+    ("train", "model=module", "model._target_=mine.Net", "data=module", "data._target_=mine.images"),
     ("attack", "attack=lbfgs"),
     ("attack", "attack=nearest"),
     ("attack", "attack=adam_l1"),
@@ -119,6 +120,7 @@ def test_every_setting_that_is_named_exists() -> None:
         if key.split(".")[0] in sections
     }
     own = ("trainer.", "model.settings.", "callbacks.", "optimizer.", "scheduler.")  # and the options of their classes
+    own += ("model.width", "data.train.", "data.test.")  # of a user's own class
     assert len(named) > 20
     assert not [one for one in sorted(named) if one[0] not in known and not one[0].startswith(own)]
 

@@ -170,12 +170,13 @@ def as_attack(attack: str | Callable[..., Any], *, clip: bool = True) -> Attack 
     """Return an attack by its name, or make one of a function.
 
     Args:
-        attack: a name in `ATTACKS`; or a function ``(model, inputs, labels, *, targets=None, generator=None,
-            **settings)`` that returns adversarial images or an `AttackResult`, see `FunctionAttack`.
+        attack: a name in `ATTACKS`; or a function that is called with
+            ``(model, inputs, labels, *, targets=None, generator=None, **settings)`` and returns adversarial images or
+            an `AttackResult`, see `FunctionAttack`.
         clip: whether the images of a function must lie in [0, 1].
 
     Returns:
-        The attack, which is called with (model, inputs, labels, *, targets=None, generator=None, **settings).
+        The attack, which is called with ``(model, inputs, labels, *, targets=None, generator=None, **settings)``.
 
     Raises:
         ValueError: there is no attack of this name.
