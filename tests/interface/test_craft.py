@@ -65,11 +65,9 @@ def test_it_is_the_attack_itself_with_its_settings() -> None:
 
 
 def test_it_makes_the_set_of_attack_py(run_script: Callable[..., tuple], tmp_path: Any) -> None:
-    small = ("data=digits", "model=fc10", "trainer.max_epochs=1", "name=net", "logger=csv")
-    assert run_script("train.py", *small)[0] == 0
-    model = ig.load_model(tmp_path / "runs/train/net/model.ckpt")
+    model = ig.fit(FullyConnected(widths=[]), ig.data.digits(), epochs=1, folder=tmp_path / "net")
     attack = ("attack=lbfgs", "limit=20", "seed=2", "subset=test", "name=set", "logger=csv")
-    assert run_script("attack.py", "checkpoints=runs/train/net", *attack)[0] == 0
+    assert run_script("attack.py", "checkpoints=net", *attack)[0] == 0
     theirs = ig.AdversarialSet.load(tmp_path / "runs/attack/set/set.safetensors")
     test = open_images(name="digits").subset("test").take()
     own = ig.craft(model, test.images, test.labels, attack="lbfgs", targets="random", limit=20, seed=2)
