@@ -41,9 +41,7 @@ def test_a_transfer_table_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert out.count("FC100-100-10") >= 2 and "unperturbed images" in out and "excess over equal-norm noise" in out
 
 
-def test_units_and_random_directions_are_scored(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_units_and_random_directions_are_scored(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     out = _run("units_of_a_layer", monkeypatch, capsys)
     scores = [float(number) for number in re.findall(r"  ([01]\.\d{3})  \[", out)]
     assert len(scores) == 3 and all(1 / 8 <= score <= 1 for score in scores)

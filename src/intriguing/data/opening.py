@@ -42,9 +42,7 @@ def mnist(root: str | Path | None = None, *, download: bool = True) -> ImageData
     Raises:
         UserError: a file is missing or is not the published one.
     """
-    data = open_images(
-        name="mnist", root=str(root or os.environ.get("INTRIGUING_DATA") or "data"), download=download
-    )
+    data = open_images(name="mnist", root=str(root or os.environ.get("INTRIGUING_DATA") or "data"), download=download)
     data.prepare_data()
     data.setup()
     return data
