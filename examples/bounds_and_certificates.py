@@ -14,12 +14,13 @@ import intriguing as ig
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--epochs", type=int, default=20, help="passes over the training images")
+parser.add_argument("--width", type=int, default=32, help="hidden units")
 parser.add_argument("--penalty", type=float, default=0.15, help="L2 radius of Lipschitz-margin training; 0: none")
 parser.add_argument("--images", type=int, default=50, help="test images that are certified and attacked")
 options = parser.parse_args()
 
 data = ig.data.digits()
-network = ig.models.FullyConnected(widths=[32], activation="relu", spectral_penalty_kind="margin")
+network = ig.models.FullyConnected(widths=[options.width], activation="relu", spectral_penalty_kind="margin")
 model = ig.fit(network, data, epochs=options.epochs, spectral_penalty=options.penalty)
 
 product = 1.0

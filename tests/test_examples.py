@@ -12,7 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = {
     "attack_torchvision": ("--size=32", "--images=2"),
-    "bounds_and_certificates": ("--epochs=1", "--images=10"),
+    "bounds_and_certificates": ("--epochs=1", "--images=10", "--width=8"),
     "transfer_between_networks": ("--epochs=1", "--images=20"),
     "units_of_a_layer": ("--epochs=1",),
 }

@@ -65,11 +65,9 @@ def test_it_is_the_attack_itself_with_its_settings() -> None:
 
 
 def test_it_makes_the_set_of_attack_py(run_script: Callable[..., tuple], tmp_path: Any) -> None:
-    small = ("data=digits", "model=fc10", "trainer.max_epochs=1", "name=net", "logger=csv")
-    assert run_script("train.py", *small)[0] == 0
-    model = ig.load_model(tmp_path / "runs/train/net/model.ckpt")
+    model = ig.fit(FullyConnected(widths=[]), ig.data.digits(), epochs=1, folder=tmp_path / "net")
     attack = ("attack=lbfgs", "limit=20", "seed=2", "subset=test", "name=set", "logger=csv")
-    assert run_script("attack.py", "checkpoints=runs/train/net", *attack)[0] == 0
+    assert run_script("attack.py", "checkpoints=net", *attack)[0] == 0
     theirs = ig.AdversarialSet.load(tmp_path / "runs/attack/set/set.safetensors")
     test = open_images(name="digits").subset("test").take()
     own = ig.craft(model, test.images, test.labels, attack="lbfgs", targets="random", limit=20, seed=2)
@@ -103,6 +101,17 @@ def test_noise_needs_no_network_and_repeats_by_the_seed() -> None:
     one, again, other = (ig.craft(None, images, labels, attack="gaussian", stddev=0.1, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(one.adv_inputs, again.adv_inputs) and not torch.equal(one.adv_inputs, other.adv_inputs)
     assert one.metadata["source"] is None and one.success.all()
+
+
+def test_progress_is_reported_to_a_function_or_shown(capsys: pytest.CaptureFixture) -> None:
+    net, images = _linear(), _images()
+    shares: list[float] = []
+    silent = ig.craft(net, images, [0] * 12, attack="lbfgs")
+    watched = ig.craft(net, images, [0] * 12, attack="lbfgs", progress=shares.append)
+    assert shares and shares == sorted(shares) and all(0 <= share <= 1 for share in shares)
+    assert torch.equal(silent.adv_inputs, watched.adv_inputs) and capsys.readouterr().out == ""
+    ig.craft(net, images, [0] * 12, progress=True)
+    assert "100%" in capsys.readouterr().out
 
 
 def test_what_it_is_called_with_comes_back_as_it_was() -> None:

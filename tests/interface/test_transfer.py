@@ -122,6 +122,7 @@ def _net(pixels: int = 36, num_classes: int = 3) -> nn.Module:
 @pytest.mark.parametrize(
     ("nets", "sets", "message"),
     [
+        ([_net()], {"a": _set()}, "nets must be a dict with a name for each, got a list"),
         ({}, {"a": _set()}, "expected networks and adversarial sets, got 0 and 1"),
         ({"a": _net(), "b": _net(num_classes=4)}, {"a": _set()}, "different numbers of classes: a 3, b 4"),
         ({"a": _net(pixels=25)}, {"a": _set()}, r"a does not take images of shape \(1, 6, 6\), which the sets hold"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from intriguing.adversarial_set import AdversarialSet
 from intriguing.attacks import Attack, as_attack, choose_targets
 from intriguing.attacks.function import FunctionAttack
 from intriguing.attacks.network import Model
+from intriguing.attacks.progress import watching
 from intriguing.attacks.targets import RULES
 from intriguing.interface.network import answers, device_of, name_of, taking_float32
 from intriguing.nn.nonfinite import check_logits
@@ -31,6 +33,7 @@ def craft(
     targets: Tensor | Sequence[int] | str | None = None,
     limit: int | None = None,
     seed: int = 0,
+    progress: bool | Callable[[float], None] = False,
     **settings: Any,
 ) -> AdversarialSet:
     """Craft the adversarial set of a network: attack images and keep what belongs together.
@@ -48,6 +51,7 @@ def craft(
             every wrong class.
         limit: number of images to attack, drawn by the seed, in their order; None: all.
         seed: of whatever is random: which images, which targets, the attack's own choices.
+        progress: True for a progress bar, or a function of the share of the attack that is done, from 0 to 1.
         settings: of the attack, see its function (``intriguing.attacks.nearest``).
 
     Returns:
@@ -83,7 +87,8 @@ def craft(
     model = None if net is None else taking_float32(net, inputs)
     wanted = _targets(targets, model, inputs, classes, seed)
     generator = torch.Generator().manual_seed(seed * _FIRST_SHARD)
-    result = method(model, inputs, classes, targets=wanted, generator=generator, **settings)
+    with _watched(progress):
+        result = method(model, inputs, classes, targets=wanted, generator=generator, **settings)
     reached = answers(model, result.adv_inputs).argmax(1) if wanted is None and model is not None else wanted
     rule = targets if isinstance(targets, str) else _CLOSEST if targets is None else "given"
     return AdversarialSet.from_result(
@@ -99,6 +104,24 @@ def craft(
             "seed": seed,
         },
     )
+
+
+@contextmanager
+def _watched(progress: bool | Callable[[float], None]) -> Iterator[None]:
+    """Show, or report to a function, how much of an attack is done."""
+    if callable(progress):
+        with watching(progress):
+            yield
+    elif progress:
+        from rich.progress import Progress
+
+        with Progress() as bar:
+            task = bar.add_task("attacking", total=1.0)
+            with watching(lambda share: bar.update(task, completed=share)):
+                yield
+            bar.update(task, completed=1.0)
+    else:
+        yield
 
 
 def _described(

@@ -104,6 +104,9 @@ def _victims(nets: Mapping[str, Model], sets: Mapping[str, AdversarialSet]) -> d
     Raises:
         UserError: see `transfer_table`.
     """
+    for what, given in (("nets", nets), ("sets", sets)):
+        if not isinstance(given, Mapping):
+            raise UserError(f"{what} must be a dict with a name for each, got a {type(given).__name__}")
     if not nets or not sets:
         raise UserError(f"expected networks and adversarial sets, got {len(nets)} and {len(sets)}")
     if taken := {UNPERTURBED, DISTORTION} & {*nets, *sets}:
