@@ -9,7 +9,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from conftest import PNG
 from rich.console import Console
 from stress import UNBROKEN, stress
 
