@@ -1,48 +1,6 @@
-"""Tables, figures and the page, from finished runs; a study runs what is missing first. README.md shows examples."""
+"""Tables, figures and the page, from finished runs; a study runs what is missing first."""
 
-import hydra
-from omegaconf import DictConfig
-
-from intriguing.cli import main as entry
-from intriguing.cli.config import command, plain, task_overrides
-from intriguing.cli.hydra_files import hydra_files
-from intriguing.cli.study import check_without_study, make_executor, study_steps, with_study_settings
-from intriguing.runs.folder import keep_others_out
-from intriguing.tracking.jobs import check_run_id
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="analyze")
-@entry.task
-def main(cfg: DictConfig) -> None:
-    """Run what is missing of a study, then analyse its runs."""
-    overrides = task_overrides()
-    config = with_study_settings(plain(cfg), overrides)
-
-    from intriguing import data
-    from intriguing.analysis.job import AnalysisJob
-    from intriguing.analysis.run import run_analysis
-    from intriguing.cli import progress, scheduler
-
-    job = AnalysisJob.from_config(config, command=command("analyze.py", overrides), files=hydra_files(cfg))
-    if config["study"]:
-        steps = study_steps(config, overrides)
-        check_run_id(config["logger"], len(steps) + 1)
-        with (
-            keep_others_out(job.runs, "analyze", job.name),
-            progress.progress(f"study {config['study']['name']}", len(steps)) as advance,
-        ):
-            folders = scheduler.run(
-                steps,
-                make_executor(config),
-                working=advance.running,
-                advance=lambda key, made: advance(progress.run_line(made[-1])),
-            )
-        job = job.of(folders)
-    else:
-        check_without_study(overrides)
-        data.check_typed(overrides)
-    run_analysis(job, measuring=progress.measuring)
-
+from intriguing.cli.analyze import run
 
 if __name__ == "__main__":
-    entry.run(main)
+    run()

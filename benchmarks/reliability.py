@@ -44,7 +44,7 @@ from safetensors.torch import load_file
 
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.checkpoints import read_checkpoint
-from intriguing.data import digits
+from intriguing.data.arrays import digits
 from intriguing.runs.records import find_runs, read_run
 from intriguing.storage.csv_log import CsvLog
 

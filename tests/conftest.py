@@ -16,6 +16,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def run_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
         finally:
             signal.signal(signal.SIGTERM, handler)
             GlobalHydra.instance().clear()
+            HydraConfig.instance().cfg = None  # --cfg leaves it behind
         out, err = capfd.readouterr()
         return status, out, err
 

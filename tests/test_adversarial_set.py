@@ -192,7 +192,9 @@ def test_a_flipped_byte_is_found_at_every_place(tmp_path, whole):
 @given(place=st.floats(0, 1, exclude_max=True), extra=st.binary(max_size=3))
 def test_any_cut_or_lengthened_file_is_refused(tmp_path_factory, whole, place, extra):
     path = tmp_path_factory.getbasetemp() / "cut.safetensors"
-    refused(path, whole[: int(place * len(whole))] + extra)
+    cut = whole[: int(place * len(whole))] + extra
+    if cut != whole:  # the bytes that were added may be those that were cut off
+        refused(path, cut)
     refused(path, whole + b"\0" + extra)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from intriguing import __version__
 from intriguing.attacks import AttackResult
+from intriguing.commands import command_name
 from intriguing.errors import UserError, shown
 from intriguing.storage import safetensors_file
 from intriguing.storage.safetensors_file import MAX_HEADER
@@ -40,10 +41,18 @@ DTYPES = {
 }
 KINDS = {"amplify": int | float | None, "clip": bool, "seed": int | None, "study": str | None, "version": str}
 SOURCE = {"name": str, "label": str, "split": str, "seed": int}
+_DEFAULTS: dict[str, Any] = {
+    "source": None,
+    "data": {"name": "images"},
+    "attack": {"name": "attack"},
+    "amplify": None,
+    "seed": None,
+    "study": None,
+}
 METADATA = ("source", "data", "attack", "amplify", "clip", "seed", "study", "version")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AdversarialSet:
     """N images, their adversarial versions and their origin, on the CPU; checked when it is made.
 
@@ -57,8 +66,8 @@ class AdversarialSet:
         distortion: (N,) float32, per-pixel RMS of adv_inputs - inputs (section 4.2); inf where the attack failed.
         c: (N,) float32, weight of the distance (section 4.1); inf where the input was in its target class already, nan
             where the attack has none.
-        num_forwards: (N,) int64, forward passes spent on the image.
-        num_backwards: (N,) int64.
+        num_forwards: (N,) int64, forward passes spent on the image; -1 where they were not counted.
+        num_backwards: (N,) int64, backward passes.
         metadata: Plain values: source (name, label, checkpoint_sha256, split, seed; None for Gaussian noise), data
             (name, subset; of images in folders also classes, in the order of the labels, and files, a digest), attack
             (name and all its settings), amplify (None, or the per-pixel RMS scaled to), clip, seed, study, version.
@@ -96,37 +105,69 @@ class AdversarialSet:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def __repr__(self) -> str:
+        source, found = self.metadata["source"], self.distortion[self.success].double()
+        made = str(self.metadata["attack"]["name"]) + (f" of {source['label']}" if source and "label" in source else "")
+        size = f", mean distortion {float(found.mean()):.4g}" if len(found) else ""
+        shape = tuple(self.inputs.shape[1:])
+        return f"AdversarialSet({made}: {len(found)} of {len(self)} images of shape {shape} succeeded{size})"
+
     @classmethod
     def from_result(
         cls,
         result: AttackResult,
-        inputs: Tensor,
-        labels: Tensor,
+        inputs: Tensor | None = None,
+        labels: Tensor | None = None,
         *,
-        metadata: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
         indices: Tensor | None = None,
         targets: Tensor | None = None,
     ) -> AdversarialSet:
-        """Make the set of an attack's result.
+        """Make the set of any attack's result; images and distances become float32.
 
         Args:
             result: the result; its ``c`` becomes nan where the attack has none.
-            inputs: (N, C, H, W) originals in [0, 1].
-            labels: (N,) true classes.
-            metadata: see the class.
+            inputs: (N, C, H, W) originals in [0, 1]; None: those that the result holds.
+            labels: (N,) true classes; None: those that the result holds.
+            metadata: see the class; what is missing is filled in: no source, data named "images", an attack named
+                "attack", and whether the images lie in [0, 1].
             indices: (N,) places of the originals in their data set; None: 0 to N-1.
-            targets: (N,) classes aimed at; None: -1 for each.
+            targets: (N,) classes aimed at; None: those that the result holds, or -1 for each.
 
         Raises:
-            TypeError, ValueError: see the class.
+            TypeError, ValueError: see the class; or the result holds no inputs or no labels and none are given.
+
+        Example:
+            >>> import torch
+            >>> from intriguing.attacks import nearest
+            >>> def network(images):  # class 1 where the first pixel is above 0.5
+            ...     first = images.flatten(1)[:, 0]
+            ...     return torch.stack([0.5 - first, first - 0.5], dim=1)
+            >>> result = nearest(network, torch.full((2, 1, 2, 2), 0.2), labels=torch.tensor([0, 0]))
+            >>> len(AdversarialSet.from_result(result))
+            2
         """
+        inputs, labels = result.inputs if inputs is None else inputs, result.labels if labels is None else labels
+        targets = result.targets if targets is None else targets
+        for name, value in (("inputs", inputs), ("labels", labels)):
+            if value is None:
+                raise ValueError(f"{name}: the result does not hold them; give {name}=")
+        assert inputs is not None and labels is not None
+        adv_inputs = result.adv_inputs.detach().float()
+        boxed = len(adv_inputs) == 0 or bool(((adv_inputs >= 0) & (adv_inputs <= 1)).all())
+        c = torch.full_like(result.distortion, torch.nan) if result.c is None else result.c
         return cls(
-            inputs=inputs,
-            labels=labels,
+            inputs=inputs.float(),
+            adv_inputs=adv_inputs,
+            labels=labels.long(),
+            targets=torch.full_like(labels, -1, dtype=torch.int64) if targets is None else targets.long(),
             indices=torch.arange(len(inputs)) if indices is None else indices,
-            targets=torch.full_like(labels, -1) if targets is None else targets,
-            metadata=metadata,
-            **vars(result) | {"c": torch.full_like(result.distortion, torch.nan) if result.c is None else result.c},
+            success=result.success,
+            distortion=result.distortion.float(),
+            c=c.float(),
+            num_forwards=result.num_forwards,
+            num_backwards=result.num_backwards,
+            metadata=_DEFAULTS | {"clip": boxed, "version": __version__} | (metadata or {}),
         )
 
     def save(self, path: Path | str) -> None:
@@ -170,7 +211,8 @@ def _check_format(entry: dict[str, Any], path: Path) -> None:
         by = metadata.get("version") if isinstance(metadata, dict) else None
         raise UserError(
             f"{path} was written in format {shown(written)} (version {shown(by)} of the project); this version, "
-            f"{__version__}, reads format {FORMAT}: run attack.py again, or read it with the version that wrote it"
+            f"{__version__}, reads format {FORMAT}: run {command_name('attack')} again, or read it with the version "
+            "that wrote it"
         )
 
 
@@ -215,7 +257,7 @@ def _check_shapes(item: AdversarialSet) -> None:
 
 
 def _check_values(item: AdversarialSet) -> None:
-    least = {"labels": 0, "targets": -1, "indices": 0, "num_forwards": 0, "num_backwards": 0}
+    least = {"labels": 0, "targets": -1, "indices": 0, "num_forwards": -1, "num_backwards": -1}
     for name, bound in least.items():
         value = getattr(item, name)
         if len(value) and int(value.min()) < bound:

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import glob
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
 
 from intriguing import __version__
+from intriguing.commands import command_name
 from intriguing.errors import UserError, shown
-from intriguing.models import CHECKPOINT_FORMAT, REGISTRY, Classifier
+from intriguing.models import CHECKPOINT_FORMAT, REGISTRY, Classifier, ModuleClassifier, ProgramClassifier
+from intriguing.models.module import name_of
 from intriguing.runs.names import natural_key
 from intriguing.storage import checkpoint_file
-from intriguing.storage.files import replacing
+from intriguing.storage.files import file_sha256, replacing
 from intriguing.tracking.artifact import PREFIX, fetch_checkpoint
 
 HEADER = {"version", "model", "data", "seed"}  # what every checkpoint of the project says of itself
@@ -34,8 +36,10 @@ DATA = {
     "validation": int,
     "only": int | None,
     "folder": str,
-    "size": int,
+    "size": int | list,
     "resize": int | None,
+    "channels": int,
+    "target": str,
     "classes": list,
     "counts": dict,
     "files": dict,
@@ -65,11 +69,21 @@ class TrainedNetwork:
     model: Classifier
 
 
-def load_model(path: str | Path, *, sha256: str | None = None) -> Classifier:
+Network = nn.Module | Callable[..., nn.Module] | str | Path
+"""A class, or a function that builds modules, or a module; or the file of a program."""
+
+
+def load_model(
+    path: str | Path, *, network: Network | Sequence[Network] | None = None, sha256: str | None = None
+) -> Classifier:
     """Load a trained network, on the CPU, in eval mode.
 
     Args:
         path: a checkpoint of train.py (``model.ckpt``, ``checkpoints/best.ckpt``, ``checkpoints/last.ckpt``).
+        network: the class of a network that was trained with ``model=module`` or as a ``ModuleClassifier``, whose
+            settings are in the checkpoint; or a module to fill with its weights; or a list of classes, of which the one
+            that the checkpoint names is taken. Of a network of ``model=file`` the file of its program. Networks of the
+            project need none.
         sha256: digest of the file that its run recorded; None if no run did.
 
     Returns:
@@ -77,33 +91,108 @@ def load_model(path: str | Path, *, sha256: str | None = None) -> Classifier:
         was trained on (``data.ImageData.description``), with the names of its classes where they came from folders.
 
     Raises:
-        UserError: no file, an empty, truncated, changed or foreign one, or one from another version of the project.
+        UserError: no file, an empty, truncated, changed or foreign one, or one from another version of the project; or
+            a network of a class that is not given. No class is ever imported because a file names it.
     """
-    return load_network(path, sha256=sha256).model
+    return load_network(path, network=network, sha256=sha256).model
 
 
-def load_network(path: str | Path, *, sha256: str | None = None) -> TrainedNetwork:
+def load_network(
+    path: str | Path, *, network: Network | Sequence[Network] | None = None, sha256: str | None = None
+) -> TrainedNetwork:
     """Load a trained network with what identifies it; the file is opened and hashed once. See `load_model`."""
     checkpoint, found = _read(Path(path), sha256)
-    header, settings = checkpoint["intriguing"], checkpoint["hyper_parameters"]
-    network, weights = REGISTRY[header["model"]], checkpoint["state_dict"]
+    header, settings = checkpoint["intriguing"], dict(checkpoint["hyper_parameters"])
+    architecture, weights = REGISTRY[header["model"]], checkpoint["state_dict"]
+    if architecture is ModuleClassifier:
+        settings["network"] = _class_of(path, settings.pop("target", None), _each(network))
+    if architecture is ProgramClassifier:
+        settings["path"] = _program_of(Path(path), settings.get("program"), _each(network))
     try:
-        with torch.device("meta"):  # sizes without memory, in case the settings are not those of the weights
-            sizes = network(**settings | {"spectral_penalty": 0.0}).state_dict()
-        for name, value in sizes.items():
-            if name not in weights or weights[name].shape != value.shape:
-                there = tuple(weights[name].shape) if name in weights else "nothing"
-                raise ValueError(f"{name} should have shape {tuple(value.shape)}, the file has {there}")
-        model = network(**settings)
+        _check_shapes(architecture, settings, weights)
+        model = architecture(**settings)
         model.load_state_dict(weights)
         model.trained_on = header["data"]
     except (TypeError, ValueError, RuntimeError, KeyError, OverflowError, AttributeError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{path} does not fit {header['model']} of version {__version__} (it was written by version "
+            f"{path} does not fit {_called(settings, header)} of version {__version__} (it was written by version "
             f"{shown(header['version'])}): {shown(why, 200)}"
         ) from error
     return TrainedNetwork(Path(path), found, int(header["seed"] or 0), model.eval())
+
+
+def _called(settings: Mapping[str, Any], header: Mapping[str, Any]) -> str:
+    return name_of(settings["network"]) if "network" in settings else str(settings.get("path", header["model"]))
+
+
+def _check_shapes(architecture: type[Classifier], settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Compare the shapes of the weights with those that the settings ask for, before there is memory for the latter.
+
+    Raises:
+        ValueError: they differ.
+    """
+    given = settings.get("network")
+    if isinstance(given, nn.Module) or architecture is ProgramClassifier:
+        return
+    try:
+        with torch.device("meta"):
+            sizes = architecture(**settings | {"spectral_penalty": 0.0}).state_dict()
+    except Exception:  # code of the user's that computes with its weights
+        if given is None:
+            raise
+        return
+    for name, value in sizes.items():
+        if name not in weights or weights[name].shape != value.shape:
+            there = tuple(weights[name].shape) if name in weights else "nothing"
+            raise ValueError(f"{name} should have shape {tuple(value.shape)}, the file has {there}")
+
+
+def _each(given: Network | Sequence[Network] | None) -> list[Network]:
+    return list(given) if isinstance(given, list | tuple) else [] if given is None else [given]  # pyright: ignore
+
+
+def _program_of(path: Path, wanted: Any, given: Sequence[Network]) -> str:
+    """Choose the file of the program that a checkpoint names among those that the caller gave.
+
+    Raises:
+        UserError: it is not among them.
+    """
+    wanted = wanted if isinstance(wanted, dict) else {}
+    files = [Path(one).expanduser() for one in given if isinstance(one, str | Path)]
+    for file in files:
+        if file.is_file() and file_sha256(file) == wanted.get("sha256"):
+            return str(file)
+    has = f", and {', '.join(map(str, files))} {'is another' if len(files) == 1 else 'are others'}" if files else ""
+    copies = [file for file in sorted(path.parent.glob("program.*")) if file.is_file()]
+    give = copies[0] if copies else "<file>"
+    raise UserError(
+        f"{path} holds a network of the program {shown(wanted.get('name'))} (sha256 {shown(wanted.get('sha256'))[:8]})"
+        f"{has}: no program is run because a file names it, so give model.path={give}, or in Python "
+        f"load_model(path, network='{give}')"
+    )
+
+
+def _class_of(path: str | Path, wanted: Any, given: Sequence[Network]) -> Network:
+    """Choose the class that a checkpoint names among those that the caller gave.
+
+    A class that lies elsewhere now is found by the last part of its name.
+
+    Raises:
+        UserError: it is not among them.
+    """
+    wanted = shown(wanted) if isinstance(wanted, str) else "unknown"
+    last = wanted.rpartition(".")[2]
+    classes = [one for one in given if not isinstance(one, str | Path)]
+    names = [name_of(one) for one in classes]
+    for fits in (lambda name: name == wanted, lambda name: name.rpartition(".")[2] == last):
+        if chosen := [one for one, name in zip(classes, names, strict=True) if fits(name)]:
+            return chosen[0]
+    has = f", and {', '.join(names)} {'was' if len(names) == 1 else 'were'} given" if names else ""
+    raise UserError(
+        f"{path} holds a network of the class {wanted}{has}: no class is imported because a file names it, so give "
+        f"model._target_={wanted}, or in Python load_model(path, network={last})"
+    )
 
 
 def find_checkpoints(patterns: str | Sequence[str], *, runs: str = "runs", wandb_mode: str | None = None) -> list[Path]:
@@ -148,11 +237,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def _read(path: Path, recorded: str | None = None) -> tuple[dict[str, Any], str]:
     """Read and verify a checkpoint, and return it with the digest of its file."""
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}; train.py writes runs/train/<name>/model.ckpt")
+        raise UserError(f"there is no checkpoint {path}; {command_name('train')} writes runs/train/<name>/model.ckpt")
     checkpoint, sha256 = checkpoint_file.read_with_sha256(path, recorded)
     header = checkpoint.get("intriguing")
     if not isinstance(header, dict) or not header.keys() >= HEADER:
-        raise UserError(f"{path} is a foreign checkpoint: it was not written by train.py of this project")
+        raise UserError(f"{path} is a foreign checkpoint: {command_name('train')} did not write it")
     written = header.get("format")
     if written != CHECKPOINT_FORMAT:
         raise UserError(
@@ -165,7 +254,7 @@ def _read(path: Path, recorded: str | None = None) -> tuple[dict[str, Any], str]
         raise UserError(f"{path} holds the unknown network {shown(repr(header['model']))}; known: {known}")
     for wrong in (_wrong_settings(checkpoint), _wrong_data(header, checkpoint), _wrong_weights(checkpoint)):
         if wrong:
-            raise UserError(f"{path} is no checkpoint that train.py wrote: {wrong}")
+            raise UserError(f"{path} is no checkpoint that {command_name('train')} wrote: {wrong}")
     return checkpoint, sha256
 
 
@@ -177,7 +266,10 @@ def _wrong_data(header: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> str
     for key, value in (data or {}).items():
         if key not in DATA or not isinstance(value, DATA[key]):
             return f"its data has {shown(key)}={shown(value)}"
-        if key in ("size", "resize") and not 1 <= (value or 1) <= MAX_SIDE:
+        sides = value if key == "size" and isinstance(value, list) else [value]
+        if key in ("size", "resize") and not all(
+            type(one or 1) is int and 1 <= (one or 1) <= MAX_SIDE for one in sides
+        ):
             return f"its data has {key}={shown(value)}, more than {MAX_SIDE} pixels or fewer than 1"
     if data and not data.keys().isdisjoint(CONTENT):
         return _wrong_content(data, checkpoint["hyper_parameters"].get("num_classes"))

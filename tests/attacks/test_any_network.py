@@ -441,7 +441,7 @@ def test_a_network_may_work_in_place_and_squeeze_its_batch_away():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda logits: (logits, logits), TypeError, r"a tuple of 2; pass lambda images: network\(images\)\[0\]"),
+        (lambda logits: (logits, logits), TypeError, r"a tuple of 2; name the entry: intriguing\.nn\.PickOutput\(network, 0\)"),
         (lambda logits: {"out": logits}, TypeError, "a dict with 'out'"),
         (lambda logits: None, TypeError, "got NoneType"),
         (lambda logits: logits[:, :1], ValueError, r"K >= 2, got \(1, 1\) for N = 1; for one logit z"),

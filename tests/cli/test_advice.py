@@ -1,4 +1,4 @@
-"""Every command and setting that README, the configs and the messages name is one that there is."""
+"""Every command and setting that README, docs/, the configs and the messages name is one that there is."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ OPTIONS = [
     ("train", "model=alexnet", "debug=overfit"),
     ("train", "model=ae400_10", "debug=profile"),
     ("train", "debug=fast"),
+    ("train", "model=module", "model._target_=mine.Net", "data=module", "data._target_=mine.images"),
     ("attack", "attack=lbfgs"),
     ("attack", "attack=nearest"),
     ("attack", "attack=adam_l1"),
@@ -38,12 +39,17 @@ OPTIONS = [
 ]
 
 
-def _readme() -> Iterator[str]:
-    """The commands in README's blocks, those over several lines in one."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        yield from [] if language else block.splitlines()
-    yield from re.findall(r"(?<!`)`(uv run (?:train|attack|analyze)\.py[^`]*)`", text.replace("\n", " "))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _pages() -> Iterator[str]:
+    """The commands in the blocks of README and docs/, those over several lines in one."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            yield from block.splitlines() if language in ("", "bash") else []
+        prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).replace("\n", " ")
+        yield from re.findall(r"(?<!`)`((?:uv run (?:train|attack|analyze)\.py|intriguing-\w+) [^`]*)`", prose)
 
 
 def _comments() -> Iterator[str]:
@@ -58,10 +64,13 @@ def _comments() -> Iterator[str]:
 def _words(line: str) -> list[str]:
     """The entry point and its arguments."""
     words = [word for word in shlex.split(line, comments=True) if word != "..."]
-    return words[next(i for i, word in enumerate(words) if word.removesuffix(".py") in ENTRIES) :]
+    names = [word.removesuffix(".py").removeprefix("intriguing-") for word in words]
+    start = next(i for i, name in enumerate(names) if name in ENTRIES)
+    return [names[start], *words[start + 1 :]]
 
 
-LINES = [line for line in (*_readme(), *_comments()) if re.search(r"\b(train|attack|analyze)\.py", line)]
+COMMAND = re.compile(r"\b(train|attack|analyze)\.py|\bintriguing-(train|attack|analyze) ")
+LINES = [line for line in (*_pages(), *_comments()) if COMMAND.search(line)]
 COMMANDS = {shlex.join(words): words for words in map(_words, LINES)}
 
 
@@ -83,11 +92,11 @@ def test_a_command_composes(line: str) -> None:
         first = next(one.sweep_string_iterator()) if one.is_sweep_override() else None
         typed.append(one.input_line or "" if first is None else f"{one.get_key_element()}={first}")
     overrides.check(typed)
-    assert plain(compose(arguments[0].removesuffix(".py"), overrides=typed))["runs"] == "runs"
+    assert plain(compose(arguments[0], overrides=typed))["runs"] == "runs"
 
 
 def test_there_are_as_many_commands_as_are_seen() -> None:
-    assert len(COMMANDS) > 30
+    assert len(COMMANDS) > 60
 
 
 def _keys(config: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -98,11 +107,11 @@ def _keys(config: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def test_every_setting_that_is_named_exists() -> None:
-    """Of README, the messages and docstrings: whatever is written as ``section.key=``."""
+    """Of README, docs/, the messages and docstrings: whatever is written as ``section.key=``."""
     known: set[str] = set()
     for entry, *typed in OPTIONS:
         known |= set(_keys(plain(compose(entry, overrides=typed))))
-    files = [ROOT / "README.md", *(ROOT / "src").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
+    files = [*PAGES, *(ROOT / "src").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
     sections = {key.split(".")[0] for key in known if "." in key}
     named = {
         (key, file.name)
@@ -111,13 +120,15 @@ def test_every_setting_that_is_named_exists() -> None:
         if key.split(".")[0] in sections
     }
     own = ("trainer.", "model.settings.", "callbacks.", "optimizer.", "scheduler.")  # and the options of their classes
+    own += ("model.width", "data.train.", "data.test.")  # of a user's own class
     assert len(named) > 20
     assert not [one for one in sorted(named) if one[0] not in known and not one[0].startswith(own)]
 
 
 def test_the_options_of_the_table_exist() -> None:
-    """README's table of groups."""
-    rows = re.findall(r"^\| `([\w/]+)` \| (.*) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    """The table of groups on the page about the command line."""
+    text = (ROOT / "docs" / "howto" / "command-line.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w/]+)` \| (.*) \|$", text, re.MULTILINE)
     groups = {
         group: set(re.findall(r"(?<!=)`([\w-]+)`", text)) for group, text in rows if (ROOT / "conf" / group).is_dir()
     }

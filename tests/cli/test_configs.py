@@ -17,8 +17,10 @@ KINDS += ("callbacks", "logger", "debug", "experiment")
 NEEDED = {
     "data=image_folder": ["data.folder=photographs"],
     "data=blank": ["data.shape=[1,8,8]", "data.num_classes=10", "trainer.max_epochs=0"],
+    "data=module": ["+data.train._target_=mine.Letters"],  # opened once it is needed
     "model=alexnet": ["data=image_folder", "data.folder=photographs"],  # for images of three channels
     "model=torchvision": ["data=image_folder", "data.folder=photographs"],
+    "model=module": ["model._target_=planted_networks.Functional"],
     "optimizer=other": ["optimizer._target_=torch.optim.RMSprop"],
     "scheduler=other": ["scheduler._target_=torch.optim.lr_scheduler.ExponentialLR", "+scheduler.gamma=0.9"],
 }

@@ -59,14 +59,14 @@ def test_what_hydra_cannot_be_given_is_refused() -> None:
     ],
 )
 def test_the_recorded_command_gives_a_shell_what_was_typed(typed: list[str]) -> None:
-    recorded = command("train.py", typed)
+    recorded = command("train", typed)
     said = subprocess.run(["sh", "-c", f"printf '%s\\n' {recorded}"], capture_output=True, text=True, check=True)
     assert said.stdout.splitlines() == ["python", "train.py", *typed]
 
 
 def test_the_recorded_command_has_no_absolute_path(tmp_path: Path) -> None:
     typed = [f"runs='{tmp_path}/a=b, c'", "data.root=/home/me/my data", "callbacks={x: {dirpath: /home/me/x}}"]
-    assert shlex.split(command("train.py", typed, tmp_path))[2:] == [
+    assert shlex.split(command("train", typed, tmp_path))[2:] == [
         'runs="a=b, c"',
         'data.root=".../my data"',
         "callbacks={x: {dirpath: .../x}}",

@@ -15,7 +15,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader
 from torchvision import datasets
 
-from intriguing.data import BatchIndices, ImageArrays, ImageData, Mnist, digits, half_indices, open_images
+from intriguing.data import BatchIndices, ImageArrays, ImageData, Mnist, half_indices, open_images
+from intriguing.data.arrays import digits
 from intriguing.data.arrays import MNIST_FILES, fetch_mnist
 from intriguing.errors import UserError
 

@@ -25,7 +25,7 @@ LEFT_WHITE[:, :4] = 255
 
 def read(folder: Path, size: int = 8) -> Tensor:
     """The one image below ``folder/test``."""
-    return image_folder(folder, size=size).select("test", torch.arange(1)).read(torch.arange(1))[0][0]
+    return image_folder(folder, size=size, channels=3).select("test", torch.arange(1)).read(torch.arange(1))[0][0]
 
 
 def place(folder: Path, name: str) -> Path:

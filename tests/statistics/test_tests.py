@@ -59,7 +59,7 @@ def test_p_values_of_a_basis_are_uniform_on_an_untrained_whitened_control() -> N
 
     The images are real digits with their labels, so the scores themselves are far from those of random sets.
     """
-    from intriguing.data import digits
+    from intriguing.data.arrays import digits
 
     arrays = digits()
     images, labels = arrays.images["full"], arrays.labels["full"]

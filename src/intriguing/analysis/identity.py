@@ -160,8 +160,10 @@ def differences(first: NetworkId, second: NetworkId, *besides: str) -> str:
 
 
 def data_set(data: Mapping[str, Any]) -> str:
-    """Name the data set that a config's ``data`` describes; images in folders are named by their classes."""
+    """Name the data set that a config's ``data`` describes; images in folders are named by their classes, a user's own by the class or function that gives them."""
     name = str(data.get("name", "unknown"))
+    if name == "module":
+        return str(data.get("target", name))
     return f"{name} ({', '.join(data['classes'])})" if data.get("classes") else str(data.get("folder") or name)
 
 

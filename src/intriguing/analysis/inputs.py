@@ -99,8 +99,9 @@ class Network:
 
     @property
     def data(self) -> str:
-        """The data set, e.g. mnist."""
-        return str(self.config.get("data", {}).get("name", "unknown"))
+        """The data set, e.g. mnist; the class or function that gives a user's own images."""
+        data = self.config.get("data", {})
+        return str(data.get("target") or data.get("name", "unknown"))
 
     @property
     def has_images(self) -> bool:

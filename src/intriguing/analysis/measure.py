@@ -133,8 +133,11 @@ class MeasuredSet:
 
     @property
     def attack_name(self) -> str:
-        """The attack and its targets in words: "lbfgs, random targets"."""
+        """The attack and its targets in words: "lbfgs, random targets"; of a user's function, its settings too."""
         name, targets = str(self.attack.get("name", "unknown")), self.attack.get("targets")
+        settings = self.attack.get("settings")
+        if "function" in self.attack and isinstance(settings, Mapping):
+            name += "".join(f", {key}={value}" for key, value in settings.items())
         return f"{name}, {str(targets).replace('_', ' ')} targets" if targets else name
 
     @property
@@ -189,7 +192,7 @@ def measure(
     for victim in victims:
         _check_fit(crafted, examples, victim)
     keep = examples.success.bool().nonzero().flatten()
-    outcomes = _outcomes(
+    shown = outcomes(
         examples,
         keep,
         {victim.name: victim.module for victim in victims},
@@ -216,7 +219,7 @@ def measure(
         num=examples.success.numel(),
         num_success=keep.numel(),
         distortion=distortion,
-        outcomes=outcomes,
+        outcomes=shown,
         examples=_pick(examples, keep),
         run=crafted.run(f"{run_label} ({subset} images)"),
         stranger="" if maker or not source else str(source["name"]),
@@ -294,17 +297,30 @@ def _gaussian_label(metadata: Mapping[str, Any], distortion: Tensor) -> str:
     return f"Gaussian {size}, clipped" if metadata.get("clip") else f"Gaussian {size}"
 
 
-def _outcomes(
+def outcomes(
     examples: AdversarialSet,
     keep: Tensor,
     victims: Mapping[str, nn.Module],
     *,
-    generator: torch.Generator | None,
+    generator: torch.Generator | None = None,
     batch_size: int,
-    progress: Progress | None,
-    title: str,
+    progress: Progress | None = None,
+    title: str = "",
 ) -> dict[str, Outcome]:
-    """Collect the answers by victim; equal-norm noise is drawn from ``generator``, and left out without one."""
+    """Show the examples of a set, and their unperturbed images, to networks.
+
+    Args:
+        examples: the set.
+        keep: (M,) rows of the set to show: those whose attack succeeded.
+        victims: the networks by name.
+        generator: of equal-norm Gaussian noise, the control; None leaves it out.
+        batch_size: images per forward pass.
+        progress: called after every block of images, with ``title``.
+        title: name of the work.
+
+    Returns:
+        The errors by the name of the network.
+    """
     parts: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in victims}
     num_blocks = math.ceil(keep.numel() / BLOCK)
     for done, rows in enumerate(keep.split(BLOCK) if num_blocks else (), start=1):
@@ -320,12 +336,12 @@ def _outcomes(
         if progress:
             progress(title, done, num_blocks)
     nothing = torch.zeros(0, dtype=torch.bool)
-    outcomes = {}
+    found = {}
     for name, blocks in parts.items():
         adversarial, clean, *noise = map(torch.cat, zip(*blocks, strict=True)) if blocks else [nothing] * 3
         under_noise = None if generator is None else noise[0]
-        outcomes[name] = Answers(image_indices(examples, keep), adversarial, clean, under_noise).outcome()
-    return outcomes
+        found[name] = Answers(image_indices(examples, keep), adversarial, clean, under_noise).outcome()
+    return found
 
 
 def image_indices(examples: AdversarialSet, keep: Tensor) -> Tensor:

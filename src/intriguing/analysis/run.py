@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,7 +68,7 @@ def run_analysis(
 
 
 def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
-    networks = [_network(record) for record in job.networks]
+    networks = [_network(record, job.network_classes) for record in job.networks]
     request = Request(
         networks=networks,
         sections=job.sections,
@@ -76,17 +77,22 @@ def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
         seed=job.seed,
         batch_size=job.batch_size,
         progress=progress,
+        reference=job.reference,
     )
-    if job.data.get("folder") or any(section.reads_images for section in request.chosen.values()):
+    if job.data.get("folder") or job.images or any(section.reads_images for section in request.chosen.values()):
         for network in networks:
-            if (data := _images_of(network, job))["name"] == "image_folder":
-                open_images(**data)  # a folder that is not the recorded one is refused before any set is read
+            if (data := _images_of(network, job))["name"] in ("image_folder", "module"):
+                open_images(
+                    **data, own=job.images
+                )  # a folder that is not the recorded one is refused before any set is read
     sets = [_crafted(record, _source(record, job.networks)) for record in job.sets]
     measurements = measure_sets(request, sets)
+    make = partial(make_result, request, measurements, title=job.title, provenance=_provenance(job))
+    made = None if job.reference is None else make()  # numbers that stand beside no cell are refused before all writing
     with run_of(job, "analyze") as run:
         if run.finished:
             return run.folder
-        result = make_result(request, measurements, title=job.title, provenance=_provenance(job))
+        result = made or make()
         files = [file.relative_to(run.folder) for file in report.write(result, run.folder)]
         _record(job, run.folder, result)
         cells = sum(len(table.cells) for table in result.tables)
@@ -104,7 +110,7 @@ def _subsets(job: AnalysisJob) -> Subsets:
         data = _images_of(network, job)
         key = json.dumps(data, sort_keys=True)
         if key not in loaded:
-            loaded[key] = open_images(**data)
+            loaded[key] = open_images(**data, own=job.images)
             loaded[key].prepare_data()
         return loaded[key].subset(subset)
 
@@ -161,13 +167,13 @@ def _source(made: RunRecord, networks: Sequence[RunRecord]) -> dict[str, str]:
     return {}
 
 
-def _network(record: RunRecord) -> Network:
+def _network(record: RunRecord, classes: Sequence[Any]) -> Network:
     if "errors" not in record.result:
         raise UserError(f"{record.folder} is a debug run without counted errors; train it without debug=")
     errors = record.result["errors"]
     if not isinstance(errors, dict) or not all(_is_count(count) for count in errors.values()):
         raise UserError(f"{record.folder / 'run.json'} is no record of a run: its errors are not wrong and all images")
-    module = load_model(record.path("model.ckpt"), sha256=record.artifacts["model.ckpt"])
+    module = load_model(record.path("model.ckpt"), network=classes, sha256=record.artifacts["model.ckpt"])
     return Network(label=record.label, module=module, record=record, curves=_curves(record))
 
 

@@ -14,9 +14,11 @@ from lightning.fabric import Fabric
 
 from intriguing import __version__
 from intriguing.adversarial_set import AdversarialSet
+from intriguing.attacking.code import code_digest
 from intriguing.attacking.job import AttackJob
 from intriguing.attacking.shards import Progress, count_shards, fill, make_fabric, merge, pick_images
 from intriguing.attacks import amplify
+from intriguing.attacks.result import mean_count
 from intriguing.data import Subset
 from intriguing.errors import Stopped, UserError
 from intriguing.metrics import distortion
@@ -35,7 +37,7 @@ def craft(job: AttackJob, *, progress: Progress | None = None) -> Path:
 
     Args:
         job: the attack.
-        progress: called after each shard with images done, images in all, and successful attacks.
+        progress: called before the first shard, during each and after it, see `shards.Progress`.
 
     Returns:
         The run folder, with ``set.safetensors``, ``metrics.csv`` and ``run.json``.
@@ -89,7 +91,7 @@ def _check_network(job: AttackJob, images: Subset) -> None:
 def _help(job: AttackJob, fabric: Fabric, images: Subset, shards: Path) -> Path:
     """Do the work of ranks above 0: make shards; rank 0 opens, merges and finishes the folder."""
     fabric.barrier()  # the folder is open
-    fill(fabric, job, images, shards, None)
+    fill(fabric, job, images, shards, code_digest(job), None)
     fabric.barrier()
     return shards.parent
 
@@ -98,27 +100,28 @@ def _in_shards(
     job: AttackJob, fabric: Fabric, images: Subset, folder: Path, progress: Progress | None
 ) -> AdversarialSet:
     """Fill the folder with shards, in as many processes as were asked for, and merge them by image."""
+    code = code_digest(job)
     try:
         if job.processes.num_nodes > 1:
             fabric.barrier()
-            fill(fabric, job, images, folder, progress)
+            fill(fabric, job, images, folder, code, progress)
             fabric.barrier()
         elif job.processes.count == 1:
-            fill(fabric, job, images, folder, progress)
+            fill(fabric, job, images, folder, code, progress)
         else:  # they share nothing but the folder
-            fabric.launch(functools.partial(fill, job=job, images=images, folder=folder, progress=None))
+            fabric.launch(functools.partial(fill, job=job, images=images, folder=folder, code=code, progress=None))
     except (Stopped, KeyboardInterrupt) as stop:
         end_children()
         stop.add_note(f"{folder.parent}: {count_shards(job, len(images), folder)} saved")
         raise
-    merged = merge(job, len(images), folder)
+    merged = merge(job, len(images), folder, code)
     return AdversarialSet.from_result(
         merged.result,
         images.images,
         images.labels,
         indices=images.indices,
         targets=merged.targets,
-        metadata=_metadata(job, clip=bool(job.attack.settings.get("clip", True))),
+        metadata=_metadata(job, clip=job.attack.clip),
     )
 
 
@@ -153,8 +156,8 @@ def _summary(made: AdversarialSet, seconds: float) -> dict[str, Any]:
         "num_success": int(made.success.sum()),
         "mean_distortion": float(found.mean()) if len(found) else None,
         "median_distortion": float(found.median()) if len(found) else None,
-        "forwards_per_image": float(made.num_forwards.double().mean()),
-        "backwards_per_image": float(made.num_backwards.double().mean()),
+        "forwards_per_image": mean_count(made.num_forwards),
+        "backwards_per_image": mean_count(made.num_backwards),
         "seconds": seconds,
     }
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from intriguing.attacks import ATTACKS, Attack
+from intriguing.attacks import ATTACKS, Attack, FunctionAttack, as_attack
 from intriguing.attacks.amplify import RULES as AMPLIFY_RULES
 from intriguing.attacks.targets import RULES
-from intriguing.checkpoints import TrainedNetwork, find_checkpoints, load_network
+from intriguing.checkpoints import Network, TrainedNetwork, find_checkpoints, load_network
 from intriguing.data import (
     DATA_NAMES,
     SUBSETS,
     ImageData,
+    OwnData,
     folder_name,
     folder_settings,
     images_of_network,
     open_images,
+    target_of,
 )
 from intriguing.errors import UserError
 from intriguing.models import Classifier
@@ -28,10 +30,12 @@ from intriguing.runs.names import slug
 from intriguing.validation import choice, flag, number, refuse_unknown, whole
 
 CLOSEST = "closest"
+MODULE = "module"
+"""Name of the option of conf/attack for a function of the user's."""
 
 
 _KEYS = (
-    *("checkpoints", "attack", "subset", "limit", "shard", "data", "trainer"),
+    *("checkpoints", "model", "attack", "subset", "limit", "shard", "data", "trainer"),
     *("logger", "runs", "name", "study", "tags", "seed", "threads"),
 )
 
@@ -41,11 +45,14 @@ class AttackSettings:
     """An attack and its settings, checked.
 
     Attributes:
-        name: name in ``attacks.ATTACKS``.
+        name: name in ``attacks.ATTACKS``; of a function of the user's, the name of the function.
         settings: keywords of the attack.
-        targets: rule for target classes: one of ``attacks.targets.RULES`` or ``closest``; empty for noise.
+        targets: rule for target classes: one of ``attacks.targets.RULES`` or ``closest``; empty for noise, and for a
+            function that is given no targets.
         amplify: per-pixel RMS to scale the perturbations to afterwards; None: they are not scaled.
         amplify_by: ``set`` or ``image``, see ``attacks.amplify``.
+        own: the function of the user's; None for an attack of the project.
+        function: its full name as it was typed; empty for an attack of the project.
     """
 
     name: str
@@ -53,46 +60,63 @@ class AttackSettings:
     targets: str = ""
     amplify: float | None = None
     amplify_by: str = "set"
+    own: FunctionAttack | None = field(default=None, repr=False)
+    function: str = ""
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> AttackSettings:
+    def of(cls, config: Mapping[str, Any], function: Callable[..., Any] | None = None) -> AttackSettings:
         """Check the ``attack`` part of a config.
+
+        Args:
+            config: plain values.
+            function: what ``attack._target_`` names, for ``attack=module``.
 
         Raises:
             UserError: an unknown attack, rule or setting, or a value that cannot be right.
         """
-        name = choice("attack.name", config["name"], ATTACKS)
+        name = choice("attack.name", config["name"], (*ATTACKS, MODULE))
+        if name == MODULE:
+            return _own_attack(config, function)
+        if "_target_" in config:
+            raise UserError(
+                f"attack._target_ is read by nothing with attack={name}; for a function of yours give attack=module "
+                f"attack._target_={config['_target_']}"
+            )
         if not ATTACKS[name].reads_model:
             settings = {key: value for key, value in config.items() if key != "name"}
-            return cls(name=name, settings=_checked(name, "attack", settings))
+            return cls(name=name, settings=_checked(ATTACKS[name], "attack", settings))
         refuse_unknown("attack", config, ("name", "targets", "amplify", "amplify_by", "settings"))
-        settings = _checked(name, "attack.settings", config["settings"] or {})
-        amplify = None if config["amplify"] is None else number("attack.amplify", config["amplify"], 0, above=True)
-        return cls(
-            name=name,
-            settings=settings,
-            targets=choice("attack.targets", config["targets"], (*RULES, CLOSEST)),
-            amplify=amplify,
-            amplify_by=choice("attack.amplify_by", config["amplify_by"], AMPLIFY_RULES),
-        )
+        settings = _checked(ATTACKS[name], "attack.settings", config["settings"] or {})
+        targets = choice("attack.targets", config["targets"], (*RULES, CLOSEST))
+        return cls(name=name, settings=settings, targets=targets, **_amplification(config))
 
     @property
-    def attack(self) -> Attack:
+    def attack(self) -> Attack | FunctionAttack:
         """The attack itself."""
-        return ATTACKS[self.name]
+        return self.own or ATTACKS[self.name]
+
+    @property
+    def clip(self) -> bool:
+        """Whether the images lie in [0, 1]."""
+        return self.own.clip if self.own else bool(self.settings.get("clip", True))
 
     @property
     def description(self) -> dict[str, Any]:
         """The attack in plain values, as sets and run folders record it."""
         if not self.attack.reads_model:
             return {"name": self.name, **self.settings}
-        described = {"name": self.name, "targets": self.targets, "settings": dict(self.settings)}
+        settings = {key: value for key, value in self.settings.items() if (key, value) != ("levels", None)}
+        described: dict[str, Any] = {"name": self.name, "targets": self.targets or None, "settings": settings}
         described["amplify"] = self.amplify
+        if self.own:
+            described |= {"function": self.function, "clip": self.own.clip}
         return described | ({} if self.amplify is None else {"amplify_by": self.amplify_by})
 
     @property
     def label(self) -> str:
-        """The part of a run's name that names the attack, "lbfgs_random" or "gaussian0.1"."""
+        """The part of a run's name that names the attack, "lbfgs_random", "mine.fgsm" or "gaussian0.1"."""
+        if self.own:
+            return f"{self.function}_{self.targets}" if self.targets else self.function
         return f"{self.name}_{self.targets}" if self.targets else f"{self.name}{self.settings['stddev']:g}"
 
     @property
@@ -202,6 +226,9 @@ class AttackJob:
         cls,
         config: Mapping[str, Any],
         *,
+        network_classes: Sequence[Network] = (),
+        images: OwnData | None = None,
+        function: Callable[..., Any] | None = None,
         extras: Sequence[str] = (),
         command: str = "",
         files: Mapping[str, str] | None = None,
@@ -212,6 +239,9 @@ class AttackJob:
 
         Args:
             config: plain values.
+            network_classes: those of ``model._target_``, by which checkpoints of users' networks are opened.
+            images: opens the Datasets of ``data=module``; None for other data.
+            function: what ``attack._target_`` names, for ``attack=module``; None for another attack.
             extras: parts of the name for overrides that nothing else in it shows.
             command: the command line that makes these jobs.
             files: further files of their run folders, text by name.
@@ -220,7 +250,7 @@ class AttackJob:
             UserError: a value that cannot be right, a pattern that matches nothing, a checkpoint that cannot be used.
         """
         refuse_unknown("", config, _KEYS, whole="an attack")
-        attack, trainer = AttackSettings.of(config["attack"]), config["trainer"]
+        attack, trainer = AttackSettings.of(config["attack"], function), config["trainer"]
         common: dict[str, Any] = {
             "runs": str(config["runs"]),
             "attack": attack,
@@ -241,14 +271,14 @@ class AttackJob:
             "files": files or {},
         }
         if not attack.attack.reads_model:
-            return [_noise_job(config, extras, common)]
+            return [_noise_job(config, images, extras, common)]
         if not config["checkpoints"]:
             raise UserError("checkpoints has no value; give checkpoints='runs/train/*/model.ckpt' or the like")
         wandb_mode = config["logger"]["mode"]
         checkpoints = find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode)
         if config["name"] and len(checkpoints) > 1:
             raise UserError(f"name={config['name']} would be shared by {len(checkpoints)} checkpoints; leave name out")
-        return [_network_job(checkpoint, config, extras, common) for checkpoint in checkpoints]
+        return [_network_job(load_network(checkpoint, network=network_classes), config, images, extras, common) for checkpoint in checkpoints]
 
     @property
     def plain(self) -> AttackJob:
@@ -258,30 +288,41 @@ class AttackJob:
         return replace(self, name=name, attack=attack, identity={**self.identity, "attack": attack.description})
 
 
-def _noise_job(config: Mapping[str, Any], extras: Sequence[str], common: Mapping[str, Any]) -> AttackJob:
+def _noise_job(
+    config: Mapping[str, Any], images: OwnData | None, extras: Sequence[str], common: Mapping[str, Any]
+) -> AttackJob:
     given, attack = config["data"], common["attack"]
     if not given["name"]:
         raise UserError(f"attack={attack.name} needs to know the images: give data=mnist or data=digits")
     choice("data", given["name"], DATA_NAMES)
     data = {"name": given["name"], "split": "full", "split_seed": 0}
-    data |= {"root": given["root"] or "data", "download": flag("data.download", given["download"])}
     prefix = str(given["name"])
+    if given["name"] == "module":
+        prefix = target_of(given).rpartition(".")[2]
+    else:
+        data |= {"root": given["root"] or "data", "download": flag("data.download", given["download"])}
     if given["name"] == "image_folder":
         data |= folder_settings(given)
         prefix = folder_name(data["root"], data["folder"])
-    job = AttackJob(**common, data=open_images(**data), label=f"Gaussian, stddev {attack.settings['stddev']}")
+    job = AttackJob(
+        **common, data=open_images(**data, own=images), label=f"Gaussian, stddev {attack.settings['stddev']}"
+    )
     return _identified(job, config, data, prefix, extras)
 
 
 def _network_job(
-    checkpoint: Path, config: Mapping[str, Any], extras: Sequence[str], common: Mapping[str, Any]
+    trained: TrainedNetwork,
+    config: Mapping[str, Any],
+    images: OwnData | None,
+    extras: Sequence[str],
+    common: Mapping[str, Any],
 ) -> AttackJob:
-    trained = load_network(checkpoint)
+    checkpoint = trained.path
     data = images_of_network(trained.model.trained_on, config["data"], str(checkpoint))
     folder = checkpoint.parent if checkpoint.name == "model.ckpt" else checkpoint.parent.parent
     stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"
     source = Source(stem, data["split"], trained)
-    job = AttackJob(**common, data=open_images(**data), source=source, label=trained.model.label)
+    job = AttackJob(**common, data=open_images(**data, own=images), source=source, label=trained.model.label)
     return _identified(job, config, data, stem, extras)
 
 
@@ -293,12 +334,12 @@ def _identified(
     Args:
         job: the job.
         config: the whole config.
-        data: arguments of ``ImageData``; of images in folders, the classes and files that are there count, and not the
+        data: arguments of ``ImageData``; of images in folders and Datasets, the classes and files that are there count, and not the
             place.
         prefix: first part of the name.
         extras: last parts of the name.
     """
-    if data["name"] == "image_folder":
+    if data["name"] in ("image_folder", "module"):
         part = "test" if job.subset == "test" else "train"
         there = job.data.description
         data = there | {key: {part: there[key][part]} for key in ("counts", "files")}
@@ -313,9 +354,45 @@ def _identified(
     return replace(job, name=name, identity=identity)
 
 
-def _checked(name: str, where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+_OWN_KEYS = ("name", "_target_", "targets", "amplify", "amplify_by", "clip", "settings")
+
+
+def _own_attack(config: Mapping[str, Any], function: Callable[..., Any] | None) -> AttackSettings:
+    """Check the config of ``attack=module``, whose other keys are settings of the function."""
+    if function is None:
+        raise UserError("attack=module needs the function that attack._target_ names")
+    short, nested = {key: value for key, value in config.items() if key not in _OWN_KEYS}, config["settings"] or {}
+    if twice := sorted(set(short) & set(nested)):
+        raise UserError(f"attack.{twice[0]} and attack.settings.{twice[0]} are one setting; give one of them")
+    target = str(config["_target_"])
     try:
-        return ATTACKS[name].check(settings)
+        own = as_attack(function, clip=flag("attack.clip", config["clip"]))
+    except TypeError as error:
+        raise UserError(f"attack._target_={target}: {error}") from error
+    if not isinstance(own, FunctionAttack):
+        raise UserError(f"attack._target_={target} is attack={own.name}")
+    targets = "" if config["targets"] is None else choice("attack.targets", config["targets"], RULES)
+    if targets and not own.takes("targets"):
+        raise UserError(f"attack.targets={targets}: {target} takes no targets; leave attack.targets out")
+    return AttackSettings(
+        name=target if own.name in ATTACKS else own.name,
+        settings=_checked(own, "attack", short | nested),
+        targets=targets,
+        own=own,
+        function=target,
+        **_amplification(config),
+    )
+
+
+def _amplification(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Check how the perturbations are scaled afterwards."""
+    amplify = None if config["amplify"] is None else number("attack.amplify", config["amplify"], 0, above=True)
+    return {"amplify": amplify, "amplify_by": choice("attack.amplify_by", config["amplify_by"], AMPLIFY_RULES)}
+
+
+def _checked(attack: Attack | FunctionAttack, where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return attack.check(settings)
     except (TypeError, ValueError) as error:
         raise UserError(_with_full_names(str(error), settings, where)) from error
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from intriguing.attacking.job import CLOSEST, AttackJob, Processes
 from intriguing.attacks import AttackResult, AttackWarning, choose_targets
+from intriguing.attacks.progress import watching
+from intriguing.commands import command_name
 from intriguing.data import Subset
 from intriguing.errors import UserError, plural
 from intriguing.nn.nonfinite import NotFiniteError, check_logits
@@ -29,7 +31,7 @@ from intriguing.storage import safetensors_file
 from intriguing.storage.files import make_folder
 
 Progress = Callable[[int, int, int], None]
-"""Called with images done, images in all, and successful attacks so far, of this process."""
+"""Called with images done, images in all, and successful attacks among the finished shards, of this process."""
 KEY = "shard"
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,8 @@ class Shard:
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name, on the CPU."""
-        columns = vars(self.result) | {"targets": self.targets}
-        return {name: value.cpu().contiguous() for name, value in columns.items() if value is not None}
+        columns = replace(self.result, inputs=None, labels=None, targets=self.targets)  # the images are at hand
+        return columns.tensors()
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor]) -> Shard:
@@ -100,7 +102,7 @@ def pick_images(job: AttackJob) -> Subset:
     return subset.take(order[: job.limit].sort().values)
 
 
-def fill(fabric: Fabric, job: AttackJob, images: Subset, folder: Path, progress: Progress | None) -> None:
+def fill(fabric: Fabric, job: AttackJob, images: Subset, folder: Path, code: str, progress: Progress | None) -> None:
     """Make this process's share of the missing shards.
 
     Args:
@@ -108,7 +110,8 @@ def fill(fabric: Fabric, job: AttackJob, images: Subset, folder: Path, progress:
         job: the attack.
         images: the images to attack.
         folder: folder of the shards; made if it is missing.
-        progress: called after each shard.
+        code: digest of the code; a shard that other code has made is made again.
+        progress: called before the first shard, during each and after it.
     """
     torch.set_num_threads(job.processes.threads)
     make_folder(folder)
@@ -117,12 +120,15 @@ def fill(fabric: Fabric, job: AttackJob, images: Subset, folder: Path, progress:
     firsts = range(0, len(images), job.shard)[fabric.global_rank :: fabric.world_size]
     parts = [slice(first, min(first + job.shard, len(images))) for first in firsts]
     done, total, success = 0, sum(part.stop - part.start for part in parts), 0
+    if progress is not None:
+        progress(0, total, 0)
     for part in parts:
         file = _file(job, folder, part.start)
-        shard = _load(file)
+        shard = _load(file, code)
         if shard is None:
-            shard = _make(job, model, images, targets, part)
-            safetensors_file.save(shard.tensors(), file, KEY, {"format": 1})
+            with watching(_within(progress, done, part, total, success)):
+                shard = _make(job, model, images, targets, part)
+            safetensors_file.save(shard.tensors(), file, KEY, {"format": 1, "code": code})
         done, success = done + part.stop - part.start, success + int(shard.result.success.sum())
         if progress is not None:
             progress(done, total, success)
@@ -130,13 +136,27 @@ def fill(fabric: Fabric, job: AttackJob, images: Subset, folder: Path, progress:
         model.cpu()
 
 
-def merge(job: AttackJob, num_images: int, folder: Path) -> Shard:
+def _within(progress: Progress | None, done: int, part: slice, total: int, success: int) -> Callable[[float], None]:
+    """Turn the share of a shard that is done into a number of images, and report each number once."""
+    size, last = part.stop - part.start, 0
+
+    def observe(share: float) -> None:
+        nonlocal last
+        now = int(share * size)
+        if progress is not None and now > last:
+            last = now
+            progress(done + now, total, success)
+
+    return observe
+
+
+def merge(job: AttackJob, num_images: int, folder: Path, code: str) -> Shard:
     """Join all shards in the order of the images.
 
     Raises:
         UserError: a shard is missing: a process that should have made it has failed.
     """
-    shards = [_load(_file(job, folder, first)) for first in range(0, num_images, job.shard)]
+    shards = [_load(_file(job, folder, first), code) for first in range(0, num_images, job.shard)]
     whole = [shard.tensors() for shard in shards if shard is not None]
     if len(whole) < len(shards):
         raise UserError(
@@ -156,20 +176,24 @@ def _file(job: AttackJob, folder: Path, first: int) -> Path:
     return folder / f"{first:08d}-{job.shard}.safetensors"
 
 
-def _load(file: Path) -> Shard | None:
-    """Read a shard; None where it is absent or damaged, for it is then made again, bit for bit."""
+def _load(file: Path, code: str) -> Shard | None:
+    """Read a shard; None where it is absent, damaged or made by other code, for it is then made again."""
     if not file.exists():
         return None
     try:
-        return Shard.of(safetensors_file.load(file, KEY, lambda entry, path: None, what="attack's shard")[1])
+        entry, tensors = safetensors_file.load(file, KEY, lambda entry, path: None, what="attack's shard")
     except UserError as error:
-        log.warning("%s: this shard is made again", str(error).removesuffix("; run attack.py again"))
+        log.warning("%s: this shard is made again", str(error).removesuffix(f"; run {command_name('attack')} again"))
         return None
+    if entry.get("code") != code:
+        log.warning("%s was made by other code or another PyTorch: this shard is made again", file)
+        return None
+    return Shard.of(tensors)
 
 
 def _targets(job: AttackJob, model: nn.Module | None, images: Subset) -> Tensor | None:
-    """Choose the targets (N,) of the whole set, which do not depend on the shards; None for closest and noise."""
-    if model is None or job.attack.targets == CLOSEST:
+    """Choose the targets (N,) of the whole set, which do not depend on the shards; None where the attack chooses."""
+    if model is None or job.attack.targets in ("", CLOSEST):
         return None
     device = next(model.parameters()).device
     with torch.no_grad():

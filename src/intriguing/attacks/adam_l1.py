@@ -8,19 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from intriguing.attacks.base import AttackResult, ChunkResult, Goal, attack_in_chunks, margin
+from intriguing.attacks.base import as_batch, attack_in_chunks
+from intriguing.attacks.chunk import ChunkResult, Goal, margin
 from intriguing.attacks.network import Model, Network
+from intriguing.attacks.progress import report
+from intriguing.attacks.result import AttackResult
 from intriguing.validation import real_number, whole_number
 
 
 def adam_l1(
     model: Model,
     inputs: Tensor,
-    targets: Tensor,
+    targets: Tensor | int,
     *,
     num_steps: int = 3000,
     learning_rate: float = 1e-3,
     generator: torch.Generator | None = None,
+    levels: int | None = None,
     chunk_size: int | None = None,
 ) -> AttackResult:
     """Minimise sum|r| + cross_entropy(f(x + r), l) with Adam, clamping x + r to [0, 1]^n after each step.
@@ -30,12 +34,14 @@ def adam_l1(
 
     Args:
         model: images in [0, 1] of any shape to logits (N, K).
-        inputs: (N, ...) in [0, 1].
+        inputs: (N, ...) in [0, 1]; one image (C, H, W) if the class is a single number.
         targets: (N,) integers in 0..K-1. An image that is already in its target class is returned unchanged, with
             distortion 0.
         num_steps: Adam steps; 3000 in the published variant.
         learning_rate: learning rate of Adam; 1e-3 in the published variant.
         generator: random generator of the initial perturbations; None uses PyTorch's global one.
+        levels: number of values k / (levels - 1) that a pixel may have, 256 for files with 8 bits (see
+            ``levels.search_grid``); None for any value in [0, 1].
         chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
 
     Returns:
@@ -48,6 +54,7 @@ def adam_l1(
     Source: a published reproduction of the paper; section 4.1 uses L-BFGS and a constant c instead.
     """
     settings = AdamSettings(num_steps=num_steps, learning_rate=learning_rate)
+    inputs, targets = as_batch(inputs, targets)
     starts: list[Tensor] = []
 
     def attack(net: Network, origin: Tensor, goal: Goal, rows: Tensor) -> ChunkResult:
@@ -57,7 +64,16 @@ def adam_l1(
             starts.append(torch.rand(inputs.shape, generator=generator, device=drawn_on, dtype=dtype).flatten(1))
         return _descend(net, origin, starts[0][rows.to(starts[0].device)].to(origin), goal.classes, settings)
 
-    return attack_in_chunks(attack, model, inputs, targets, name="targets", chunk_size=chunk_size, floats_per_pixel=16)
+    return attack_in_chunks(
+        attack,
+        model,
+        inputs,
+        targets,
+        name="targets",
+        chunk_size=chunk_size,
+        levels=levels,
+        floats_per_pixel=16,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +100,7 @@ def _descend(net: Network, origin: Tensor, start: Tensor, targets: Tensor, setti
     adam = torch.optim.Adam([perturbation], lr=settings.learning_rate)
     num_steps = settings.num_steps
     for step in range(num_steps + 1):
+        report(step / (num_steps + 1))
         trial = (origin + perturbation).clamp_(0, 1)
         logits, _, slopes = net.differentiate(trial, _cross_entropy, targets)
         distance = (trial - origin).norm(dim=1)

@@ -1,133 +1,44 @@
-"""Define the result of an attack, check its arguments, and run it over chunks of images."""
+"""Check the arguments of an attack, and run it over chunks of images."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from intriguing.attacks.chunk import ChunkResult, Goal, margin
+from intriguing.attacks.levels import check_levels, round_for, search_grid
 from intriguing.attacks.network import Model, Network, under_attack
+from intriguing.attacks.progress import portion
+from intriguing.attacks.result import AttackResult
 from intriguing.metrics import distortion
 from intriguing.nn.nonfinite import check_logits
-from intriguing.statistics.intervals import t_interval
 
 _STRETCHES = 1.0003, 1.001, 1.003, 1.01, 1.03, 1.1
 """Factors that lengthen a perturbation if the network's answer has changed in the final check."""
-_OVERSHOOT = 1e-5  # image decoders and resizing exceed [0, 1] by up to this; half precision cannot represent it
+OVERSHOOT = 1e-5  # image decoders and resizing exceed [0, 1] by up to this; half precision cannot represent it
 
 
 class AttackWarning(UserWarning):
     """Warn that the inputs of an attack look wrong, or that its result is no evidence of robustness."""
 
 
-@dataclass(frozen=True, repr=False)
-class AttackResult:
-    """Hold the adversarial examples for N images, in the order of the images.
+def as_batch(inputs: Tensor, classes: Tensor | int) -> tuple[Tensor, Tensor]:
+    """Make a batch of a single image, which comes with a single class.
 
-    Attributes:
-        adv_inputs: (N, ...) in [0, 1], in the images' dtype; the image itself where the attack failed.
-        success: (N,) bool, whether the attack reached its goal, recomputed on ``adv_inputs``.
-        distortion: (N,) per-pixel RMS of the perturbation (section 4.2), at least float32; 0 where the unperturbed
-            image already meets the goal, inf where the attack failed.
-        c: (N,) constant of the penalty at which the example was found; inf where the unperturbed image already meets
-            the goal, nan where the attack failed. None for attacks without such a constant.
-        num_forwards: (N,) int64, number of forward passes spent on each image.
-        num_backwards: (N,) int64, number of backward passes spent on each image.
+    Args:
+        inputs: (N, ...), or one image (C, H, W).
+        classes: (N,) integers, or one integer.
+
+    Returns:
+        The arguments, or the image and its class with a first dimension of 1.
     """
-
-    adv_inputs: Tensor
-    success: Tensor
-    distortion: Tensor
-    c: Tensor | None
-    num_forwards: Tensor
-    num_backwards: Tensor
-
-    def __len__(self) -> int:
-        return len(self.success)
-
-    def summary(self) -> dict[str, Any]:
-        """Summarise the result in plain numbers.
-
-        Returns:
-            ``images`` (N), ``success`` (number of examples), ``already`` (number of unperturbed images among them that
-            meet the goal), ``mean_distortion`` with ``low`` and ``high`` (95 % interval of Student's t) and
-            ``median_distortion`` of the perturbed examples, None where there are none or one; ``forwards`` and
-            ``backwards`` (mean number of passes per image).
-        """
-        already = self.success & (self.distortion == 0)
-        sizes = self.distortion[self.success & ~already].detach().cpu().double()
-        interval = t_interval(sizes) if len(sizes) else None
-        return {
-            "images": len(self),
-            "success": int(self.success.sum()),
-            "already": int(already.sum()),
-            "mean_distortion": float(sizes.mean()) if len(sizes) else None,
-            "low": None if interval is None else interval.low,
-            "high": None if interval is None else interval.high,
-            "median_distortion": float(sizes.quantile(0.5)) if len(sizes) else None,
-            "forwards": float(self.num_forwards.double().mean()) if len(self) else 0.0,
-            "backwards": float(self.num_backwards.double().mean()) if len(self) else 0.0,
-        }
-
-    def __repr__(self) -> str:
-        found = self.summary()
-        text = f"{found['success']} of {found['images']} succeeded"
-        if found["already"]:
-            text += f", {found['already']} of them unperturbed"
-        if found["mean_distortion"] is not None:
-            text += f"; distortion mean {found['mean_distortion']:.4g}"
-            text += "" if found["low"] is None else f" ({found['low']:.4g} to {found['high']:.4g})"
-            text += f", median {found['median_distortion']:.4g}"
-        return f"AttackResult({text})"
-
-
-@dataclass
-class ChunkResult:
-    """Hold the result of an attack on a chunk of M images.
-
-    Attributes:
-        x: (M, n) flat images in [0, 1].
-        success: (M,) bool, as the attack computed it.
-        c: (M,) constants of the penalty, or None; see ``AttackResult``.
-        num_forwards, num_backwards: passes per image, (M,) int64, or one number for all images.
-    """
-
-    x: Tensor
-    success: Tensor
-    num_forwards: Tensor | int
-    num_backwards: Tensor | int
-    c: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Goal:
-    """State the goal of an attack on M images: their target classes, or any class but their labels.
-
-    Attributes:
-        classes: (M,) int64, the targets or the labels.
-        targeted: True for targets, False for labels.
-    """
-
-    classes: Tensor
-    targeted: bool
-
-    def reached(self, logits: Tensor) -> Tensor:
-        """Return whether logits (M, K) meet the goal: (M,) bool."""
-        answer = logits.argmax(dim=1)
-        return answer == self.classes if self.targeted else answer != self.classes
-
-    def excess(self, logits: Tensor) -> Tensor:
-        """Return the margin (M,) by which logits (M, K) meet the goal; positive where they meet it."""
-        ahead = margin(logits, self.classes)
-        return ahead if self.targeted else -ahead
-
-    def take(self, rows: Tensor) -> Goal:
-        """Select rows of the goal, given as int64 indices or a bool mask."""
-        return Goal(self.classes[rows], self.targeted)
+    known = torch.tensor(classes) if isinstance(classes, int) else classes  # of bool it stays one, and is refused
+    if isinstance(known, Tensor) and known.dim() == 0 and isinstance(inputs, Tensor):
+        return inputs[None], known[None]
+    return inputs, known
 
 
 def check_inputs(inputs: Tensor) -> Tensor:
@@ -144,7 +55,7 @@ def check_inputs(inputs: Tensor) -> Tensor:
         ValueError: ``inputs`` has no dimension of pixels, or values outside [0, 1] by more than rounding.
     """
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-        raise TypeError(f"expected inputs as a floating-point tensor, got {_kind(inputs)}")
+        raise TypeError(f"expected inputs as a floating-point tensor, got {_kind(inputs)}{_conversion(inputs)}")
     if inputs.dim() < 2 or 0 in inputs.shape[1:]:
         raise ValueError(f"expected inputs of shape (N, ...), got {tuple(inputs.shape)}")
     if len(inputs) == 0:
@@ -152,7 +63,7 @@ def check_inputs(inputs: Tensor) -> Tensor:
     low, high = (float(end) for end in inputs.detach().aminmax())
     if low >= 0 and high <= 1:
         return inputs
-    if low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
+    if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
         with torch.inference_mode(False), torch.no_grad():
             return inputs.detach().clone().clamp_(0, 1)
     remedy = ""
@@ -178,7 +89,8 @@ def check_classes(name: str, classes: Tensor, logits: Tensor) -> None:
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise ValueError(f"expected the model to return logits of shape (N, K) with K >= 2, got {tuple(logits.shape)}")
     if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.is_complex():
-        raise TypeError(f"expected {name} as an integer tensor, got {_kind(classes)}")
+        remedy = "" if isinstance(classes, Tensor) else f"; pass torch.as_tensor({name})"
+        raise TypeError(f"expected {name} as an integer tensor, got {_kind(classes)}{remedy}")
     if classes.dtype == torch.bool:
         raise TypeError(f"expected {name} as an integer tensor, got {_kind(classes)}")
     if classes.shape != logits.shape[:1]:
@@ -197,20 +109,6 @@ def check_setting(condition: bool, expected: str, got: object) -> None:
     """
     if not condition:
         raise ValueError(f"expected {expected}, got {got}")
-
-
-def margin(logits: Tensor, classes: Tensor) -> Tensor:
-    """Compute the logit of each row's class minus the largest other logit.
-
-    Args:
-        logits: (N, K).
-        classes: (N,) int64.
-
-    Returns:
-        (N,), positive where the class is predicted.
-    """
-    column = classes[:, None]
-    return logits.gather(1, column).squeeze(1) - logits.scatter(1, column, -torch.inf).amax(dim=1)
 
 
 def per_image(values: Tensor, images: Tensor) -> Tensor:
@@ -239,11 +137,12 @@ def attack_in_chunks(
     attack: Callable[[Network, Tensor, Goal, Tensor], ChunkResult],
     model: Model,
     inputs: Tensor,
-    classes: Tensor,
+    classes: Tensor | int,
     *,
     name: str,
     chunk_size: int | None,
     floats_per_pixel: int,
+    levels: int | None = None,
     has_c: bool = False,
 ) -> AttackResult:
     """Check the arguments, attack the images that do not meet the goal yet, and recompute the success on the result.
@@ -254,11 +153,12 @@ def attack_in_chunks(
         attack: maps the network, flat images (M, n) in its dtype, their goal and their indices (M,) among all images to
             a ``ChunkResult``.
         model: images in [0, 1] to logits (N, K).
-        inputs: (N, ...) in [0, 1].
+        inputs: (N, ...) in [0, 1]; one image without N if ``classes`` is a single number.
         classes: (N,) targets or labels, as ``name`` says.
         name: "targets" or "labels".
         chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
         floats_per_pixel: floating-point numbers that the attack itself holds per input value.
+        levels: number of values of a pixel; None for any in [0, 1].
         has_c: whether the attack returns a constant of the penalty.
 
     Returns:
@@ -268,7 +168,9 @@ def attack_in_chunks(
         TypeError: an argument has a wrong type.
         ValueError: a shape or a value is wrong, or the network cannot be attacked.
     """
+    inputs, classes = as_batch(inputs, classes)
     inputs = check_inputs(inputs)
+    levels = check_levels(levels, inputs.dtype)
     with under_attack(model, inputs, chunk_size=chunk_size, floats_per_pixel=floats_per_pixel) as net:
         inputs = inputs.detach().clone()
         classes = classes.detach().to(inputs.device) if isinstance(classes, Tensor) else classes
@@ -278,15 +180,18 @@ def attack_in_chunks(
         warn_of_strange_outputs(logits, None if goal.targeted else goal.classes)
         already = goal.reached(logits)
         flat = inputs.flatten(1).to(net.dtype)
+        if levels is not None:  # an image beside the grid is no result
+            already &= (round_for(net, flat, levels) == flat).all(dim=1)
         best = flat.clone()
         success = already.clone()
         c = torch.where(already, torch.inf, torch.nan).to(net.dtype)
         num_forwards, num_backwards = torch.ones_like(goal.classes), torch.zeros_like(goal.classes)
         pending = (~already).nonzero().squeeze(1)
-        for rows in pending.split(net.max_rows) if len(pending) else ():
+        for number, rows in enumerate(pending.split(net.max_rows) if len(pending) else ()):
             subgoal = goal.take(rows)
-            found = attack(net, flat[rows], subgoal, rows)
-            x, reached, checks = _recheck(net, flat[rows], found, subgoal)
+            with portion(number * net.max_rows / len(pending), (number * net.max_rows + len(rows)) / len(pending)):
+                found = _attack_chunk(attack, net, flat[rows], subgoal, rows, levels)
+            x, reached, checks = _recheck(net, flat[rows], found, subgoal, levels)
             best[rows], success[rows] = x, reached
             num_forwards[rows] += found.num_forwards + checks
             num_backwards[rows] += found.num_backwards
@@ -306,10 +211,43 @@ def attack_in_chunks(
             c=c if has_c else None,
             num_forwards=num_forwards,
             num_backwards=num_backwards,
+            inputs=inputs,
+            labels=None if goal.targeted else goal.classes,
+            targets=goal.classes if goal.targeted else None,
         )
 
 
-def _recheck(net: Network, origin: Tensor, found: ChunkResult, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
+def _attack_chunk(
+    attack: Callable[[Network, Tensor, Goal, Tensor], ChunkResult],
+    net: Network,
+    origin: Tensor,
+    goal: Goal,
+    rows: Tensor,
+    levels: int | None,
+) -> ChunkResult:
+    """Attack a chunk of images, and search the grid near the examples."""
+    if levels is None:
+        return attack(net, origin, goal, rows)
+    beside = goal.reached(net.logits(origin))  # images that meet the goal, but beside the grid
+    part = (~beside).nonzero().squeeze(1)
+    forwards, backwards = torch.ones_like(rows), torch.zeros_like(rows)
+    c = torch.full_like(origin[:, 0], torch.inf)
+    x, success = origin.clone(), beside.clone()
+    if len(part):
+        with portion(0, 0.7):
+            found = attack(net, origin[part], goal.take(part), rows[part])
+        x[part], success[part] = found.x, found.success
+        forwards[part] += found.num_forwards
+        backwards[part] += found.num_backwards
+        if found.c is not None:
+            c[part] = found.c
+    with portion(0.7, 1):
+        return search_grid(net, origin, ChunkResult(x, success, forwards, backwards, c), goal, levels)
+
+
+def _recheck(
+    net: Network, origin: Tensor, found: ChunkResult, goal: Goal, levels: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Recompute the success of a chunk's images after conversion to the images' dtype.
 
     Where the network's answer changed with the batch size, the perturbation is lengthened a little.
@@ -325,6 +263,7 @@ def _recheck(net: Network, origin: Tensor, found: ChunkResult, goal: Goal) -> tu
         if len(failed) == 0:
             break
         longer = torch.lerp(origin[failed], found.x[failed], stretch).clamp_(0, 1).to(net.image_dtype).to(net.dtype)
+        longer = longer if levels is None else round_for(net, longer, levels)
         again = goal.take(failed).reached(net.logits(longer))
         checks[failed] += 1
         x[failed[again]], reached[failed[again]] = longer[again], True
@@ -384,6 +323,17 @@ def _warn_of_zero_gradients(net: Network, x: Tensor, goal: Goal, rows: Tensor) -
 def _warn(message: str) -> None:
     """Issue an ``AttackWarning``."""
     warnings.warn(message, AttackWarning, stacklevel=3)
+
+
+def _conversion(inputs: object) -> str:
+    """Name the way from images of another kind to a floating-point tensor in [0, 1]; empty where it is not known."""
+    if isinstance(inputs, Tensor):
+        return "; pass inputs.float() / 255" if inputs.dtype == torch.uint8 else ""
+    kind = type(inputs).__module__.partition(".")[0]
+    return {
+        "numpy": "; pass torch.from_numpy(inputs), as floats (N, C, H, W) in [0, 1]",
+        "PIL": "; pass torchvision.transforms.functional.to_tensor(inputs)",
+    }.get(kind, "")
 
 
 def _kind(value: object) -> str:

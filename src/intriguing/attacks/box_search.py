@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from intriguing.attacks.base import Goal
+from intriguing.attacks.chunk import Goal
 from intriguing.attacks.network import Network
 
 _NUM_POINTS = 64

@@ -13,8 +13,9 @@ import math
 import torch
 from torch import Tensor
 
-from intriguing.attacks.base import margin
+from intriguing.attacks.chunk import margin
 from intriguing.attacks.network import Network
+from intriguing.attacks.progress import report
 
 MARGIN, ENTROPY = 0, 1
 """Objectives of a descent: the margin, with short steps from the linearised distance; or the cross-entropy, with long
@@ -49,6 +50,7 @@ def descend(net: Network, origin: Tensor, targets: Tensor, objectives: Tensor, n
     best_norm, search_length = torch.full_like(norm, torch.inf), torch.zeros_like(norm)
     has_failed = has_succeeded = torch.zeros_like(entropic)
     for index in range(num_steps):
+        report(index / num_steps)
         logits, _, slopes = net.differentiate(x, _objective, targets, entropic & (index > 0))
         gap = margin(logits, targets) - net.least_margin(logits)
         gradient = slopes[:, 0]

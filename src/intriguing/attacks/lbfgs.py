@@ -8,9 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from intriguing.attacks.base import AttackResult, ChunkResult, Goal, attack_in_chunks, check_setting, margin
+from intriguing.attacks.base import attack_in_chunks, check_setting
 from intriguing.attacks.box_search import search_box
+from intriguing.attacks.chunk import ChunkResult, Goal, margin
 from intriguing.attacks.network import Model, Network
+from intriguing.attacks.progress import report
+from intriguing.attacks.result import AttackResult
 from intriguing.optim import ProjectedLbfgs
 from intriguing.validation import real_number, whole_number
 
@@ -22,7 +25,7 @@ _SETTLED = 0.1  # a smaller decrease ends a minimisation; in units of tolerance^
 def lbfgs(
     model: Model,
     inputs: Tensor,
-    targets: Tensor,
+    targets: Tensor | int,
     *,
     c_start: float = 0.1,
     c_min: float = 1e-8,
@@ -33,23 +36,24 @@ def lbfgs(
     max_iter: int = 100,
     tolerance: float = 3e-2,
     history_size: int = 5,
+    levels: int | None = None,
     chunk_size: int | None = None,
 ) -> AttackResult:
     """Find adversarial examples by the paper's section 4.1, for all images at once.
 
-    For each image x and its target l, minimise
+    For each image x and its target l, minimise::
 
         c |r|_2^2 + cross_entropy(f(x + r), l)   subject to  x + r in [0, 1]^n,
 
     with the *largest* c for which the network assigns the minimiser to l. (The paper says "minimum c"; c multiplies
-    |r|, so a larger c gives a smaller r. |r| is read as the squared L2 norm, which fits the paper's numbers.) The
+    ``|r|``, so a larger c gives a smaller r. ``|r|`` is read as the squared L2 norm, which fits its numbers.) The
     search multiplies or divides c by ``c_factor`` until c is bracketed, then narrows the bracket to ``c_tolerance``;
     each minimisation starts from the previous minimiser and keeps its curvature. The result is the smallest successful
     perturbation among all evaluated points.
 
     Args:
         model: images in [0, 1] of any shape to logits (N, K).
-        inputs: (N, ...) in [0, 1].
+        inputs: (N, ...) in [0, 1]; one image (C, H, W) if the class is a single number.
         targets: (N,) integers in 0..K-1. An image that is already in its target class is returned unchanged, with
             distortion 0.
         c_start: first c.
@@ -63,6 +67,8 @@ def lbfgs(
         tolerance: a minimisation ends when the norm of its projected gradient is below this fraction of the norm of the
             penalty's gradient.
         history_size: number of pairs that L-BFGS stores.
+        levels: number of values k / (levels - 1) that a pixel may have, 256 for files with 8 bits (see
+            ``levels.search_grid``); None for any value in [0, 1].
         chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
 
     Returns:
@@ -108,6 +114,7 @@ def lbfgs(
         targets,
         name="targets",
         chunk_size=chunk_size,
+        levels=levels,
         floats_per_pixel=4 * settings.history_size + 20,
         has_c=True,
     )
@@ -223,6 +230,7 @@ def search(
     while True:
         state.active = ~done
         num_active = int(state.active.sum())  # the one synchronisation with the host in a pass
+        report(1 - num_active / len(targets))
         if num_active <= _COMPACT_BELOW * len(done):
             _store(found, work, num_passes)
             if num_active == 0:

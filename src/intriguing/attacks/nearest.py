@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from intriguing.attacks.base import AttackResult, ChunkResult, Goal, attack_in_chunks
+from intriguing.attacks.base import attack_in_chunks
+from intriguing.attacks.chunk import ChunkResult, Goal
 from intriguing.attacks.descent import ENTROPY, MARGIN, descend
 from intriguing.attacks.lbfgs import Settings, search, search_from_box_points
+from intriguing.attacks.linearise import gap, linearise
 from intriguing.attacks.network import Model, Network
+from intriguing.attacks.progress import portion, report
 from intriguing.attacks.projection import project_onto_halfspaces
+from intriguing.attacks.result import AttackResult
 from intriguing.validation import whole_number
 
 _STEP_UP, _STEP_DOWN = 1.5, 0.4  # factors of the damping after a step that came nearer, and after one that did not
@@ -27,13 +31,14 @@ _MOST_CLASSES = 8  # tried for an image on which the descents towards its candid
 def nearest(
     model: Model,
     inputs: Tensor,
-    labels: Tensor,
+    labels: Tensor | int,
     *,
-    targets: Tensor | None = None,
+    targets: Tensor | int | None = None,
     num_steps: int = 30,
     num_projections: int = 6,
     num_rivals: int = 4,
     num_candidates: int = 3,
+    levels: int | None = None,
     chunk_size: int | None = None,
 ) -> AttackResult:
     """Find the nearest image (L2) of the target class, or of any class but the label.
@@ -50,7 +55,7 @@ def nearest(
 
     Args:
         model: images in [0, 1] of any shape to logits (N, K).
-        inputs: (N, ...) in [0, 1].
+        inputs: (N, ...) in [0, 1]; one image (C, H, W) if the classes are single numbers.
         labels: (N,) integers in 0..K-1, the classes to leave. Not read if targets are given.
         targets: (N,) integers in 0..K-1, or None for any class but the label. An image that already meets the goal is
             returned unchanged, with distortion 0.
@@ -60,6 +65,8 @@ def nearest(
             need more; each costs a backward pass.
         num_candidates: without targets, number of classes to descend towards: those whose linearised boundaries are
             nearest.
+        levels: number of values k / (levels - 1) that a pixel may have, 256 for files with 8 bits (see
+            ``levels.search_grid``); None for any value in [0, 1].
         chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
 
     Returns:
@@ -91,8 +98,10 @@ def nearest(
             candidates, num_slopes = _candidates(net, origin, goal, settings.num_candidates), net.num_classes
             objectives = (ENTROPY,) * candidates.shape[1]
         trials = settings.num_projections // _TRIAL_SHARE if len(objectives) > 1 else 0
-        start = _start(net, origin, goal, candidates, objectives, settings, trials)
-        x, counts = _follow(net, origin, start.x, goal, settings.num_rivals, settings.num_projections - trials)
+        with portion(0, 0.8):
+            start = _start(net, origin, goal, candidates, objectives, settings, trials)
+        with portion(0.8, 1):
+            x, counts = _follow(net, origin, start.x, goal, settings.num_rivals, settings.num_projections - trials)
         return ChunkResult(
             x=torch.where(start.success[:, None], x, origin),
             success=start.success,
@@ -107,6 +116,7 @@ def nearest(
         labels if targets is None else targets,
         name="targets" if targeted else "labels",
         chunk_size=chunk_size,
+        levels=levels,
         floats_per_pixel=(10 + 3 * settings.num_rivals) * (2 if targeted else settings.num_candidates),
     )
 
@@ -128,38 +138,6 @@ class NearestSettings:
     def __post_init__(self) -> None:
         for name, low in (("num_steps", 1), ("num_projections", 0), ("num_rivals", 1), ("num_candidates", 1)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), low))
-
-
-def _gap(net: Network, goal: Goal, x: Tensor) -> Tensor:
-    """Compute the margin (N,) by which points x (N, n) meet the goal, minus the least margin to trust."""
-    logits = net.logits(x)
-    return goal.excess(logits) - net.least_margin(logits)
-
-
-def _linearise(net: Network, goal: Goal, x: Tensor, num_rivals: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Linearise the conditions of success near x: gaps + normals (x' - x) >= 0.
-
-    With targets, there is one inequality for each of the classes nearest to beating the target. Without targets, there
-    is one, for the class nearest to beating the label.
-
-    Returns:
-        Gaps (N, q), normals (N, q, n), and the classes of the inequalities (N, q).
-    """
-    num_rivals = min(num_rivals, net.num_classes - 1) if goal.targeted else 1
-
-    def split(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        column = classes[:, None]
-        rivals, which = logits.scatter(1, column, -torch.inf).topk(num_rivals, dim=1)
-        return logits.gather(1, column), rivals, which
-
-    def gaps(logits: Tensor, classes: Tensor) -> Tensor:
-        own, rivals, _ = split(logits, classes)
-        return own - rivals if goal.targeted else rivals - own
-
-    logits, values, normals = net.differentiate(x, gaps, goal.classes)
-    far = torch.finfo(values.dtype).max ** 0.5  # classes that the network never predicts are no obstacle
-    values = values.nan_to_num(-far, far, -far)
-    return values - net.least_margin(logits)[:, None], normals, split(logits, goal.classes)[2]
 
 
 def _candidates(net: Network, origin: Tensor, goal: Goal, num_candidates: int) -> Tensor:
@@ -267,8 +245,9 @@ def _follow(
     distance = (x - origin).norm(dim=1)
     fraction = torch.full_like(distance, 0.7)
     num_backwards, multipliers = 0, None  # (N, K), of all classes; a step starts from those of the last step
-    for _ in range(num_projections):
-        gaps, normals, classes = _linearise(net, goal, x, num_rivals)
+    for index in range(num_projections):
+        report(index / num_projections)
+        gaps, normals, classes = linearise(net, goal, x, num_rivals)
         num_backwards += normals.shape[1]
         offsets = torch.linalg.vecdot(normals, x[:, None]) - gaps
         if multipliers is None:
@@ -312,16 +291,16 @@ def _cross(
     outer, inner = torch.full_like(scale, torch.inf), torch.zeros_like(scale)  # nearest success, farthest failure
     outer_gap, inner_gap = torch.zeros_like(scale), torch.zeros_like(scale)
     for remaining in range(num_tries, 0, -1):
-        gap = _gap(net, goal, torch.addcmul(origin, ray, scale[:, None]).clamp_(0, 1))
-        success = gap > 0
-        outer, outer_gap = torch.where(success, scale, outer), torch.where(success, gap, outer_gap)
-        inner, inner_gap = torch.where(success, inner, scale), torch.where(success, inner_gap, gap)
+        ahead = gap(net, goal, torch.addcmul(origin, ray, scale[:, None]).clamp_(0, 1))
+        success = ahead > 0
+        outer, outer_gap = torch.where(success, scale, outer), torch.where(success, ahead, outer_gap)
+        inner, inner_gap = torch.where(success, inner, scale), torch.where(success, inner_gap, ahead)
         bracketed = (inner > 0) & outer.isfinite()
         share = (inner_gap / (inner_gap - outer_gap)).nan_to_num(0.5).clamp(0.05, 0.95)
         if slope is None:
             newton = torch.where(success, 0.95 * scale, 1.02 * scale)
         else:
-            shift = (gap / slope.clamp_min(torch.finfo(gap.dtype).tiny)).clamp(-0.1, 0.2)
+            shift = (ahead / slope.clamp_min(torch.finfo(ahead.dtype).tiny)).clamp(-0.1, 0.2)
             newton = torch.where(success, scale - shift, scale - shift + 5e-4)
         if remaining == 2:  # the last point should be a success
             share = share + 0.1 * (1 - share)

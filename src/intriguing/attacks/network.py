@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from intriguing.nn import evaluating, frozen, modules_of
+from intriguing.nn import evaluating, frozen, modules_of, pick_output
 from intriguing.validation import whole_number
 
 Model = Callable[[Tensor], Any]
@@ -295,22 +295,11 @@ def _affordable_rows(inputs: Tensor, kept: int, floats_per_pixel: int) -> int:
 
 
 def _as_logits(output: Any) -> Tensor:
-    """Extract the logits from a network's output: the tensor itself, or the entry or attribute ``logits``."""
-    if isinstance(output, Tensor):
-        return output
-    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(named, Tensor):
-        return named
-    if isinstance(output, list | tuple):
-        kind, remedy = f"a {type(output).__name__} of {len(output)}", "lambda images: network(images)[0]"
-    elif isinstance(output, Mapping):
-        keys = ", ".join(map(repr, output))
-        kind, remedy = f"a dict with {keys}", "lambda images: network(images)['...']"
-    else:
-        kind, remedy = type(output).__name__, "lambda images: ..."
-    raise _OutputError(
-        TypeError(f"expected the network to return logits (N, K) as a tensor, got {kind}; pass {remedy} instead")
-    )
+    """Take the logits out of a network's output: the tensor itself, or the entry or attribute ``logits``."""
+    try:
+        return pick_output(output)
+    except TypeError as error:
+        raise _OutputError(error) from error
 
 
 def _check_logits(logits: Tensor, size: int) -> Tensor:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from intriguing.attacks.base import AttackResult, check_classes, check_inputs, clean_logits, warn_of_strange_outputs
+from intriguing.attacks.base import as_batch, check_classes, check_inputs, clean_logits, warn_of_strange_outputs
 from intriguing.attacks.network import Model, under_attack
+from intriguing.attacks.progress import portion
+from intriguing.attacks.result import AttackResult
 
 RULES = ("random", "runner_up", "least_likely")
 
@@ -56,12 +59,12 @@ def choose_targets(rule: str, labels: Tensor, logits: Tensor, *, generator: torc
 
 
 def closest(
-    attack: Callable[..., AttackResult], model: Model, inputs: Tensor, labels: Tensor, **settings: Any
+    attack: Callable[..., AttackResult], model: Model, inputs: Tensor, labels: Tensor | int, **settings: Any
 ) -> AttackResult:
     """Attack every wrong class of every image and keep the example with the smallest distortion.
 
     Args:
-        attack: a targeted attack: (model, inputs, targets, **settings) -> AttackResult.
+        attack: a targeted attack: ``(model, inputs, targets, **settings) -> AttackResult``.
         model: images in [0, 1] of any shape to logits (N, K).
         inputs: (N, ...) in [0, 1].
         labels: (N,) integers in 0..K-1, the classes to leave.
@@ -75,6 +78,7 @@ def closest(
         TypeError: an argument has a wrong type, or the network does not return logits.
         ValueError: a shape or a value is wrong, or the network cannot be attacked.
     """
+    inputs, labels = as_batch(inputs, labels)
     images = check_inputs(inputs)
     with under_attack(model, images, chunk_size=settings.get("chunk_size")) as net:
         logits = clean_logits(net, model, images)
@@ -83,7 +87,11 @@ def closest(
         num_classes = net.num_classes
     with torch.inference_mode(False):
         wide = labels.detach().long().clone()  # narrow integers overflow below
-    results = [attack(model, inputs, (wide + shift) % num_classes, **settings) for shift in range(1, num_classes)]
+    results = []
+    for shift in range(1, num_classes):
+        with portion((shift - 1) / (num_classes - 1), shift / (num_classes - 1)):
+            result = attack(model, inputs, (wide + shift) % num_classes, **settings)
+        results.append(replace(result, inputs=None))  # of which each result has a copy
     nearest = torch.stack([result.distortion for result in results]).argmin(dim=0)
     rows = torch.arange(len(nearest), device=nearest.device)
 
@@ -99,4 +107,6 @@ def closest(
         c=None if results[0].c is None else pick([r.c for r in results if r.c is not None]),
         num_forwards=torch.stack([result.num_forwards for result in results]).sum(dim=0) + 1,
         num_backwards=torch.stack([result.num_backwards for result in results]).sum(dim=0),
+        inputs=images.detach(),
+        labels=wide.to(nearest.device),
     )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
 from intriguing.callbacks.pool import Pool
 from intriguing.callbacks.pool_mixing import ATTACKS, TURNS, LayerPool, PoolMixing, PoolSettings
-from intriguing.callbacks.split_network import INPUT, InjectionLayer, injectable_layers
+from intriguing.callbacks.split_network import INPUT, InjectionLayer, chain_of, injectable_layers
 from intriguing.errors import UserError, plural
 from intriguing.models import Classifier, planned_steps
 from intriguing.validation import choice, flag, number, whole
 
 HIDDEN = "hidden"
+_WHERE = "hidden layers are found in a network whose modules, activations among them, run one after the other"
+log = logging.getLogger(__name__)
 
 
 class BackFeeding(Callback):
@@ -97,14 +101,18 @@ class BackFeeding(Callback):
         Raises:
             UserError: a layer is missing, or has no distortion; the message lists the layers of the network.
         """
-        self._chosen(model)
+        chain = chain_of(model.network, model.input_shape)
+        chosen = self._chosen(model, chain)
+        if self.layers is None and len(chosen) == 1 and len(chain) == 1:
+            log.warning("callbacks.back_feeding: %s gets a pool at its input only; %s", model.label, _WHERE)
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Make the pools, or restore those of a checkpoint."""
         assert isinstance(pl_module, Classifier)
+        chain = chain_of(pl_module.network, pl_module.input_shape)
         self.mixing = PoolMixing(
-            pl_module.network,
-            [self._layer_pool(one, trainer) for one in self._chosen(pl_module)],
+            chain,
+            [self._layer_pool(one, trainer) for one in self._chosen(pl_module, chain)],
             self.settings,
             seed=self._seed(trainer, 0),
         )
@@ -167,14 +175,15 @@ class BackFeeding(Callback):
             raise ValueError(f"the saved pools are those of {saved}, this run has {trainer.world_size}")
         return ranks[trainer.global_rank]
 
-    def _chosen(self, model: Classifier) -> list[InjectionLayer]:
+    def _chosen(self, model: Classifier, chain: nn.Sequential) -> list[InjectionLayer]:
         """Select the chosen layers of the network, and check the settings for them."""
-        known = {layer.name: layer for layer in injectable_layers(model.network)}
+        known = {layer.name: layer for layer in injectable_layers(chain)}
+        hint = f"; {_WHERE}" if len(chain) == 1 else ""
         for name in self.layers or []:
             if name not in known:
                 raise UserError(
                     f"callbacks.back_feeding.layers names '{name}', which {model.label} does not have; "
-                    f"it has {', '.join(known)}"
+                    f"it has {', '.join(known)}{hint}"
                 )
         for name in self.distortion:
             if name not in known and name != HIDDEN:

@@ -51,8 +51,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return config
 
 
-_PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results")
-_WORDS_OR_PATHS = ("data.folder", "model.settings.weights")  # paths only if they name a file
+_PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results", "settings.reference", "ckpt_path")
+_WORDS_OR_PATHS = (
+    "data.folder",
+    "model.settings.weights",
+    "model.weights",
+    "model.path",
+)  # paths only if they name a file
 
 
 def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
@@ -72,7 +77,7 @@ def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
 
 _MAPPING = re.compile(
     r"data|split|model(\.settings|\.recipe)?|optimizer|scheduler|weight_decay|spectral_penalty|trainer|logger|launcher"
-    r"|debug|attack|settings(\.\w+)?"
+    r"|debug|attack|settings(\.(?!reference)\w+)?"
 )
 _KINDS = {
     "model.label": (str | None, "a text or null"),
@@ -112,9 +117,9 @@ def task_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def command(script: str, overrides: Sequence[str]) -> str:
+def command(stage: str, overrides: Sequence[str]) -> str:
     """Write the command line that makes this job alone, for the record."""
-    return texts.command(script, overrides, started_in())
+    return texts.command(stage, overrides, started_in())
 
 
 def training_job(
@@ -139,7 +144,9 @@ def training_job(
         config,
         optimizer=factories.optimizer(config),
         scheduler=factories.scheduler(config),
+        module=factories.network(config),
         callbacks=factories.callbacks(config),
+        images=factories.images(config),
         extras=extras,
         command=command,
         files=files,

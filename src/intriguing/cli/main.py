@@ -13,8 +13,10 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TypeVar
 
+from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; no public name has it
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -24,6 +26,7 @@ from yaml import YAMLError
 
 from intriguing.cli import overrides as texts
 from intriguing.cli import sweep
+from intriguing.commands import CONF
 from intriguing.errors import Stopped, UserError
 from intriguing.runs.interrupts import listening
 from intriguing.storage.ranks import is_first_process
@@ -54,25 +57,42 @@ def _run(entry: Callable[[], object], *, full: bool) -> None:
     try:
         with listening():
             sys.argv[:] = texts.arranged(sys.argv)
+            _check_own_configs()
             entry()
+        if table := sweep.table():
+            print(f"\n{table}")
         if failures := sweep.failures():
             _say(failures)
             sys.exit(1)
     except Stopped as stop:
         if "lightning" in sys.modules and not is_first_process():
             sys.exit(0)  # the first process prints, and Lightning would kill it for another status here
+        sweep.table()
         saved = "; ".join(part for part in (sweep.progress(), stop.saved or "finished runs are saved") if part)
         print(f"stopped by {stop.by}: {saved}; the same command resumes there", file=sys.stderr)
         sys.exit(stop.code)
     except Exception as error:
         if full:
             raise
+        if table := sweep.table():  # a sweeper that chooses has raised what ended a job
+            print(f"\n{table}")
         _say("; ".join(part for part in (_reason(error), sweep.failures()) if part))
         sys.exit(1)
     finally:
         os.environ.pop(_FULL, None)
         if not full:
             os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def _check_own_configs() -> None:
+    """Refuse a file of ``--config-dir`` that Hydra never reads, for a config of the project has its name."""
+    given = get_args_parser().parse_args(sys.argv[1:])
+    if given.config_dir is None or given.config_path is not None:
+        return
+    folder = Path(given.config_dir)
+    for file in sorted(folder.rglob("*.yaml")):
+        if (theirs := CONF / file.relative_to(folder)).is_file() and not theirs.samefile(file):
+            raise UserError(f"{file} is never read, for the project has a config of this name; rename the file")
 
 
 @contextmanager

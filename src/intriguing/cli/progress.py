@@ -22,6 +22,8 @@ from rich.text import Text
 
 from intriguing.runs.records import read_run
 
+_PAUSE = 30  # seconds between two lines about one job
+
 
 class Remaining(ProgressColumn):
     """Show the remaining time at the average speed so far, without the work that was done before the bar began."""
@@ -79,7 +81,8 @@ class Advance:
         self.console, self.total, self.bars, self.done = console, total, bars, 0
         self.jobs = None if bars is None else bars.row(title, total)
         self.images: TaskID | None = None
-        self.start = time.perf_counter()
+        self.names = ""
+        self.start = self.spoken = time.perf_counter()
 
     def __call__(self, line: str) -> None:
         """Count a finished job and print its line."""
@@ -97,16 +100,26 @@ class Advance:
 
     def running(self, names: Sequence[str]) -> None:
         """Show the running jobs."""
+        self.names = ", ".join(names)
         if self.bars is not None:
             self.bars.now = ", ".join(names)
 
     def part(self, done: int, total: int, success: int) -> None:
-        """Show the images done, all images, and the attacks that have succeeded, of the running job."""
+        """Show the images done, all images, and the attacks that have succeeded, of the running job.
+
+        Without a terminal that is a line every half minute.
+        """
         if self.bars is None or self.jobs is None:
+            now = time.perf_counter()
+            if done == 0:
+                self.spoken = now
+            elif done < total and now - self.spoken >= _PAUSE:
+                self.spoken = now
+                self.console.print(f"  {self.names}: {done} of {total} images", markup=False, highlight=False)
             return
         if self.images is None:
             self.images = self.bars.row("images", total)
-        self.bars.update(self.images, completed=done, total=total, note=f", {100 * success / done:.1f} % succeed")
+        self.bars.update(self.images, completed=done, total=total, note=f", {success} succeeded")
         self.bars.update(self.jobs, completed=self.done + done / max(total, 1))
 
 

@@ -1,9 +1,12 @@
 """Images, in memory or in folders, and the Lightning DataModule over them."""
 
-from intriguing.data.arrays import SHAPES, ImageArrays, Mnist, digits
-from intriguing.data.folders import ImageFolders, image_folder
+from intriguing.data.arrays import SHAPES, ImageArrays, Mnist
+from intriguing.data.datasets import DatasetPair, from_datasets, from_given
+from intriguing.data.folders import ImageFolders
 from intriguing.data.module import BatchIndices, ImageData
+from intriguing.data.opening import digits, from_tensors, image_folder, mnist
 from intriguing.data.settings import (
+    OwnData,
     blank_settings,
     check_given,
     check_typed,
@@ -11,6 +14,7 @@ from intriguing.data.settings import (
     folder_settings,
     images_of_network,
     open_images,
+    target_of,
 )
 from intriguing.data.subsets import DATA_NAMES, SPLIT_NAMES, SUBSETS, DataSet, ImageSubset, Subset, half_indices
 
@@ -21,11 +25,13 @@ __all__ = [
     "SUBSETS",
     "BatchIndices",
     "DataSet",
+    "DatasetPair",
     "ImageArrays",
     "ImageData",
     "ImageFolders",
     "ImageSubset",
     "Mnist",
+    "OwnData",
     "Subset",
     "blank_settings",
     "check_given",
@@ -33,8 +39,13 @@ __all__ = [
     "digits",
     "folder_name",
     "folder_settings",
+    "from_datasets",
+    "from_given",
+    "from_tensors",
     "half_indices",
     "image_folder",
     "images_of_network",
+    "mnist",
     "open_images",
+    "target_of",
 ]

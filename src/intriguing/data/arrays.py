@@ -27,7 +27,7 @@ SHAPES = {"mnist": ((1, 28, 28), 10), "digits": ((1, 8, 8), 10)}  # (C, H, W) an
 DIGITS_TEST, DIGITS_SEED = 360, 0  # scikit-learn's digits have no official test set: a stratified, fixed one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageArrays:
     """Hold a data set in memory.
 
@@ -44,6 +44,10 @@ class ImageArrays:
     num_classes: int = 10
     in_memory = True
 
+    def __repr__(self) -> str:
+        train, test = len(self.labels["full"]), len(self.labels["test"])
+        return f"ImageArrays({self.name}, {train:,} training and {test:,} test images)"
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image."""
@@ -51,8 +55,9 @@ class ImageArrays:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Shape and classes of a data set without images; else nothing, for the name says all."""
-        return {} if len(self.labels["full"]) else {"shape": list(self.input_shape), "num_classes": self.num_classes}
+        """Shape and classes; nothing of a data set whose name says all."""
+        known = self.name in SHAPES
+        return {} if known else {"shape": list(self.input_shape), "num_classes": self.num_classes}
 
     def prepare(self) -> None:
         """Do nothing: the images are there."""

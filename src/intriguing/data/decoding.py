@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from intriguing.errors import UserError, error_message
 
+GREY_MODES = frozenset(("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"))  # types without colour
 BACKGROUND = (255, 255, 255)  # red, green, blue behind transparent pixels: white, as a page shows them
 
 
@@ -22,7 +23,7 @@ def decode(file: str) -> Image.Image:
     """Read one image file, upright and without transparency.
 
     Returns:
-        An image of mode RGB; for an image of more than 8 bits of mode F, one channel in [0, 1].
+        An image of mode L (one channel) or RGB; for an image of more than 8 bits of mode F, one channel in [0, 1].
 
     Raises:
         UserError: The file is no image, is damaged, or has pixels outside the range of its type.
@@ -32,17 +33,36 @@ def decode(file: str) -> Image.Image:
             tags = getattr(image, "tag_v2", {})
             deep = {"bits": tags.get(258), "white_is_zero": tags.get(262) == 0}  # BitsPerSample, Photometric of a TIFF
             ImageOps.exif_transpose(image, in_place=True)
-            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                return _unit_range(image, file, **deep)
-            if not image.has_transparency_data:
-                return image.convert("RGB")
-            above = image.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", above.size, (*BACKGROUND, 255)), above).convert("RGB")
+            return grey_or_rgb(image, file, **deep)
     except UserError:
         raise
     except Exception as error:  # decoders of damaged files raise errors of many kinds
         why = error_message(error)
         raise UserError(f"{file} is not an image that can be read: delete it or replace it ({why})") from error
+
+
+def grey_or_rgb(image: Image.Image, file: str, *, bits: Any = None, white_is_zero: bool = False) -> Image.Image:
+    """Convert an image to one channel where its type has no colour, to three otherwise; transparent parts show white.
+
+    Args:
+        image: Of any mode.
+        file: The image in words, for messages.
+        bits: BitsPerSample of a TIFF.
+        white_is_zero: Whether a TIFF of more than 8 bits stores white as 0.
+
+    Returns:
+        An image of mode L or RGB; of more than 8 bits of mode F, in [0, 1].
+
+    Raises:
+        UserError: Pixels outside the range of the type.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _unit_range(image, file, bits=bits, white_is_zero=white_is_zero)
+    if not image.has_transparency_data:
+        return image.convert("L" if image.mode in GREY_MODES else "RGB")
+    above = image.convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", above.size, (*BACKGROUND, 255)), above)
+    return flat.convert("L" if image.mode in GREY_MODES else "RGB")
 
 
 def _unit_range(image: Image.Image, file: str, *, bits: Any, white_is_zero: bool) -> Image.Image:

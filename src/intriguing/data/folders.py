@@ -2,7 +2,8 @@
 
 The layout is torchvision's ImageFolder: ``train/<class>/*.jpg`` and ``test/<class>/*.jpg`` (or ``val``, as ImageNet's
 validation images lie). Classes are numbered in the order of their names, as in the paper's ImageNet. Every image
-becomes three channels in [0, 1]; grey images get three equal channels.
+becomes one channel in [0, 1] where all files are without colour, and three otherwise, of which grey images get three
+equal ones. Images that are all of one size keep it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from intriguing.data.announcing import announced
 from intriguing.data.decoding import decode
+from intriguing.data.headers import channels_of, size_of
 from intriguing.data.scanning import SUFFIXES, ClassFolders, named, scan, warn_once
 from intriguing.data.subsets import Part, Subset
 from intriguing.errors import UserError
 
 HELD_OUT = ("test", "val")  # folders of held-out images, the first that is there
-SIZE = 224  # default pixels of a side
+Size = int | Sequence[int]
+"""Height and width of an image: one number for both, or a pair."""
 _PARTS: tuple[tuple[str, Part], ...] = (("train", "full"), ("test", "test"))  # as users call the parts, and the code
 
 
@@ -36,22 +40,29 @@ class FolderSubset:
         labels: (N,) int64.
         indices: (N,) into the sorted files of the whole folder.
         size: Height and width that an image is cropped to, from its centre.
-        resize: Length that its shorter side is scaled to before.
+        resize: Length that its shorter side is scaled to before; None: as small as the crop allows.
+        channels: 1 or 3.
         workers: Threads that read; 0 reads in the caller's.
     """
 
     files: tuple[str, ...]
     labels: Tensor
     indices: Tensor
-    size: int
-    resize: int
+    size: tuple[int, int]
+    resize: int | None
+    channels: int = 3
     workers: int = 0
+
+    @property
+    def images(self) -> Tensor:
+        """(N, C, H, W): all images are read."""
+        return self.take().images
 
     def __len__(self) -> int:
         return len(self.files)
 
     def read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Read the images (M, 3, size, size) in [0, 1] and labels (M,) at positions (M,) of this subset.
+        """Read the images (M, channels, *size) in [0, 1] and labels (M,) at positions (M,) of this subset.
 
         Raises:
             UserError: A file that is no image, or whose pixels are outside the range of its type.
@@ -59,11 +70,14 @@ class FolderSubset:
         files = [self.files[i] for i in positions.tolist()]
         if self.workers:
             with ThreadPoolExecutor(self.workers) as pool:
-                images = list(pool.map(self._image, files))
+                images = list(self._announced(pool.map(self._image, files), len(files)))
         else:
-            images = [self._image(file) for file in files]
-        pixels = torch.stack(images) if images else torch.empty(0, 3, self.size, self.size)
+            images = list(self._announced(map(self._image, files), len(files)))
+        pixels = torch.stack(images) if images else torch.empty(0, self.channels, *self.size)
         return pixels, self.labels[positions]
+
+    def _announced(self, images: Iterator[Tensor], total: int) -> Iterator[Tensor]:
+        return announced(images, f"reading images of {Path(self.files[0]).parent.parent if self.files else ''}", total)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all images and labels in order, ``size`` at a time, read batch by batch."""
@@ -79,15 +93,24 @@ class FolderSubset:
     def _image(self, file: str) -> Tensor:
         from torchvision.transforms.functional import center_crop, pil_to_tensor
 
-        pixels = center_crop(pil_to_tensor(self._resized(decode(file))), [self.size])
-        if pixels.is_floating_point():  # one channel; interpolation may leave [0, 1] by a rounding error
-            return pixels.clamp(0, 1).expand(3, -1, -1)
-        return pixels.float().div_(255)
+        image = decode(file)
+        if self.channels == 1 and image.mode == "RGB":
+            image = image.convert("L")
+        pixels = center_crop(pil_to_tensor(self._resized(image)), list(self.size))
+        if pixels.is_floating_point():  # interpolation may leave [0, 1] by a rounding error
+            pixels = pixels.clamp(0, 1)
+        else:
+            pixels = pixels.float().div_(255)
+        return pixels.expand(self.channels, -1, -1)
 
     def _resized(self, image: Image.Image) -> Image.Image:
-        scale = self.resize / min(image.size)
-        width, height = (max(self.resize, round(scale * length)) for length in image.size)
-        return image.resize((width, height), Image.Resampling.BILINEAR)
+        height, width = self.size
+        if self.resize is None:
+            scale, least = max(width / image.width, height / image.height), (width, height)
+        else:
+            scale, least = self.resize / min(image.size), (self.resize, self.resize)
+        sides = [max(low, round(scale * length)) for low, length in zip(least, image.size, strict=True)]
+        return image.resize((sides[0], sides[1]), Image.Resampling.BILINEAR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +123,8 @@ class ImageFolders:
         classes: Names, sorted; a label is an index into them.
         parts: Files of ``full`` (the training images; empty without ``train``) and of ``test``.
         size: Height and width that an image is cropped to.
-        resize: Length of the shorter side before the crop; None for ``size``.
+        resize: Length of the shorter side before the crop; None: as small as the crop allows.
+        channels: 1 or 3.
         workers: See ``FolderSubset``.
         recorded: Digests of the files that a network was trained and tested on; None where nothing is known.
     """
@@ -109,8 +133,9 @@ class ImageFolders:
     root: str
     classes: tuple[str, ...]
     parts: dict[str, ClassFolders]
-    size: int
+    size: tuple[int, int]
     resize: int | None
+    channels: int
     workers: int
     recorded: Mapping[str, str] | None = None
     name: str = "image_folder"
@@ -124,7 +149,7 @@ class ImageFolders:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image."""
-        return 3, self.size, self.size
+        return self.channels, *self.size
 
     @property
     def labels(self) -> dict[str, Tensor]:
@@ -141,8 +166,9 @@ class ImageFolders:
         parts = {word: self.parts[key] for word, key in _PARTS}
         return {
             "folder": self.folder,
-            "size": self.size,
+            "size": self.size[0] if len(set(self.size)) == 1 else list(self.size),
             "resize": self.resize,
+            "channels": self.channels,
             "classes": list(self.classes),
             "counts": {
                 word: torch.bincount(part.labels, minlength=self.num_classes).tolist() for word, part in parts.items()
@@ -162,8 +188,8 @@ class ImageFolders:
         self._check_files(part)
         files = self.parts[part].files
         chosen = tuple(files[i] for i in indices.tolist())
-        resize = self.size if self.resize is None else self.resize
-        return FolderSubset(chosen, self.parts[part].labels[indices], indices, self.size, resize, self.workers)
+        labels = self.parts[part].labels[indices]
+        return FolderSubset(chosen, labels, indices, self.size, self.resize, self.channels, self.workers)
 
     def _check_files(self, part: Part) -> None:
         """Refuse other training files than those recorded; warn of other test files."""
@@ -183,13 +209,14 @@ def image_folder(
     folder: str | Path,
     *,
     root: str | Path = ".",
-    size: int = SIZE,
+    size: Size | None = None,
     resize: int | None = None,
+    channels: int | None = None,
     workers: int = 0,
     classes: Sequence[str] | None = None,
     recorded: Mapping[str, str] | None = None,
 ) -> ImageFolders:
-    """List the images of a folder, without reading one.
+    """List the images of a folder, and read the sizes and types of its files where they are not given.
 
     Hidden files and files that systems leave in folders (``CLUTTER``) are ignored. Other files that are no images by
     their endings (``SUFFIXES``) are passed over, and a warning counts them.
@@ -197,17 +224,20 @@ def image_folder(
     Args:
         folder: The folder that holds ``train`` and ``test`` (or ``val``); one of the two is enough to evaluate on.
         root: The folder that a relative ``folder`` lies in.
-        size: Height and width that an image is cropped to, from its centre.
-        resize: Length that its shorter side is scaled to before; None for ``size``.
+        size: Height and width that an image is cropped to, from its centre; None: that of all images.
+        resize: Length that its shorter side is scaled to before; None: as small as the crop allows.
+        channels: 1 or 3; None: 1 where no file has colour.
         workers: Threads that read; 0 reads in the caller's.
         classes: Names of the classes that a network was trained on; others are refused.
         recorded: See ``ImageFolders``.
 
     Raises:
         UserError: A folder that is missing, empty or of another layout; training and held-out classes that differ;
-            names of classes that differ only in the way their letters are stored.
+            names of classes that differ only in the way their letters are stored; images of several sizes, where
+            ``size`` is None.
     """
-    if size < 1 or (resize is not None and resize < size):
+    given = (size, size) if isinstance(size, int) else tuple(size or ())
+    if given and (min(given) < 1 or (resize is not None and resize < max(given))):
         resize = size if resize is None else resize
         raise UserError(f"data.size must be at least 1 and data.resize at least as much, got {size} and {resize}")
     there = (Path(root).expanduser() / Path(folder).expanduser()).resolve()
@@ -232,14 +262,19 @@ def image_folder(
         )
     if classes is not None:
         _check_classes(there, own, classes)
+    files = tuple(file for part in found.values() for file in part.files)
+    sides = given or size_of(files, str(there))
+    if resize is not None and resize < max(sides):
+        raise UserError(f"data.resize={resize} is less than the images' own size, {list(sides)}: give data.size too")
     nothing = ClassFolders(own, (), torch.empty(0, dtype=torch.int64), "", ())
     return ImageFolders(
         folder=str(folder),
         root=str(there),
         classes=own,
         parts={key: found.get(key, nothing) for key in names},
-        size=size,
+        size=(sides[0], sides[1]),
         resize=resize,
+        channels=channels_of(files, str(there)) if channels is None else channels,
         workers=workers,
         recorded=recorded,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import lightning
@@ -15,18 +16,26 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from intriguing.data.datasets import DatasetSubset
 from intriguing.data.subsets import SPLIT_NAMES, SUBSETS, DataSet, ImageSubset, half_indices
-from intriguing.errors import UserError
+from intriguing.errors import UserError, plural
 from intriguing.validation import choice
 
 
 class SubsetBatches(Dataset):
-    """Index images and labels by a whole batch at a time: ``self[indices] -> [images, labels]``."""
+    """Index images and labels by a whole batch at a time: ``self[indices] -> [images, labels]``.
 
-    def __init__(self, subset: ImageSubset) -> None:
-        self.subset = subset
+    Args:
+        subset: The images.
+        sampler: Of a training: its seed and epoch choose the draw of a random augmentation; None: the fixed draw.
+    """
+
+    def __init__(self, subset: ImageSubset, sampler: BatchIndices | None = None) -> None:
+        self.subset, self.sampler = subset, sampler
 
     def __getitem__(self, indices: Tensor) -> list[Tensor]:
+        if self.sampler is not None and isinstance(self.subset, DatasetSubset):
+            return list(self.subset.in_epoch(self.sampler.seed or 0, self.sampler.epoch).read(indices))
         return list(self.subset.read(indices))
 
     def __len__(self) -> int:
@@ -156,6 +165,8 @@ class ImageData(lightning.LightningDataModule):
                 else:
                     where = getattr(self.images, "root", self.images.name)
                     why = f"{where} has no {'test/ (or val/)' if name == 'test' else 'train/'}"
+                    if self.images.name == "module":
+                        why = f"the {'test' if name == 'test' else 'training'} Dataset is missing or empty"
                 raise UserError(f"{self.images.name}: there are no {name} images: {why}")
 
     def _indices(self, subset: str) -> Tensor:
@@ -189,13 +200,38 @@ class ImageData(lightning.LightningDataModule):
         choice("subset", name, SUBSETS)
         return self.images.select("test" if name == "test" else "full", self._indices(name))
 
+    @property
+    def train(self) -> ImageSubset:
+        """The images that a network trains on: ``images`` (N, C, H, W), ``labels`` (N,)."""
+        return self.subset("train")
+
+    @property
+    def val(self) -> ImageSubset:
+        """The training images that are set apart for validation."""
+        return self.subset("val")
+
+    @property
+    def test(self) -> ImageSubset:
+        """The test images."""
+        return self.subset("test")
+
+    def __repr__(self) -> str:
+        parts = [self.images.name, f"images of shape {self.input_shape}", plural(self.num_classes, "class", "classes")]
+        parts += [f"split {self.split}"] * (self.split != "full")
+        with suppress(UserError):  # files that are not there
+            parts.append(f"{len(self._indices('train')):,} to train on and {len(self._indices('test')):,} to test on")
+        return f"ImageData({', '.join(parts)})"
+
+    __str__ = __repr__  # Lightning's lists the loaders
+
     def _loader(self, subset: str, batch_size: int, seed: int | None) -> DataLoader:
         self.require(subset)
-        batches = SubsetBatches(self.subset(subset))
+        chosen = self.subset(subset)
         rank, world_size = 0, 1
         if self.trainer is not None and seed is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        sampler = BatchIndices(len(batches), batch_size, seed=seed, rank=rank, world_size=world_size)
+        sampler = BatchIndices(len(chosen), batch_size, seed=seed, rank=rank, world_size=world_size)
+        batches = SubsetBatches(chosen, None if seed is None else sampler)
         return DataLoader(batches, sampler=sampler, batch_size=None)
 
     def train_dataloader(self) -> DataLoader:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from intriguing.data.arrays import Mnist, blank, digits
-from intriguing.data.folders import SIZE, image_folder
+from intriguing.data.datasets import DatasetPair
+from intriguing.data.folders import Size, image_folder
 from intriguing.data.module import ImageData
+from intriguing.data.scanning import named
 from intriguing.data.subsets import DATA_NAMES, DataSet
-from intriguing.errors import UserError
+from intriguing.errors import UserError, shown
 from intriguing.validation import choice, flag, whole
 
 _NO_FOLDER = "data=image_folder needs data.folder=..., which holds train/<class> and test/<class>"
+_AGAIN = "give the same again: data=module data._target_=..."
+OwnData = Callable[[], DatasetPair]
+"""Opens the Datasets of ``data=module``, which a config names by ``_target_``; each call gives the same object."""
 # The data settings that attack.py and analyze.py read; the others are the network's own.
-READ_AFTER_TRAINING = ("root", "download", "folder", "size", "resize", "workers")
+READ_AFTER_TRAINING = ("root", "download", "folder", "size", "resize", "channels", "workers")
 
 
 def open_images(
@@ -27,35 +33,41 @@ def open_images(
     root: str = "data",
     download: bool = True,
     folder: str | None = None,
-    size: int = SIZE,
+    size: Size | None = None,
     resize: int | None = None,
+    channels: int | None = None,
     workers: int = 0,
     classes: Sequence[str] | None = None,
     counts: Mapping[str, Sequence[int]] | None = None,
     files: Mapping[str, str] | None = None,
     shape: Sequence[int] = (),
     num_classes: int = 0,
+    target: str = "",
+    own: OwnData | None = None,
     **splits: Any,
 ) -> ImageData:
     """Open images by the name of their data set.
 
     Args:
-        name: ``mnist``, ``digits``, ``image_folder`` or ``blank``.
+        name: ``mnist``, ``digits``, ``image_folder``, ``module`` or ``blank``.
         root: Where MNIST lies, or the folder that a relative ``folder`` lies in.
         download: Whether MNIST may be downloaded.
-        folder: With ``train/<class>`` and ``test/<class>``; this and the next three are for ``image_folder``.
-        size: Height and width of the images.
-        resize: Length of the shorter side before the crop; None: ``size``.
+        folder: With ``train/<class>`` and ``test/<class>``; this and the next four are for ``image_folder``.
+        size: Height and width of the images, one number or two; None: that of all files.
+        resize: Length of the shorter side before the crop; None: as small as the crop allows.
+        channels: 1 or 3; None: 1 where no file has colour.
         workers: Number of threads that read images.
-        classes: Names of the classes when a network was trained on the folder; others are refused.
+        classes: Names of the classes when a network was trained on the images; others are refused.
         counts: Numbers of images at that time; not compared, because digests of the files are.
-        files: Digests of the files at that time; others are refused when training images are asked for.
+        files: Digests of the files (or Datasets) at that time; others are refused when training images are asked for.
         shape: (C, H, W) of ``blank``.
         num_classes: Number of classes of ``blank``.
+        target: The class or function that gave the Datasets of ``module`` at that time, for messages.
+        own: Opens the Datasets of ``module``.
         splits: Further arguments of ``ImageData``.
 
     Raises:
-        UserError: An unknown name, wrong arguments of ``ImageData``, or a folder that is not the recorded one.
+        UserError: An unknown name, wrong arguments of ``ImageData``, or images that are not the recorded ones.
     """
     choice("data", name, DATA_NAMES)
     images: DataSet
@@ -63,11 +75,28 @@ def open_images(
         if not folder:
             raise UserError(_NO_FOLDER)
         images = image_folder(
-            folder, root=root, size=size, resize=resize, workers=workers, classes=classes, recorded=files
+            folder,
+            root=root,
+            size=size,
+            resize=resize,
+            channels=channels,
+            workers=workers,
+            classes=classes,
+            recorded=files,
         )
         if images.num_classes < 2:
             only = images.classes[0]
             raise UserError(f"{images.root} holds one class, {only}; a classifier needs two or more folders of classes")
+    elif name == "module":
+        if own is None:
+            raise UserError(f"the images are those of data._target_={target}: {_AGAIN}")
+        images = own()
+        if classes is not None and tuple(classes) != images.classes:
+            raise UserError(
+                f"{images.target} has the classes {named(images.classes)}, but the network was trained on "
+                f"{named(list(classes))}: give the same Dataset"
+            )
+        images = replace(images, recorded=files)
     elif name == "blank":
         images = blank(shape, num_classes)
     else:
@@ -93,11 +122,27 @@ def blank_settings(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def target_of(data: Mapping[str, Any]) -> str:
+    """Return the class or function that a config's ``data`` of ``module`` names.
+
+    Raises:
+        UserError: It names none, or both one for all images and one for a part.
+    """
+    parts = [one.get("_target_") for key in ("train", "test") if isinstance(one := data.get(key), Mapping)]
+    whole = data.get("_target_")
+    if bool(whole) == any(parts):
+        raise UserError(
+            "data=module needs data._target_=mine.MyDataModule (a LightningDataModule, or a function that returns the "
+            "training and the test Dataset), or else data.train._target_=... and data.test._target_=..."
+        )
+    return str(whole or next(part for part in parts if part))
+
+
 def folder_settings(data: Mapping[str, Any]) -> dict[str, Any]:
     """Check the arguments of ``image_folder`` in a config's ``data``.
 
     Returns:
-        ``folder``, ``size``, ``resize`` and ``workers``.
+        ``folder``, ``size``, ``resize``, ``channels`` and ``workers``.
 
     Raises:
         UserError: No folder, or a number that cannot be right.
@@ -106,10 +151,25 @@ def folder_settings(data: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(_NO_FOLDER)
     return {
         "folder": str(data["folder"]),
-        "size": SIZE if data["size"] is None else whole("data.size", data["size"], 1),
+        "size": _size(data["size"]),
         "resize": None if data["resize"] is None else whole("data.resize", data["resize"], 1),
+        "channels": None if data["channels"] is None else _channels(data["channels"]),
         "workers": whole("data.workers", data["workers"] or 0, 0),
     }
+
+
+def _size(value: Any) -> int | list[int] | None:
+    if value is None or not isinstance(value, list):
+        return None if value is None else whole("data.size", value, 1)
+    if len(value) != 2:
+        raise UserError(f"data.size must be one number, or a list of height and width, got {value!r}")
+    return [whole("data.size", side, 1) for side in value]
+
+
+def _channels(value: Any) -> int:
+    if value not in (1, 3) or isinstance(value, bool):
+        raise UserError(f"data.channels must be 1 (grey) or 3 (colour), or null, got {value!r}")
+    return int(value)
 
 
 def folder_name(root: str | Path, folder: str) -> str:
@@ -124,7 +184,7 @@ def images_of_network(own: Mapping[str, Any] | None, given: Mapping[str, Any], n
     Args:
         own: The description in the checkpoint (``ImageData.description``).
         given: The ``data`` settings of ``attack.py`` or ``analyze.py``: ``root``, ``download``; and, if they are not
-            None, ``name``, ``folder``, ``size``, ``resize``, ``workers``.
+            None, ``name``, ``folder``, ``size``, ``resize``, ``channels``, ``workers``.
         network: Name of the network, for messages.
 
     Returns:
@@ -137,6 +197,10 @@ def images_of_network(own: Mapping[str, Any] | None, given: Mapping[str, Any], n
         raise UserError(f"{network} does not say which images it was trained on")
     choice("data", own["name"], DATA_NAMES)
     check_given(own, given, network)
+    if own["name"] == "module":
+        if given["name"] is None:
+            raise UserError(f"{network} was trained on images of data._target_={shown(own.get('target'))}: {_AGAIN}")
+        return dict(own)
     found = {**own, "root": given["root"] or "data", "download": flag("data.download", given["download"])}
     if own["name"] != "image_folder":
         return found
@@ -144,14 +208,14 @@ def images_of_network(own: Mapping[str, Any] | None, given: Mapping[str, Any], n
         raise UserError(f"{network} does not say which classes it was trained on: train it with this version")
     if given.get("folder"):
         found["folder"] = str(given["folder"])
-    return found | {"workers": whole("data.workers", given.get("workers") or 0, 0)}
+    return found | {"channels": own.get("channels", 3), "workers": whole("data.workers", given.get("workers") or 0, 0)}
 
 
 def check_given(own: Mapping[str, Any], given: Mapping[str, Any], network: str) -> None:
     """Check that settings of images are the network's.
 
     Args:
-        own: ``name`` of the network's data; for folders of images ``size`` and ``resize``.
+        own: ``name`` of the network's data; for folders of images ``size``, ``resize`` and ``channels``.
         given: See ``images_of_network``.
         network: Name of the network, for messages.
 
@@ -161,12 +225,14 @@ def check_given(own: Mapping[str, Any], given: Mapping[str, Any], network: str) 
     name = own.get("name")
     if given["name"] not in (None, name):
         raise UserError(f"{network} was trained on {name}, so data={given['name']} cannot be")
+    if name == "module":
+        return
     if name != "image_folder":
-        for key in ("folder", "size", "resize", "workers"):
+        for key in ("folder", "size", "resize", "channels", "workers"):
             if given.get(key):
                 raise UserError(f"{network} was trained on {name}, for which data.{key}={given[key]} changes nothing")
         return
-    its = {"size": own["size"], "resize": own["resize"] or own["size"]}
+    its = {"size": own["size"], "resize": own["resize"] or own["size"], "channels": own.get("channels") or 3}
     for key, value in its.items():
         if given.get(key) not in (None, value):
             raise UserError(
@@ -180,6 +246,8 @@ def check_typed(overrides: Sequence[str]) -> None:
     Raises:
         UserError: There is one.
     """
+    if any(override in ("data=module", "+data=module") for override in overrides):
+        return  # what reads the others is the user's own
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
         if key.startswith("data.") and key.removeprefix("data.") not in READ_AFTER_TRAINING:

@@ -9,7 +9,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-DATA_NAMES = ("mnist", "digits", "image_folder", "blank")
+from intriguing.errors import plural
+
+DATA_NAMES = ("mnist", "digits", "image_folder", "module", "blank")
 SUBSETS = ("train", "val", "test", "full", "p1", "p2")
 SPLIT_NAMES = ("full", "p1", "p2")
 Part = Literal["full", "test"]
@@ -27,6 +29,11 @@ class ImageSubset(Protocol):
     @property
     def indices(self) -> Tensor:
         """(N,) into the official training or test set."""
+        ...
+
+    @property
+    def images(self) -> Tensor:
+        """(N, C, H, W), all of them in memory; ``take`` reads some."""
         ...
 
     def __len__(self) -> int: ...
@@ -86,7 +93,7 @@ class DataSet(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Subset:
     """Hold images of a data set in memory.
 
@@ -102,6 +109,9 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Subset({plural(len(self), 'image')} of shape {tuple(self.images.shape[1:])})"
 
     def read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images (M, C, H, W) and labels (M,) at positions (M,) of this subset."""

@@ -8,7 +8,10 @@ from intriguing.models.classifier import CHECKPOINT_FORMAT, PENALTIES, REGISTRY,
 from intriguing.models.convnet import ConvNet
 from intriguing.models.fit_size import planned_steps
 from intriguing.models.fully_connected import FullyConnected
+from intriguing.models.module import ModuleClassifier
+from intriguing.models.normalize import Normalize
 from intriguing.models.optimization import Scheduler
+from intriguing.models.program import ProgramClassifier
 from intriguing.models.sparse_autoencoder import SparseAutoencoder
 from intriguing.models.torchvision_model import TorchvisionModel
 
@@ -23,6 +26,9 @@ __all__ = [
     "Classifier",
     "ConvNet",
     "FullyConnected",
+    "ModuleClassifier",
+    "Normalize",
+    "ProgramClassifier",
     "Scheduler",
     "SparseAutoencoder",
     "TorchvisionModel",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import lightning
 import torch
@@ -14,17 +15,21 @@ from torch import Tensor, distributed, nn, optim
 from torchmetrics.classification import MulticlassAccuracy
 
 from intriguing import __version__
-from intriguing.errors import plural
+from intriguing.errors import UserError, plural
 from intriguing.models._not_finite import check_weights, not_finite
 from intriguing.models._tally import Tally
 from intriguing.models.fit_size import planned_epochs, planned_steps, world_size
+from intriguing.models.normalize import Normalize
 from intriguing.models.optimization import Scheduler, build_optimizer, is_coupled, step_by_metric, stepped_by_metric
 from intriguing.nn import evaluating
 from intriguing.nn.nonfinite import NotFiniteError
 from intriguing.spectral import LipschitzMargin, LogProductPenalty, with_margin
+from intriguing.spectral.operator_norm import CONVOLUTIONS, TRANSPOSED
 
 PENALTIES = {"log_product": LogProductPenalty, "margin": LipschitzMargin}
 CHECKPOINT_FORMAT = 3  # raised when an older checkpoint can no longer be read
+DECAYED = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
+"""The kinds of layers to which weight decay applies."""
 REGISTRY: dict[str, type[Classifier]] = {}
 """The architectures by name. A checkpoint names its network, and only networks of this registry are ever built."""
 
@@ -54,10 +59,13 @@ class Classifier(lightning.LightningModule):
     An architecture is a subclass with a ``name`` and a ``build_network``. Its own settings are the keyword arguments of
     ``build_network``.
 
+    Without ``input_shape`` and ``num_classes`` the network is built later: by ``build``, by ``intriguing.fit``, or by a
+    Trainer whose data module has attributes of these names.
+
     Args:
-        label: the network's name in tables, for example ``FC100-100-10``.
-        input_shape: (C, H, W).
-        num_classes: K.
+        label: the network's name in tables, for example ``FC100-100-10``; None: see ``architecture_label``.
+        input_shape: (C, H, W); None: known later.
+        num_classes: K; None: known later.
         weight_decay: lambda of every decayed layer, in order; one number goes to all of them.
         normaliser: k of the decay. ``units`` takes the number of units of the layer (the paper's words, literally); a
             number is used for every layer, 2 being the usual ``lambda / 2 * sum(w^2)``. README says how the default
@@ -67,19 +75,33 @@ class Classifier(lightning.LightningModule):
         spectral_penalty_kind: ``log_product`` adds ``spectral_penalty * log(1 + product of norms)`` to the loss;
             ``margin`` takes the cross-entropy of the worst case that the product bound allows within an L2 distance of
             ``spectral_penalty`` from each image (``LipschitzMargin``).
+        mean: of the pixels of each channel, or one number; with ``std`` the first layer computes (images - mean) / std,
+            so that the images themselves stay in [0, 1]. None: no such layer.
+        std: standard deviation of the pixels, likewise.
         optimizer: takes parameters or parameter groups; None: Adam. No hyper-parameter, so no part of a checkpoint.
         scheduler: of the learning rate; None keeps it constant. No hyper-parameter either.
         **settings: of the architecture, see ``build_network``.
 
     Raises:
         ValueError: a setting that is out of range.
+
+    Example:
+        >>> from intriguing.models import FullyConnected
+        >>> model = FullyConnected(widths=[100, 100])
+        >>> model.build((1, 28, 28), 10)(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
+        >>> model.label
+        'FC100-100-10'
     """
 
     name: ClassVar[str]
+    is_trainable: ClassVar[bool] = True
     trains_in_parts: ClassVar[bool] = False  # whether a step may leave parameters without a gradient
     mixing: Mixing | None = None
     trained_on: dict[str, Any] | None = None  # of a network from a checkpoint: its images, in plain values
     first_seed: int | None = None  # of the fit
+    epochs_before = 0  # of a fit that a finished one goes on in
+    steps_before = 0
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -89,40 +111,126 @@ class Classifier(lightning.LightningModule):
     def __init__(
         self,
         *,
-        label: str,
-        input_shape: Sequence[int],
-        num_classes: int,
+        label: str | None = None,
+        input_shape: Sequence[int] | None = None,
+        num_classes: int | None = None,
         weight_decay: float | Sequence[float] = 0.0,
         normaliser: str | float = 2.0,
         spectral_penalty: float = 0.0,
         spectral_penalty_kind: str = "log_product",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
         optimizer: partial[Any] | None = None,
         scheduler: Scheduler | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["optimizer", "scheduler"])
+        self.save_hyperparameters(ignore=["optimizer", "scheduler", "network"])
+        self.settings = settings
+        self.optimizer = partial(optim.Adam, lr=1e-3) if optimizer is None else optimizer
+        self.scheduler = scheduler
+        self.label = type(self).__name__ if label is None else label
+        self.batch_images, self.share = 0, 1.0
+        self._tally = Tally()
+        self.operator_norms: LogProductPenalty | LipschitzMargin | None = None
+        self.network: nn.Module = _NotBuilt(type(self).__name__)
+        if input_shape is None or num_classes is None:
+            self._check_objective()
+        else:
+            self.build(input_shape, num_classes)
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the network has its layers."""
+        return not isinstance(self.network, _NotBuilt)
+
+    def build(self, input_shape: Sequence[int], num_classes: int, **changes: Any) -> Self:
+        """Build the network, with weights from torch's global seed; of a built one set only the objective anew.
+
+        Args:
+            input_shape: (C, H, W).
+            num_classes: K.
+            **changes: arguments of the constructor that replace what it was given: ``label``, ``weight_decay``,
+                ``normaliser``, ``spectral_penalty``, ``spectral_penalty_kind``, ``mean``, ``std``, ``optimizer``,
+                ``scheduler``.
+
+        Returns:
+            This classifier.
+
+        Raises:
+            ValueError: a setting that is out of range, or a built network of another shape.
+        """
+        shape = tuple(input_shape)
+        if self.is_built and (shape, num_classes) != (self.input_shape, self.num_classes):
+            raise ValueError(
+                f"{self.label} is built for images of shape {self.input_shape} in {self.num_classes} classes, so not "
+                f"for {shape} in {num_classes}"
+            )
+        for key in ("optimizer", "scheduler"):
+            if key in changes:
+                setattr(self, key, changes.pop(key))
+        self.hparams.update(changes | {"input_shape": list(shape), "num_classes": num_classes})
+        self._check_objective()
+        self.input_shape, self.num_classes = shape, num_classes
+        self.label = self.hparams["label"] or self.architecture_label(self.settings, num_classes)
+        self.hparams["label"] = self.label
+        if not self.is_built:
+            self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+            self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+            self.network = self._normalised(self.build_network(**self.settings))
+        self._set_objective()
+        return self
+
+    def _check_objective(self) -> None:
+        given = self.hparams
+        normaliser, penalty, kind = given["normaliser"], given["spectral_penalty"], given["spectral_penalty_kind"]
         if normaliser != "units" and not (isinstance(normaliser, int | float) and normaliser > 0):
             raise ValueError(f"weight_decay.normaliser must be 'units' or a number above 0, got {normaliser!r}")
-        if not (math.isfinite(spectral_penalty) and spectral_penalty >= 0):
-            raise ValueError(f"spectral_penalty must be a finite number of at least 0, got {spectral_penalty}")
-        if spectral_penalty_kind not in PENALTIES:
-            raise ValueError(f"unknown spectral_penalty_kind '{spectral_penalty_kind}'; known: {', '.join(PENALTIES)}")
-        self.label, self.input_shape, self.num_classes = label, tuple(input_shape), num_classes
-        self.optimizer = partial(optim.Adam, lr=1e-3) if optimizer is None else optimizer
-        self.scheduler, self.normaliser = scheduler, normaliser
-        self.batch_images, self.share = 0, 1.0
-        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self._tally = Tally()
-        self.network = self.build_network(**settings)
-        self.weight_decay = self._one_a_layer(weight_decay)
-        self.spectral_penalty, self.spectral_penalty_kind = float(spectral_penalty), spectral_penalty_kind
-        self.operator_norms: LogProductPenalty | LipschitzMargin | None = None
-        if spectral_penalty:
-            self.operator_norms = PENALTIES[spectral_penalty_kind](self.network, self.input_shape)
+        if not (math.isfinite(penalty) and penalty >= 0):
+            raise ValueError(f"spectral_penalty must be a finite number of at least 0, got {penalty}")
+        if kind not in PENALTIES:
+            raise ValueError(f"unknown spectral_penalty_kind '{kind}'; known: {', '.join(PENALTIES)}")
+        if (given["mean"] is None) != (given["std"] is None):
+            raise ValueError("data.mean and data.std belong together: give both or none")
 
-    def build_network(self, *args: Any, **settings: Any) -> nn.Sequential:
+    def _set_objective(self) -> None:
+        """Take weight decay and spectral penalty from the hyper-parameters."""
+        given = self.hparams
+        self.normaliser = given["normaliser"]
+        self.weight_decay = self._one_a_layer(given["weight_decay"])
+        self._computed = not all(isinstance(weight, nn.Parameter) for weight, _ in self.decayed_weights())
+        self.spectral_penalty, self.spectral_penalty_kind = (
+            float(given["spectral_penalty"]),
+            given["spectral_penalty_kind"],
+        )
+        self.operator_norms = None
+        if self.spectral_penalty:
+            norms = PENALTIES[self.spectral_penalty_kind](self.network, self.input_shape)
+            self.operator_norms = norms.to(floating_dtype(self.network))
+
+    def _normalised(self, network: nn.Module) -> nn.Module:
+        """Put the normalisation by ``mean`` and ``std`` before a network."""
+        mean, std = self.hparams["mean"], self.hparams["std"]
+        if mean is None:
+            return network
+        first = Normalize(mean, std, self.input_shape[0]).to(floating_dtype(network))
+        return nn.Sequential(OrderedDict(normalize=first, model=network))
+
+    @classmethod
+    def architecture_label(cls, settings: Mapping[str, Any], num_classes: int | None) -> str:
+        """Return the name of an architecture in tables where none was given.
+
+        Args:
+            settings: keyword arguments of ``build_network``.
+            num_classes: K; None while the images are not read.
+        """
+        return cls.__name__
+
+    def another(self) -> Self | None:
+        """Build the network again, with new random weights; None where only the code that made it could."""
+        return type(self)(**self.hparams)
+
+    def build_network(self, *args: Any, **settings: Any) -> nn.Module:
         """Build the modules from images (N, C, H, W) to logits (N, K); the only method an architecture must have.
 
         ``self.input_shape`` and ``self.num_classes`` are known. The keyword arguments are the architecture's settings.
@@ -139,8 +247,15 @@ class Classifier(lightning.LightningModule):
     # -- objective ---------------------------------------------------------------------------------------------------
 
     def decayed_layers(self) -> list[nn.Module]:
-        """List the layers to which weight decay applies: linear and convolutional ones at any depth, in order."""
-        return [module for module in self.network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+        """List the layers to which weight decay applies: those of the kinds ``DECAYED`` at any depth, in order.
+
+        Of layers that share a weight the first one is listed: the objective has the weight once.
+        """
+        found: list[tuple[nn.Module, Tensor]] = []
+        for module in self.network.modules():
+            if isinstance(module, DECAYED) and not any(module.weight is weight for _, weight in found):
+                found.append((module, module.weight))
+        return [module for module, _ in found]
 
     def _one_a_layer(self, weight_decay: float | Sequence[float]) -> list[float]:
         count = len(self.decayed_layers())
@@ -156,9 +271,9 @@ class Classifier(lightning.LightningModule):
 
     def decayed_weights(self) -> list[tuple[Tensor, float]]:
         """List the weight of each decayed layer, in order, with its coefficient lambda / k."""
-        weights: list[Tensor] = [layer.weight for layer in self.decayed_layers()]  # pyright: ignore
-        ks = [weight.shape[0] if self.normaliser == "units" else float(self.normaliser) for weight in weights]
-        return [(weight, value / k) for weight, value, k in zip(weights, self.weight_decay, ks, strict=True)]
+        layers: list[Any] = self.decayed_layers()
+        ks = [_units(layer) if self.normaliser == "units" else float(self.normaliser) for layer in layers]
+        return [(layer.weight, value / k) for layer, value, k in zip(layers, self.weight_decay, ks, strict=True)]
 
     def penalty(self) -> Tensor:
         """Return the weight decay term of the objective, a scalar (section 4: lambda * sum(w^2) / k)."""
@@ -222,8 +337,16 @@ class Classifier(lightning.LightningModule):
         loss = self.objective(batch)
         if not math.isfinite(loss.item()):
             raise self._not_finite("train", loss, batch, batch_idx)
-        decayed_by_optimizer = is_coupled(self.optimizer) or not any(self.weight_decay)
-        return loss if decayed_by_optimizer else loss + self.penalty()
+        if not any(self.weight_decay):
+            return loss
+        if not is_coupled(self.optimizer):
+            return loss + self.penalty()
+        return loss + self._computed_penalty() if self._computed else loss
+
+    def _computed_penalty(self) -> Tensor:
+        """Return the weight decay term of weights that are no parameters (weight_norm), which no optimiser sees."""
+        computed = [(w, c) for w, c in self.decayed_weights() if not isinstance(w, nn.Parameter)]
+        return sum((c * w.square().sum() for w, c in computed), torch.zeros((), device=self.device))
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         """Log ``val/loss`` and ``val/acc``."""
@@ -326,7 +449,7 @@ class Classifier(lightning.LightningModule):
     @torch.no_grad()
     def weight_sizes(self) -> dict[str, float]:
         """Return ``weights/rms_<layer>``: the root mean square of each layer's weights."""
-        layers = {n: m for n, m in self.network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+        layers = {n or "0": m for n, m in self.network.named_modules() if isinstance(m, DECAYED)}
         return {f"weights/rms_{name}": float(layer.weight.square().mean().sqrt()) for name, layer in layers.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -337,11 +460,20 @@ class Classifier(lightning.LightningModule):
         else:
             super().__setattr__(name, value)
 
+    def setup(self, stage: str) -> None:
+        """Build the network for the images of the Trainer's data module, where that was left to it."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not self.is_built and hasattr(data, "input_shape") and hasattr(data, "num_classes"):
+            self.build(data.input_shape, data.num_classes)
+
     # -- optimiser -----------------------------------------------------------------------------------------------------
 
     def planned(self) -> dict[str, int]:
-        """Return the lengths of the fit that the settings of a scheduler may name."""
-        return {"planned_steps": planned_steps(self.trainer), "planned_epochs": planned_epochs(self.trainer)}
+        """Return the lengths of the fit that the settings of a scheduler may name, without what was trained before."""
+        return {
+            "planned_steps": planned_steps(self.trainer) - self.steps_before,
+            "planned_epochs": planned_epochs(self.trainer) - self.epochs_before,
+        }
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser, with the paper's weight decay, and the scheduler."""
@@ -362,3 +494,27 @@ class Classifier(lightning.LightningModule):
             "data": getattr(data, "description", None),
             "seed": getattr(data, "seed", None),
         }
+
+
+class _NotBuilt(nn.Sequential):
+    """Stand where a network will be; a call says how to build it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, input: Any) -> Any:
+        """Raise UserError."""
+        raise UserError(
+            f"{self.name} is not built yet, because it does not know the shape of its images: intriguing.fit builds it "
+            "for its images, .build(input_shape, num_classes) at once"
+        )
+
+
+def floating_dtype(network: nn.Module) -> torch.dtype:
+    """Return the type of a network's first floating-point parameter; float32 without one."""
+    return next((one.dtype for one in network.parameters() if one.is_floating_point()), torch.float32)
+
+
+def _units(layer: Any) -> int:
+    return layer.out_channels if isinstance(layer, TRANSPOSED) else layer.weight.shape[0]

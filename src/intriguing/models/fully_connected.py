@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -18,6 +18,14 @@ class FullyConnected(Classifier):
     """Classify with fully connected hidden layers and a softmax on top (section 4, Table 1)."""
 
     name: ClassVar[str] = "fully_connected"
+
+    @classmethod
+    def architecture_label(cls, settings: Mapping[str, Any], num_classes: int | None) -> str:
+        """Return the widths of the layers: ``FC100-100-10``; without the last one while the classes are not known."""
+        widths = settings.get("widths")
+        if not isinstance(widths, list | tuple):
+            return cls.name
+        return "FC" + "-".join(map(str, [*widths, *([] if num_classes is None else [num_classes])]))
 
     def build_network(
         self, *, widths: Sequence[int], activation: str = "sigmoid", dropout: Sequence[float] = (0.0, 0.0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,18 @@ class SparseAutoencoder(Classifier):
 
     name: ClassVar[str] = "sparse_autoencoder"
     trains_in_parts: ClassVar[bool] = True
+
+    @classmethod
+    def architecture_label(cls, settings: Mapping[str, Any], num_classes: int | None) -> str:
+        """Return the widths of the layers: ``AE400-10``; without the last one while the classes are not known."""
+        if "units" not in settings:
+            return cls.name
+        return "AE" + "-".join(map(str, [settings["units"], *([] if num_classes is None else [num_classes])]))
+
+    def _normalised(self, network: nn.Module) -> nn.Module:
+        if self.hparams["mean"] is not None:
+            raise ValueError("the decoder of AE400-10 gives images in [0, 1], so data.mean and data.std are not for it")
+        return network
 
     def build_network(
         self, *, units: int, pretrain_share: float, sparsity: float, sparsity_weight: float, noise: float

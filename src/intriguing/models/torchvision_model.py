@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.error import URLError
 
-import torch
 from torch import Tensor, nn
 
 from intriguing.models.classifier import Classifier
+from intriguing.models.normalize import Normalize
+from intriguing.models.weights_file import read_weights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels: what torchvision's weights expect
-
-
-class Normalize(nn.Module):
-    """Compute (images - mean) / std, channel by channel: the first layer, so that the images stay in [0, 1]."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return images (N, C, H, W) in the same shape."""
-        return (images - self.mean) / self.std
 
 
 class TorchvisionModel(Classifier):
     """Classify with a network of ``torchvision.models`` behind a normalisation by ImageNet's pixel statistics.
 
-    Layers keep torchvision's names below ``network.model``: ``network.model.features.1`` of AlexNet, for example.
+    ``mean`` and ``std`` take the place of ImageNet's. Layers keep torchvision's names below ``network.model``:
+    ``network.model.features.1`` of AlexNet, for example.
     """
 
     name: ClassVar[str] = "torchvision"
+
+    @classmethod
+    def architecture_label(cls, settings: Mapping[str, Any], num_classes: int | None) -> str:
+        """Return torchvision's name of the architecture."""
+        return str(settings.get("architecture", cls.name))
+
+    def _normalised(self, network: nn.Module) -> nn.Module:
+        return network
 
     def build_network(self, *, architecture: str, weights: str | None = None) -> nn.Sequential:
         """Build the network.
@@ -65,7 +58,9 @@ class TorchvisionModel(Classifier):
         # Auxiliary heads would answer beside the logits while training.
         more = {"aux_logits": False, "init_weights": True} if architecture in ("googlenet", "inception_v3") else {}
         model = get_model(architecture, weights=None, num_classes=self.num_classes, **more)
-        network = nn.Sequential(OrderedDict(normalize=Normalize(MEAN, STD), model=model))
+        mean, std = self.hparams["mean"], self.hparams["std"]
+        first = Normalize(MEAN, STD) if mean is None else Normalize(mean, std, self.input_shape[0])
+        network = nn.Sequential(OrderedDict(normalize=first, model=model))
         self.hparams["weights"] = None
         if weights is not None and not next(model.parameters()).is_meta:  # without memory, there is nothing to fill
             _fill(model, _state_dict(architecture, weights), weights)
@@ -90,19 +85,7 @@ def _state_dict(architecture: str, weights: str) -> dict[str, Tensor]:
                 f"torchvision's weights of {architecture} cannot be downloaded here ({error}): fetch them elsewhere "
                 "and give model.settings.weights=FILE"
             ) from error
-    file = Path(weights).expanduser()
-    if not file.is_file():
-        raise ValueError(
-            f"there is no file {weights}; model.settings.weights is null, 'default' or a state dict's file"
-        )
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{weights} is not a state dict that loads safely (weights_only=True)") from error
-    found = found.get("state_dict", found) if isinstance(found, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError(f"{weights} is not a state dict: expected tensors by name")
-    return found
+    return read_weights(weights)
 
 
 def _fill(model: nn.Module, found: dict[str, Tensor], weights: str) -> None:

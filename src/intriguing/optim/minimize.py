@@ -32,7 +32,7 @@ class Status(IntEnum):
     NON_FINITE = 5  # x0, f or all of its gradient was not finite at the start, or a slope at x is nan or infinite
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MinimizeResult:
     """Hold the result of ``minimize_box`` for N rows.
 
@@ -51,6 +51,11 @@ class MinimizeResult:
     status: Tensor
     num_iterations: Tensor
     num_evaluations: Tensor
+
+    def __repr__(self) -> str:
+        rows, counts = len(self.status), torch.bincount(self.status, minlength=len(Status)).tolist()
+        ends = ", ".join(f"{count} {status.name}" for status, count in zip(Status, counts, strict=True) if count)
+        return f"MinimizeResult({rows} x {self.x.shape[1]}: {int(self.converged.sum())} of {rows} converged; {ends})"
 
     @property
     def converged(self) -> Tensor:
@@ -92,8 +97,9 @@ def minimize_box(
         history_size: number of pairs stored per row.
         gradient_tolerance: stop when no entry of x - P(x - g) is larger, with P the projection onto the box. It has f's
             scale: if all slopes of f are smaller, x0 itself satisfies it.
-        value_tolerance: stop when a step decreases f by no more than this times max(|f|, 1). The effective tolerance is
-            at least the rounding error of fun's values. If the values of f are far below 1, multiply f by a constant.
+        value_tolerance: stop when a step decreases f by no more than this times ``max(|f|, 1)``. The effective
+            tolerance is at least the rounding error of fun's values. If the values of f are far below 1, multiply
+            f by a constant.
         initial_length: Euclidean length of the first step; longer where x0 is so large that rounding would undo the
             step.
 

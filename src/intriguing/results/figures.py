@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Figure:
     """Hold a picture, ready to be written.
 
@@ -27,9 +27,9 @@ class Figure:
     title: str
     caption: str
     alt: str
-    png: bytes = field(repr=False)
-    svg: str | None = field(default=None, repr=False)
-    pdf: bytes | None = field(default=None, repr=False)
+    png: bytes
+    svg: str | None = None
+    pdf: bytes | None = None
     number: str = ""
     detail: str = ""
     note: str = ""
@@ -44,6 +44,9 @@ class Figure:
     def explanation(self) -> str:
         """Caption and note in one text."""
         return " ".join(part for part in (self.caption, self.note) if part)
+
+    def __repr__(self) -> str:
+        return f"Figure({self.heading})"
 
     def _repr_png_(self) -> bytes:
         """Show the figure in a notebook."""

@@ -1,4 +1,4 @@
-"""Tables for a notebook, in its own colours."""
+"""Tables for a notebook, in its own colours, and as plain text."""
 
 from __future__ import annotations
 
@@ -39,6 +39,27 @@ def html_table(
         f'<b>{escape(heading)}</b><div style="overflow-x:auto"><table><thead><tr>{names}</tr></thead>'
         f"<tbody>{body}</tbody></table></div><small>{below}</small>"
     )
+
+
+def text_table(
+    *,
+    heading: str,
+    head: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[CellText | None]]],
+    notes: Sequence[str],
+) -> str:
+    """Write a table as plain text, with its columns aligned; arguments as for `html_table`."""
+    lines = [list(head), *([name, *map(_text, cells)] for name, cells in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    written = ["  ".join([one[0].ljust(widths[0]), *map(str.rjust, one[1:], widths[1:])]).rstrip() for one in lines]
+    return "\n".join([heading, written[0], "-" * max(map(len, written)), *written[1:], *notes])
+
+
+def _text(cell: CellText | None) -> str:
+    if cell is None:
+        return ""
+    paper = f" (paper {f'{cell.paper} {cell.sign}'.strip()})" if cell.paper else ""
+    return cell.value + (f" [{cell.interval}]" if cell.interval else "") + paper
 
 
 def _cell(cell: CellText | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from intriguing.results.cells import Cell, CellText
 from intriguing.results.digits import decimals_of, decimals_of_one
 from intriguing.results.latex import latex_table
-from intriguing.results.notebook import html_table
+from intriguing.results.notebook import html_table, text_table
 from intriguing.results.quantities import ERROR
 from intriguing.statistics.counts import Count
 
@@ -23,7 +23,7 @@ TIDY_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Table:
     """Hold a table in the paper's layout.
 
@@ -139,6 +139,14 @@ class Table:
         title = ", ".join(part for part in (self.title, self.detail) if part)
         caption = f"{title}{number}. {self.caption} {self.method_note}"
         return latex_table(key=self.key, caption=caption, head=self.head, rows=self.text_rows)
+
+    def __repr__(self) -> str:
+        return f"Table({self.heading}: {len(self.rows)} x {len(self.columns)})"
+
+    def __str__(self) -> str:
+        """Write the table as plain text: each number with its interval in brackets."""
+        notes = (self.caption, self.method_note, *self.notes)
+        return text_table(heading=self.heading, head=self.head, rows=self.text_rows, notes=notes)
 
     def _repr_html_(self) -> str:
         """Show the table in a notebook: each number, its interval below it, and the paper's number."""

@@ -33,13 +33,15 @@ NOT_IDENTITY: dict[str, tuple[str, ...]] = {
         # counts where it is used: as optimizer.lr, trainer.max_epochs, data.batch_size and weight_decay
         *("model.recipe", "model.spell_lambda"),
     ),
-    "attack": (*_ANYWHERE, "checkpoints", "shard", "trainer"),  # of a checkpoint, its sha256 counts
+    # of a checkpoint, its sha256 counts, with the class that it names
+    "attack": (*_ANYWHERE, "checkpoints", "model", "shard", "trainer"),
     "analyze": (
         *_ANYWHERE,
         "networks",
         "sets",
         "processes",
         "launcher",
+        "model",
         "batch_size",
         "trainer",
     ),  # of runs, their content counts

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from intriguing.commands import command_name
 from intriguing.errors import UserError, plural, shown
 from intriguing.runs.identity import canonical, identity_sha256, load_config
 from intriguing.runs.names import is_slug, natural_key
@@ -219,7 +220,7 @@ def find_runs(pattern: str | Path, *, stage: str, finished: bool = True) -> list
         if not done:
             raise UserError(
                 f"{str(pattern)!r} matches {plural(len(wanted), f'{stage} run')}, none finished "
-                f"({wanted[0].name} is {wanted[0].state}); run {stage}.py again to go on"
+                f"({wanted[0].name} is {wanted[0].state}); run {command_name(stage)} again to go on"
             )
         wanted = done
     return sorted(wanted, key=lambda record: natural_key(str(record.folder)))

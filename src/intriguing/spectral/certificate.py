@@ -260,6 +260,9 @@ class Certifier:
         self._constant: dict[int, float] = {}
         self._pairs: dict[tuple[int, int, int], float] = {}
 
+    def __repr__(self) -> str:
+        return f"Certifier({self.method}; product of the layers' bounds {self.product:.4g}, {self.num_classes} classes)"
+
     def constant(self, *, num_steps: int = 150) -> float:
         """Find a Lipschitz constant of the logits.
 
@@ -389,7 +392,13 @@ def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def product_bound(model: nn.Module, input_shape: Sequence[int], *, rules: Rules | None = None) -> float:
-    """Multiply the bounds of `lipschitz_bounds`: a Lipschitz constant of the network in the L2 norm."""
+    """Multiply the bounds of `lipschitz_bounds`: a Lipschitz constant of the network in the L2 norm.
+
+    Args:
+        model: a network that `lipschitz_bounds` can bound.
+        input_shape: shape of one image, such as (1, 28, 28).
+        rules: further bounds by the class of a module, see `lipschitz_bounds`.
+    """
     return math.prod(layer.bound for layer in lipschitz_bounds(model, input_shape, rules=rules))
 
 

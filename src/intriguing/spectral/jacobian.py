@@ -28,8 +28,8 @@ def jacobian_norms(
         batch_size: inputs at once.
 
     Returns:
-        (N,) norms; each is |J v| of a unit vector v, so never above the Lipschitz constant but for rounding. nan for an
-        input at which the Jacobian is not finite.
+        (N,) norms; each is ``|J v|`` of a unit vector v, so never above the Lipschitz constant but for rounding. nan
+        for an input at which the Jacobian is not finite.
 
     Raises:
         TypeError: inputs that are no tensor of floating-point numbers, or a network that returns no such tensor.

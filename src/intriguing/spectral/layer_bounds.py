@@ -33,7 +33,7 @@ Windows = list[tuple[int, int, int]]  # (first, last + 1, divisor) of each windo
 
 
 class ContrastNormalization(nn.Module):
-    """Compute x / (eps + |x|^2)^gamma, the norm taken over the channels of each position (section 4.3).
+    """Compute ``x / (eps + |x|^2)^gamma``, the norm taken over the channels of each position (section 4.3).
 
     Args:
         eps: above 0.

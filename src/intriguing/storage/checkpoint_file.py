@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from intriguing.commands import command_name
 from intriguing.errors import UserError, error_message, shown
 from intriguing.storage.files import check_recorded
 
@@ -90,7 +91,8 @@ def _check_digest(file: BinaryIO, path: Path, recorded: str | None) -> str:
         raise UserError(f"{path} is empty, not a checkpoint; train the network again")
     file.seek(0)
     if file.read(4) != b"PK\3\4":
-        raise UserError(f"{path} is no checkpoint, or damaged: it does not start like one that train.py writes")
+        writer = command_name("train")
+        raise UserError(f"{path} is no checkpoint, or damaged: it does not start like one that {writer} writes")
     digest = _digest(file, max(0, size - 64))
     file.seek(-min(size, COMMENT), 2)
     comment = file.read()

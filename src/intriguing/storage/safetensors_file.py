@@ -21,6 +21,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
+from intriguing.commands import command_name
 from intriguing.errors import UserError, error_message
 from intriguing.storage.files import check_recorded, replacing, strict_json
 
@@ -85,14 +86,14 @@ def load(
         if recorded is not None:
             check_recorded(path, hashlib.sha256(content).hexdigest(), recorded)
         if _digest(content, place) != digest:
-            raise UserError(f"{path} was changed or damaged since it was written (sha256 differs); run attack.py again")
+            raise UserError(f"{path} was changed or damaged since it was written (sha256 differs); {_again()}")
         tensors = load_tensors(content)
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; expected an {what} that attack.py wrote") from error
+        raise UserError(f"{path} does not exist; expected an {what} that {command_name('attack')} wrote") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or type(error).__name__}") from error
     except (SafetensorError, KeyError, AttributeError, ValueError, RuntimeError, OverflowError, TypeError) as error:
-        raise UserError(f"{path} is damaged or no {what} ({error_message(error)}); run attack.py again") from error
+        raise UserError(f"{path} is damaged or no {what} ({error_message(error)}); {_again()}") from error
     return entry, tensors
 
 
@@ -125,13 +126,17 @@ def _write_digest(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def _again() -> str:
+    return f"run {command_name('attack')} again"
+
+
 def _read_header(file: BinaryIO, path: Path, what: str) -> bytes:
     """Read the header's JSON bytes, from byte 8 on, after their little-endian length (the safetensors format)."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     if len(start) < 8:
         seen = "is empty" if size == 0 else f"has only {size} bytes"
-        raise UserError(f"{path} {seen}: no {what}; run attack.py again")
+        raise UserError(f"{path} {seen}: no {what}; {_again()}")
     (length,) = struct.unpack("<Q", start)
     if length > size - 8:
         raise UserError(f"{path} is truncated or no {what}: its header claims more than its {size} bytes")
@@ -146,7 +151,7 @@ def _entry(header: bytes, path: Path, key: str, what: str) -> dict[str, Any]:
         if not isinstance(entry, dict):
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is no {what} of this project, or damaged; expected one of attack.py") from error
+        raise UserError(f"{path} is no {what} of this project, or damaged; {_again()}") from error
     return entry
 
 

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from intriguing.commands import command_name
 from intriguing.errors import UserError, error_summary
 from intriguing.tracking.wandb_run import online, without_lookups
 
@@ -74,7 +75,7 @@ def _download(artifact: Any, target: Path) -> None:
     try:
         artifact.download(root=str(part), skip_cache=True)
         if not (part / FILE).is_file():
-            raise UserError(f"the artifact {artifact.name} holds no {FILE}: it was not written by train.py")
+            raise UserError(f"the artifact {artifact.name} holds no {FILE}: {command_name('train')} did not write it")
         target.parent.mkdir(exist_ok=True)
         (part / FILE).replace(target)
     finally:

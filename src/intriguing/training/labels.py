@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from intriguing.runs.names import short_number, slug
 
 _PENALTY_WORDS = {"log_product": "penalty", "margin": "margin"}  # before the strength
-
-
-def architecture_label(name: str, settings: Mapping[str, Any], num_classes: int | None) -> str:
-    """Label an architecture by its shape: ``FC100-100-10``, ``AE400-10``; by its name where the shape is none of these.
-
-    Args:
-        name: of the architecture.
-        settings: its own.
-        num_classes: None while the images are not read: the label then ends before it.
-    """
-    classes = [] if num_classes is None else [num_classes]
-    if name == "sparse_autoencoder" and "units" in settings:
-        return "AE" + "-".join(map(str, [settings["units"], *classes]))
-    widths = settings.get("widths")
-    if name == "fully_connected" and isinstance(widths, list):
-        return "FC" + "-".join(map(str, [*widths, *classes]))
-    return name
 
 
 def network_label(architecture: str, lambdas: Sequence[float], penalty: tuple[str, float] | None, split: str) -> str:

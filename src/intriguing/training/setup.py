@@ -105,6 +105,7 @@ def quiet() -> Iterator[None]:
             ".*treespec, LeafSpec.*",
             "Total length of .* across ranks is zero.*",  # no images for validation
             ".*on epoch level in distributed setting.*",  # the sums are already those of all processes
+            "You have overridden `on_after_batch_transfer`.*",  # of ModuleClassifier, which casts the images
             "SWA is currently only supported every epoch.*",  # it replaces the schedule that goes by the step
         ):
             warnings.filterwarnings("ignore", message=message)

@@ -8,7 +8,7 @@ from torch import nn
 
 from intriguing.analysis.identity import NetworkId
 from intriguing.analysis.inputs import Network
-from intriguing.callbacks.split_network import INPUT, injectable_layers
+from intriguing.callbacks.split_network import INPUT, chain_of, injectable_layers
 
 BASELINE = "weight decay"
 POOLS = "callbacks.back_feeding."
@@ -94,7 +94,9 @@ def loss_scale(network: Network) -> float | None:
         return 1 + pools.weight
     if pools.layers is not None:
         return 1 + pools.weight * len(pools.layers)
-    chain = getattr(network.module, "network", network.module)
+    chain, shape = getattr(network.module, "network", network.module), getattr(network.module, "input_shape", None)
+    if shape is not None:
+        chain = chain_of(chain, shape)
     if isinstance(chain, nn.Sequential):
         return 1 + pools.weight * len(injectable_layers(chain))
     widths = network.id.get("model.settings.widths")

@@ -23,16 +23,11 @@ from intriguing.analysis.cells import (
     set_label,
     variants,
 )
+from intriguing.analysis.excess import OVER_CLEAN, OVER_NOISE, Excess
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
 from intriguing.analysis.order import in_order
-from intriguing.analysis.paper_tables._transfer_cells import (
-    OVER_CLEAN,
-    OVER_NOISE,
-    Excess,
-    transfer_cell,
-    transfer_excess_cell,
-)
+from intriguing.analysis.paper_tables._transfer_cells import transfer_cell, transfer_excess_cell
 from intriguing.analysis.paper_tables._transfer_rows import Rows, notes, paper_row, row_order, rows_of
 from intriguing.results import Cell, Table
 

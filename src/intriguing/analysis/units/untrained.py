@@ -24,8 +24,8 @@ def untrained_copy(model: nn.Module, *, seed: int) -> nn.Module | None:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if isinstance(model, Classifier):
-            return type(model)(**dict(model.hparams)).eval()
+        if isinstance(model, Classifier) and (again := model.another()) is not None:
+            return again.eval()
         made = copy.deepcopy(model)
         for part in made.modules():
             if not any(True for _ in part.parameters(recurse=False)):
