@@ -179,7 +179,7 @@ def test_figures_of_one_title_have_one_heading_and_say_alike_words_once(result, 
             caption="Read so.",
             note=f"Attack {i}.",
             alt="a",
-            png=PNG,
+            png=result.figures[0].png,
         )
         for i in range(3)
     )

@@ -68,7 +68,7 @@ def agreement_figure(tables: Sequence[Table], *, reference: str = "") -> Figure 
         figure,
         key="agreement",
         title=f"{reference or 'Paper'} against measurement",
-        caption=f"Every error rate {'of' if reference else 'that'} {other}{'' if reference else ' prints'} (across) against the one measured here (up), both with their 95 % "
+        caption=f"Every error rate of {other} (across) against the one measured here (up), both with their 95 % "
         "intervals, on square-root axes. On the diagonal they are equal. The intervals meet in "
         f"{met.k} of {met.n} cells; a network on its own examples, 100 % by construction, is left out.",
         alt=f"Scatter plot of measured against printed error rates; the intervals meet in {met.k} of {met.n} cells.",
