@@ -133,8 +133,7 @@ def chart(figure: Canvas, *, runs: Iterable[str], **words: str) -> Figure:
     with style():
         image = png(figure)
         figure.set_layout_engine("none")  # laid out once: the other two are alike
-        drawn = Figure(png=image, svg=svg(figure), pdf=pdf(figure), runs=tuple(dict.fromkeys(runs)), **words)
-    return drawn
+        return Figure(png=image, svg=svg(figure), pdf=pdf(figure), runs=tuple(dict.fromkeys(runs)), **words)
 
 
 def error_bars(centres: Sequence[float], intervals: Iterable[Interval | None]) -> np.ndarray:
