@@ -21,11 +21,17 @@ def crafted() -> Callable[..., CraftedSet]:
     return crafted_set
 
 
+@pytest.fixture(autouse=True)
+def few_pdfs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the PDF of figures, the slowest of their files, where no test asks for it."""
+    if request.module.__name__ not in ("test_drawing", "test_figures"):
+        monkeypatch.setattr(drawing, "pdf", lambda canvas: b"")
+
+
 @pytest.fixture
 def canvases(monkeypatch: pytest.MonkeyPatch) -> list[Canvas]:
     """Collects the canvases of all figures that are made, without drawing them to a file."""
     found: list[Canvas] = []
     monkeypatch.setattr(drawing, "png", lambda canvas: found.append(canvas) or b"")
     monkeypatch.setattr(drawing, "svg", lambda canvas: "")
-    monkeypatch.setattr(drawing, "pdf", lambda canvas: b"")
     return found

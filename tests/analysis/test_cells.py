@@ -50,7 +50,7 @@ def test_an_excess_cell_is_the_net_difference_in_points() -> None:
     assert (cell.k, cell.n, cell.num_images) == (6, 20, 20)
     assert cell.value == pytest.approx(30)
     assert cell.interval == pytest.approx([100 * end for end in excess_interval(PairedCounts(1, 7, 1, 11))])
-    assert cell.text == "+30.0"
+    assert cell.text(1).value == "+30.0"
     assert excess_cell([]) is None
 
 
@@ -75,23 +75,24 @@ def test_a_distortion_cell_is_a_mean_with_students_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantity", "value", "n", "text", "short"),
+    ("quantity", "value", "decimals", "text", "interval"),
     [
-        (ERROR, 12.345, 100, "12.3", "11.3–13.3"),
-        (ERROR, 12.345, 5000, "12.35", "11.35–13.35"),
-        (EXCESS, 12.345, 100, "+12.3", "+11.3 to +13.3"),
-        (EXCESS, -0.04, 100, "0.0", "−1.0 to +1.0"),
-        (DISTORTION, 1.06218, 100, "1.0622", ".062–2.062"),
-        (Quantity(name="bound"), 1234.6, 1, "1235", "1234–1236"),
-        (Quantity(name="bound"), -0.5, 1, "−0.500", "−1.50 to 0.500"),
-        (Quantity(name="bound"), float("nan"), 1, "–", "–––"),
+        (ERROR, 12.345, 1, "12.3", "11.3 to 13.3"),
+        (ERROR, 12.345, 2, "12.35", "11.35 to 13.35"),
+        (EXCESS, 12.345, 1, "+12.3", "+11.3 to +13.3"),
+        (EXCESS, -0.04, 1, "0.0", "−1.0 to +1.0"),
+        (DISTORTION, 1.06218, 4, "1.0622", ".0622 to 2.0622"),
+        (Quantity(name="bound"), 1234.6, 0, "1235", "1234 to 1236"),
+        (Quantity(name="bound"), -0.5, 3, "−0.500", "−1.500 to 0.500"),
+        (Quantity(name="bound"), 2e7, 1, "2.00e+07", "2.00e+07 to 2.00e+07"),
+        (Quantity(name="bound"), float("nan"), 1, "–", "– to –"),
     ],
 )
 def test_a_quantity_writes_its_numbers_and_intervals(
-    quantity: Quantity, value: float, n: int, text: str, short: str
+    quantity: Quantity, value: float, decimals: int, text: str, interval: str
 ) -> None:
-    assert quantity.text(value, n) == text
-    assert quantity.short_interval(Interval(value - 1, value + 1), n) == short
+    assert quantity.text(value, decimals) == text
+    assert quantity.interval_text(Interval(value - 1, value + 1), decimals) == interval
 
 
 def sets(*attacks: dict, subset: str = "train", changed: int = 40) -> list[MeasuredSet]:

@@ -137,9 +137,10 @@ class Settings:
 
 
 def test_a_number_of_any_kind_is_shown_to_three_digits():
-    cell = TABLE.cells["a", "bound"]
-    assert cell.text == "12.3"
-    assert cell.interval_text == "10.0 to 1.00e+07"
+    text = TABLE.text("a", "bound")
+    assert text is not None and (text.value, text.interval) == ("12.3", "10.0 to 1.00e+07")
     assert TABLE.tidy()[0]["value"] == 12.345
-    assert Cell(quantity=Quantity(name="bound"), value=float("inf"), interval=None, n=1).text == "∞"
-    assert Cell(quantity=Quantity(name="bound"), value=0.01234, interval=None, n=1).text == "0.0123"
+    for value, shown in ((float("inf"), "∞"), (0.01234, "0.0123")):
+        cell = Cell(quantity=Quantity(name="bound"), value=value, interval=None, n=1)
+        one = replace(TABLE, cells={("a", "bound"): cell}).text("a", "bound")
+        assert one is not None and one.value == shown

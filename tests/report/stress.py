@@ -1,4 +1,4 @@
-"""A result that no layout likes: labels of eighty letters, sixty rows and columns, one row, none, and no numbers."""
+"""A result that no layout likes: labels of eighty letters, many rows and columns, one row, none, and no numbers."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def stress() -> AnalysisResult:
         ),
         table(
             "matrix",
-            many,
-            many,
-            {(r, c): rate((7 * i + j) % 257) for i, r in enumerate(many) for j, c in enumerate(many)},
+            many[:36],
+            many[:36],
+            {(r, c): rate((7 * i + j) % 257) for i, r in enumerate(many[:36]) for j, c in enumerate(many[:36])},
         ),
         table("labels", long, columns, {(r, c): rate(30 * i) for i, r in enumerate(long) for c in columns}),
         table(

@@ -9,7 +9,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from conftest import PNG
 from rich.console import Console
 from stress import UNBROKEN, stress
 
@@ -180,7 +179,7 @@ def test_figures_of_one_title_have_one_heading_and_say_alike_words_once(result, 
             caption="Read so.",
             note=f"Attack {i}.",
             alt="a",
-            png=PNG,
+            png=result.figures[0].png,
         )
         for i in range(3)
     )

@@ -29,7 +29,7 @@ from intriguing.analysis.stability.settings import StabilitySettings
 from intriguing.analysis.summary import comparable, summarize
 from intriguing.analysis.units.section import section as units
 from intriguing.analysis.units.settings import UnitSettings
-from intriguing.results import AnalysisResult, Figure
+from intriguing.results import THE_PAPER, AnalysisResult, Figure
 
 
 def _error_table(key: str) -> Section:
@@ -233,6 +233,7 @@ def make_result(
         figures=tuple(figure for one in made.values() for figure in one.figures),
         runs=(*(network.run for network in request.networks), *(one.run for one in measurements.sets)),
         comparable=comparable(networks) or request.reference is not None,
+        reference=request.reference.name if request.reference else THE_PAPER,
         provenance=dict(provenance or {}),
     )
 

@@ -131,8 +131,9 @@ def chart(figure: Canvas, *, runs: Iterable[str], **words: str) -> Figure:
         words: key, title, caption, alt and, where there are any, number, detail and note of the `Figure`.
     """
     with style():
-        made = {"png": png(figure), "svg": svg(figure), "pdf": pdf(figure)}
-        return Figure(**made, runs=tuple(dict.fromkeys(runs)), **words)  # pyright: ignore[reportArgumentType]
+        image = png(figure)
+        figure.set_layout_engine("none")  # laid out once: the other two are alike
+        return Figure(png=image, svg=svg(figure), pdf=pdf(figure), runs=tuple(dict.fromkeys(runs)), **words)
 
 
 def error_bars(centres: Sequence[float], intervals: Iterable[Interval | None]) -> np.ndarray:

@@ -132,6 +132,7 @@ class Reference:
             table,
             cells=cells,
             source=f"{self.name} ({self.file})" if compared else "",
+            reference=self.name,
             method=table.method + words * judged,
         )
 

@@ -13,7 +13,6 @@ from rich.text import Text
 from intriguing.results import AnalysisResult, Cell, CellText, Table
 from intriguing.storage.streams import unfailing
 
-LEGEND = "measured above the paper's"
 SIGNS = "✓ the 95 % intervals meet, ≠ they do not"
 MOST_LABEL, MOST_HEADER = 16, 16
 """Letters of a line of a label, on a narrow console, and of a column's header at most."""
@@ -48,7 +47,10 @@ def _legend(table: Table) -> list[str]:
     """Say what the second line of a cell is: the paper's number where the table has one, else the interval."""
     cells = table.cells.values()
     if _beside_paper(table):
-        return [LEGEND, *([SIGNS] if any(cell.meets is not None for cell in cells) else [])]
+        return [
+            f"measured above {table.reference}'s",
+            *([SIGNS] if any(cell.meets is not None for cell in cells) else []),
+        ]
     return ["95 % interval below"] if any(cell.interval is not None for cell in cells) else []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from intriguing.report.html import page
 from intriguing.report.markdown import document
-from intriguing.results import TIDY_COLUMNS, AnalysisResult, Cell, CellText, Table
+from intriguing.results import TIDY_COLUMNS, AnalysisResult, Cell, CellText, Table, short_name
 from intriguing.storage.files import replacing
 
 
@@ -64,8 +64,9 @@ def tidy_csv(tables: Iterable[Table]) -> str:
 
 def wide_csv(table: Table) -> str:
     """Write a table in the paper's layout, each cell in words."""
+    reference = short_name(table.reference)
     rows = [
-        [row, *(_words(table.cells.get((row, column)), table.text(row, column)) for column in table.columns)]
+        [row, *(_words(table.cells.get((row, name)), table.text(row, name), reference) for name in table.columns)]
         for row in table.rows
     ]
     return _csv([table.head, *rows])
@@ -84,12 +85,12 @@ def file_stem(key: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.=-]+", "_", key).strip("_.") or "unnamed"
 
 
-def _words(cell: Cell | None, text: CellText | None) -> str:
+def _words(cell: Cell | None, text: CellText | None, reference: str) -> str:
     """Write a cell as "22.7 [18.0 to 28.2] 58/256, paper 22.7 ✓"."""
     if cell is None or text is None:
         return ""
     count = f" {cell.k}/{cell.n}" if cell.k is not None else f" n={cell.n}"
-    beside = f", paper {text.paper} {text.sign}".rstrip() if text.paper else ""
+    beside = f", {reference} {text.paper} {text.sign}".rstrip() if text.paper else ""
     between = f" [{text.interval}]" if text.interval else ""
     return f"{text.value}{between}{count}{beside}"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from intriguing.results import AnalysisResult, Cell, CellText, Figure, Table, fact_text
+from intriguing.results import AnalysisResult, Cell, CellText, Figure, Table, fact_text, short_name
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -43,6 +43,7 @@ def page(result: AnalysisResult, downloads: Mapping[str, str]) -> str:
             downloads={key: f"data:text/csv;base64,{_base64(text.encode())}" for key, text in downloads.items()},
             known={run.name for run in result.runs},
             details=_details,
+            reference=short_name(result.reference),
         )
     )
     # A number and its per cent sign stay on one line.
@@ -128,13 +129,16 @@ def _embedded(svg: str, prefix: str, alt: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{alt}" preserveAspectRatio="xMinYMid"{width}', 1)
 
 
-def _details(cell: Cell, text: CellText) -> str:
+def _details(cell: Cell, text: CellText, reference: str) -> str:
     """Write the tooltip of a cell: numbers, sample, intervals and seeds."""
     between = f", interval {text.interval}" if text.interval else ""
     unit = f" {cell.quantity.unit}" if cell.quantity.unit else ""
     words = [f"measured {text.value}{unit} ({cell.sample}){between}"]
     if text.paper:
-        words.append(f"paper {text.paper}" + (f", interval {text.paper_interval}" if text.paper_interval else ""))
+        words.append(
+            f"{short_name(reference)} {text.paper}"
+            + (f", interval {text.paper_interval}" if text.paper_interval else "")
+        )
     words += [f"seed {seed}: {count.k} of {count.n}" for seed, count in cell.by_seed]
     return "; ".join(words)
 

@@ -20,7 +20,8 @@ def document(result: AnalysisResult, paths: Mapping[str, str]) -> str:
     """
     parts = [f"# {result.title}", *(f"- {sentence}" for sentence in result.summary), ""]
     parts += [
-        "A cell: **measured** (95 % interval), paper's number, ✓ if the two intervals meet and ≠ if they do not.",
+        f"A cell: **measured** (95 % interval), {result.reference}'s number, ✓ if the two intervals meet and ≠ if they "
+        "do not.",
         "",
     ]
     leading = [figure for figure in result.figures if figure.key == "agreement"]

@@ -5,7 +5,7 @@ number was measured. Percentages are in percent, distortions in the unit of a pi
 """
 
 from intriguing.results.analysis import AnalysisResult, RunSummary, fact_text
-from intriguing.results.cells import Cell, CellText
+from intriguing.results.cells import THE_PAPER, Cell, CellText, short_name
 from intriguing.results.figures import Figure
 from intriguing.results.quantities import DISTORTION, ERROR, EXCESS, MANY, Quantity
 from intriguing.results.tables import TIDY_COLUMNS, Table
@@ -15,6 +15,7 @@ __all__ = [
     "ERROR",
     "EXCESS",
     "MANY",
+    "THE_PAPER",
     "TIDY_COLUMNS",
     "AnalysisResult",
     "Cell",
@@ -24,4 +25,5 @@ __all__ = [
     "RunSummary",
     "Table",
     "fact_text",
+    "short_name",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from intriguing.results.cells import THE_PAPER
 from intriguing.results.figures import Figure
 from intriguing.results.tables import Table
 
@@ -44,6 +45,7 @@ class AnalysisResult:
         figures: in the order in which they are shown.
         runs: every run that went in.
         comparable: whether the data are the paper's, so that agreement may be expected at all.
+        reference: whose numbers stand beside the measured ones, such that "'s" can follow.
         provenance: facts of this analysis: commit, config, versions, times.
     """
 
@@ -53,6 +55,7 @@ class AnalysisResult:
     figures: tuple[Figure, ...]
     runs: tuple[RunSummary, ...]
     comparable: bool
+    reference: str = THE_PAPER
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def table(self, key: str) -> Table:

@@ -8,6 +8,14 @@ from intriguing.results.quantities import Quantity
 from intriguing.statistics.counts import Count
 from intriguing.statistics.intervals import Interval, intervals_meet
 
+THE_PAPER = "the paper"
+"""Whose numbers stand beside the measured ones, unless others are given."""
+
+
+def short_name(reference: str) -> str:
+    """Name whose numbers these are in few letters: "paper"."""
+    return reference.removeprefix("the ")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellText:

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 
 from intriguing.results.cells import Cell
-from intriguing.results.quantities import MANY
+from intriguing.results.quantities import HUGE, MANY
 
 _EXTRA = 2
 """Decimals at most beyond the fewest; numbers that need more are not written alike."""
 _EQUAL = 1e-6
 """Relative difference below which an end of an interval is its estimate."""
-_LEAST, _MOST = 1e-4, 1e6
-"""Sizes between which a number is written without a power of ten."""
+_LEAST = 1e-4
+"""Size up to which a number is written with a power of ten, as from `HUGE` on."""
 
 
 def decimals_of(cells: Sequence[Cell]) -> int | None:
@@ -46,7 +46,7 @@ def decimals_of_one(cell: Cell) -> int | None:
 
 
 def _enough(largest: float, cells: Sequence[Cell]) -> int | None:
-    if largest != 0 and not _LEAST <= largest < _MOST:
+    if largest != 0 and not _LEAST <= largest < HUGE:
         return None
     fewest = 2 if largest == 0 else max(0, 2 - math.floor(math.log10(largest * (1 - _EQUAL))))  # 100 as 99.9
     for decimals in range(fewest, fewest + _EXTRA + 1):

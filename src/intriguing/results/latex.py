@@ -58,7 +58,12 @@ def escaped(text: str) -> str:
 
 
 def latex_table(
-    *, key: str, caption: str, head: Sequence[str], rows: Sequence[tuple[str, Sequence[CellText | None]]]
+    *,
+    key: str,
+    caption: str,
+    head: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[CellText | None]]],
+    reference: str,
 ) -> str:
     r"""Write a table as a float of LaTeX.
 
@@ -67,6 +72,7 @@ def latex_table(
         caption: in plain text.
         head: header of the rows, then those of the columns.
         rows: label and cells of each row; None for an empty cell.
+        reference: whose numbers stand beside the measured ones.
 
     Returns:
         A ``table``, or from `LONG` rows or beyond `WIDE` columns on ``longtable``s of `BLOCK` columns each. The first
@@ -75,7 +81,7 @@ def latex_table(
     shown = [cell for _, cells in rows for cell in cells if cell and cell.paper]
     if shown:
         marked = any(cell.sign == "≠" for cell in shown)
-        caption += " In brackets: the paper's number" + (
+        caption += f" In brackets: {reference}'s number" + (
             ", marked ≠ where the two intervals do not meet." if marked else "."
         )
     label = f"tab:{re.sub(r'[^A-Za-z0-9:.-]+', '-', key)}"

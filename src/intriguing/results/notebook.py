@@ -47,18 +47,27 @@ def text_table(
     head: Sequence[str],
     rows: Sequence[tuple[str, Sequence[CellText | None]]],
     notes: Sequence[str],
+    reference: str,
 ) -> str:
-    """Write a table as plain text, with its columns aligned; arguments as for `html_table`."""
-    lines = [list(head), *([name, *map(_text, cells)] for name, cells in rows)]
+    """Write a table as plain text, with its columns aligned.
+
+    Args:
+        heading: above it.
+        head: header of the rows, then those of the columns.
+        rows: label and cells of each row; None for an empty cell.
+        notes: below it.
+        reference: whose numbers stand beside the measured ones.
+    """
+    lines = [list(head), *([name, *(_text(cell, reference) for cell in cells)] for name, cells in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     written = ["  ".join([one[0].ljust(widths[0]), *map(str.rjust, one[1:], widths[1:])]).rstrip() for one in lines]
     return "\n".join([heading, written[0], "-" * max(map(len, written)), *written[1:], *notes])
 
 
-def _text(cell: CellText | None) -> str:
+def _text(cell: CellText | None, reference: str) -> str:
     if cell is None:
         return ""
-    paper = f" (paper {f'{cell.paper} {cell.sign}'.strip()})" if cell.paper else ""
+    paper = f" ({reference} {f'{cell.paper} {cell.sign}'.strip()})" if cell.paper else ""
     return cell.value + (f" [{cell.interval}]" if cell.interval else "") + paper
 
 

@@ -9,6 +9,8 @@ from intriguing.statistics.intervals import Interval
 
 MANY = 5000
 """Answers from which the second decimal of a rate in percent is written."""
+HUGE = 1e6
+"""Size from which a number is written with a power of ten, unless its quantity has fixed decimals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,8 @@ class Quantity:
         """
         if not math.isfinite(value):
             return {math.inf: "∞", -math.inf: "−∞"}.get(value, "–")
-        text = f"{value:.2e}" if decimals is None else f"{value:.{decimals}f}"
+        powers = decimals is None or (self.digits is None and abs(value) >= HUGE)
+        text = f"{value:.2e}" if powers else f"{value:.{decimals}f}"
         if float(text) == 0:
             text = text.removeprefix("-")
         if self.digits is not None and not self.counted:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from intriguing.results.cells import Cell, CellText
+from intriguing.results.cells import THE_PAPER, Cell, CellText, short_name
 from intriguing.results.digits import decimals_of, decimals_of_one
 from intriguing.results.latex import latex_table
 from intriguing.results.notebook import html_table, text_table
@@ -40,6 +40,7 @@ class Table:
         sample: N and the seeds, in words.
         method: how the intervals were made, in words.
         source: where the paper prints it; empty if it does not.
+        reference: whose numbers stand beside the measured ones, such that "'s" can follow.
         notes: what a reader must know to read it right.
         runs: names of the runs behind the numbers; a cell may name others.
         sources: of a transfer table, the column's label of the network behind the examples of each row.
@@ -57,6 +58,7 @@ class Table:
     number: str = ""
     detail: str = ""
     source: str = ""
+    reference: str = THE_PAPER
     notes: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -138,7 +140,7 @@ class Table:
         number = f" (the paper's {self.number})" if self.number else ""
         title = ", ".join(part for part in (self.title, self.detail) if part)
         caption = f"{title}{number}. {self.caption} {self.method_note}"
-        return latex_table(key=self.key, caption=caption, head=self.head, rows=self.text_rows)
+        return latex_table(key=self.key, caption=caption, head=self.head, rows=self.text_rows, reference=self.reference)
 
     def __repr__(self) -> str:
         return f"Table({self.heading}: {len(self.rows)} x {len(self.columns)})"
@@ -146,7 +148,8 @@ class Table:
     def __str__(self) -> str:
         """Write the table as plain text: each number with its interval in brackets."""
         notes = (self.caption, self.method_note, *self.notes)
-        return text_table(heading=self.heading, head=self.head, rows=self.text_rows, notes=notes)
+        words = short_name(self.reference)
+        return text_table(heading=self.heading, head=self.head, rows=self.text_rows, notes=notes, reference=words)
 
     def _repr_html_(self) -> str:
         """Show the table in a notebook: each number, its interval below it, and the paper's number."""
