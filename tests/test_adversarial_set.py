@@ -193,7 +193,7 @@ def test_a_flipped_byte_is_found_at_every_place(tmp_path, whole):
 def test_any_cut_or_lengthened_file_is_refused(tmp_path_factory, whole, place, extra):
     path = tmp_path_factory.getbasetemp() / "cut.safetensors"
     cut = whole[: int(place * len(whole))] + extra
-    if cut != whole:  # a byte taken away may be put back
+    if cut != whole:  # the bytes that were added may be those that were cut off
         refused(path, cut)
     refused(path, whole + b"\0" + extra)
 

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from intriguing import __version__
 from intriguing.commands import command_name
 from intriguing.errors import UserError, shown
-from intriguing.models import CHECKPOINT_FORMAT, REGISTRY, Classifier, ModuleClassifier
+from intriguing.models import CHECKPOINT_FORMAT, REGISTRY, Classifier, ModuleClassifier, ProgramClassifier
 from intriguing.models.module import name_of
 from intriguing.runs.names import natural_key
 from intriguing.storage import checkpoint_file
-from intriguing.storage.files import replacing
+from intriguing.storage.files import file_sha256, replacing
 from intriguing.tracking.artifact import PREFIX, fetch_checkpoint
 
 HEADER = {"version", "model", "data", "seed"}  # what every checkpoint of the project says of itself
@@ -69,8 +69,8 @@ class TrainedNetwork:
     model: Classifier
 
 
-Network = nn.Module | Callable[..., nn.Module]
-"""A class, or a function that builds modules, or a module."""
+Network = nn.Module | Callable[..., nn.Module] | str | Path
+"""A class, or a function that builds modules, or a module; or the file of a program."""
 
 
 def load_model(
@@ -82,7 +82,8 @@ def load_model(
         path: a checkpoint of train.py (``model.ckpt``, ``checkpoints/best.ckpt``, ``checkpoints/last.ckpt``).
         network: the class of a network that was trained with ``model=module`` or as a ``ModuleClassifier``, whose
             settings are in the checkpoint; or a module to fill with its weights; or a list of classes, of which the one
-            that the checkpoint names is taken. Networks of the project need none.
+            that the checkpoint names is taken. Of a network of ``model=file`` the file of its program. Networks of the
+            project need none.
         sha256: digest of the file that its run recorded; None if no run did.
 
     Returns:
@@ -104,7 +105,9 @@ def load_network(
     header, settings = checkpoint["intriguing"], dict(checkpoint["hyper_parameters"])
     architecture, weights = REGISTRY[header["model"]], checkpoint["state_dict"]
     if architecture is ModuleClassifier:
-        settings["network"] = _class_of(path, settings.pop("target", None), network)
+        settings["network"] = _class_of(path, settings.pop("target", None), _each(network))
+    if architecture is ProgramClassifier:
+        settings["path"] = _program_of(Path(path), settings.get("program"), _each(network))
     try:
         _check_shapes(architecture, settings, weights)
         model = architecture(**settings)
@@ -120,7 +123,7 @@ def load_network(
 
 
 def _called(settings: Mapping[str, Any], header: Mapping[str, Any]) -> str:
-    return name_of(settings["network"]) if "network" in settings else header["model"]
+    return name_of(settings["network"]) if "network" in settings else str(settings.get("path", header["model"]))
 
 
 def _check_shapes(architecture: type[Classifier], settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -130,7 +133,7 @@ def _check_shapes(architecture: type[Classifier], settings: Mapping[str, Any], w
         ValueError: they differ.
     """
     given = settings.get("network")
-    if isinstance(given, nn.Module):
+    if isinstance(given, nn.Module) or architecture is ProgramClassifier:
         return
     try:
         with torch.device("meta"):
@@ -145,7 +148,32 @@ def _check_shapes(architecture: type[Classifier], settings: Mapping[str, Any], w
             raise ValueError(f"{name} should have shape {tuple(value.shape)}, the file has {there}")
 
 
-def _class_of(path: str | Path, wanted: Any, given: Network | Sequence[Network] | None) -> Network:
+def _each(given: Network | Sequence[Network] | None) -> list[Network]:
+    return list(given) if isinstance(given, list | tuple) else [] if given is None else [given]  # pyright: ignore
+
+
+def _program_of(path: Path, wanted: Any, given: Sequence[Network]) -> str:
+    """Choose the file of the program that a checkpoint names among those that the caller gave.
+
+    Raises:
+        UserError: it is not among them.
+    """
+    wanted = wanted if isinstance(wanted, dict) else {}
+    files = [Path(one).expanduser() for one in given if isinstance(one, str | Path)]
+    for file in files:
+        if file.is_file() and file_sha256(file) == wanted.get("sha256"):
+            return str(file)
+    has = f", and {', '.join(map(str, files))} {'is another' if len(files) == 1 else 'are others'}" if files else ""
+    copies = [file for file in sorted(path.parent.glob("program.*")) if file.is_file()]
+    give = copies[0] if copies else "<file>"
+    raise UserError(
+        f"{path} holds a network of the program {shown(wanted.get('name'))} (sha256 {shown(wanted.get('sha256'))[:8]})"
+        f"{has}: no program is run because a file names it, so give model.path={give}, or in Python "
+        f"load_model(path, network='{give}')"
+    )
+
+
+def _class_of(path: str | Path, wanted: Any, given: Sequence[Network]) -> Network:
     """Choose the class that a checkpoint names among those that the caller gave.
 
     A class that lies elsewhere now is found by the last part of its name.
@@ -155,7 +183,7 @@ def _class_of(path: str | Path, wanted: Any, given: Network | Sequence[Network] 
     """
     wanted = shown(wanted) if isinstance(wanted, str) else "unknown"
     last = wanted.rpartition(".")[2]
-    classes = list(given) if isinstance(given, Sequence) else [] if given is None else [given]
+    classes = [one for one in given if not isinstance(one, str | Path)]
     names = [name_of(one) for one in classes]
     for fits in (lambda name: name == wanted, lambda name: name.rpartition(".")[2] == last):
         if chosen := [one for one, name in zip(classes, names, strict=True) if fits(name)]:

@@ -95,7 +95,7 @@ def test_an_interrupted_attack_goes_on_and_gives_the_same_set(
     expected = (craft(whole) / "set.safetensors").read_bytes()
 
     def stop(done: int, total: int, success: int) -> None:
-        if done > 16:
+        if done > 32:  # within the third shard
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -108,7 +108,9 @@ def test_an_interrupted_attack_goes_on_and_gives_the_same_set(
     monkeypatch.setattr(shards, "_make", lambda *args: made.append(args[4].start) or original(*args))
     told: list[tuple[int, int, int]] = []
     assert (craft(part, progress=lambda *news: told.append(news)) / "set.safetensors").read_bytes() == expected
-    assert told == [(16, 40, 16), (32, 40, 32), (40, 40, 40)]  # every one of these attacks succeeds
+    assert told[:3] == [(0, 40, 0), (16, 40, 16), (32, 40, 32)] and told[-1] == (40, 40, 40)  # every attack succeeds
+    within = [done for done, _, success in told[3:-1] if success == 32]
+    assert within == sorted(set(within)) and within[-1] == 40 and len(within) > 1  # before the third shard is saved
     assert made == [32]
     assert not (folder / "shards").exists()
 
@@ -118,7 +120,7 @@ def test_a_damaged_shard_is_named_and_made_again(
     composed: Callable[..., dict], trained: Path, caplog: pytest.LogCaptureFixture, place: float | None
 ) -> None:
     def stop(done: int, total: int, success: int) -> None:
-        if done > 16:
+        if done > 32:  # within the third shard
             raise KeyboardInterrupt
 
     whole, part = (_jobs(composed, trained, "shard=16", f"runs={trained}/{n}{place}")[0] for n in ("sound", "hurt"))
@@ -331,10 +333,10 @@ def test_a_checkpoint_is_opened_once_where_an_attack_goes_on(
 def test_a_shard_that_no_process_made_is_missed(composed: Callable[..., dict], trained: Path, tmp_path: Path) -> None:
     job = _jobs(composed, trained, "shard=16")[0]
     fabric = shards.make_fabric(job.processes)
-    shards.fill(fabric, job, shards.pick_images(job), tmp_path / "shards", None)
+    shards.fill(fabric, job, shards.pick_images(job), tmp_path / "shards", "code", None)
     sorted((tmp_path / "shards").iterdir())[1].unlink()
     with pytest.raises(UserError, match="lacks 1 of 3 shards; run the same command again"):
-        shards.merge(job, 40, tmp_path / "shards")
+        shards.merge(job, 40, tmp_path / "shards", "code")
 
 
 def test_a_network_without_images_is_built_and_cannot_be_attacked(composed: Callable[..., dict]) -> None:

@@ -16,7 +16,7 @@ from intriguing.cli.progress import Bars, Remaining
 
 ESCAPE = "\x1b"
 WORDS = [
-    *("study paper", "fc10 seed 0, ae400_10 seed 0", "images", "20/40", "95.0 % succeed"),
+    *("study paper", "fc10 seed 0, ae400_10 seed 0", "images", "20/40", "19 succeeded"),
     *("sweep", "epochs", "2/10", "loss 0.3", "measuring", "1/4", "elapsed", "remaining", "━"),
 ]
 

@@ -47,7 +47,7 @@ def test_every_step_runs_once_after_those_it_needs(processes: int) -> None:
 def test_a_failed_step_is_named_and_takes_only_its_own_with_it() -> None:
     steps = [_step("bad"), _step("after", "bad"), _step("good")]
     seen: list[str] = []
-    with pytest.raises(UserError, match=r"2 of 3 steps failed \(bad: ValueError: it broke; after: needs bad\)"):
+    with pytest.raises(UserError, match=r"2 of 3 steps failed \(bad: ValueError: it broke; after: needs one that failed\)"):
         run(steps, Here(do), advance=lambda key, made: seen.append(key))
     assert seen == ["good"]
 
@@ -154,3 +154,45 @@ def test_a_studys_sections_and_settings_count_unless_they_are_typed(composed: Ca
     config["study"]["settings"] = [1]
     with pytest.raises(UserError, match=r"study\.settings must be a mapping of sections, got \[1\]"):
         with_study_settings(config)
+
+
+def test_other_data_have_a_name_of_their_own_and_leave_the_results_of_the_study(composed: Callable[..., dict]) -> None:
+    from intriguing.cli.study import with_study_settings
+
+    def read(*typed: str) -> tuple[str | None, str | None]:
+        config = with_study_settings(composed("analyze", "study=paper", *typed), typed)
+        return config["name"], config["study"]["results"]
+
+    assert read() == (None, "results/paper") == read("data.root=x", "trainer.devices=1")
+    assert read("data=digits") == ("paper_digits", None)
+    assert read("data=digits", "name=mine", "study.results=here") == ("mine", "here")
+    assert read("trainer.max_epochs=3") == (None, None)
+
+
+def test_a_users_images_reach_every_step_of_a_study(composed: Callable[..., dict]) -> None:
+    from intriguing.cli.study import study_steps
+
+    given = ["data=module", "++data._target_=mine.both", "++data.last=60"]
+    for step in study_steps(_tiny(composed("analyze", "study=quickstart", *given)), given):
+        data = step.config["data"]
+        assert (data["name"], data["_target_"], data["last"]) == ("module", "mine.both", 60)
+
+
+@pytest.mark.parametrize("text", ["model=fc10", "weight_decay.value=1", "split=p1", "attack=nearest", "limit=3"])
+def test_a_setting_of_single_runs_beside_a_study_says_where_it_belongs(
+    run_script: Callable[..., tuple], text: str
+) -> None:
+    status, _, err = run_script("analyze.py", "study=quickstart", text)
+    assert status == 1 and err.startswith(f"error: {text} is a setting of single runs, and study=quickstart has")
+    assert err.count("\n") == 1 and ("study.train.all" in err) == (text not in ("attack=nearest", "limit=3"))
+
+
+def test_a_missing_file_is_said_once(
+    run_script: Callable[..., tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTRIGUING_DATA", str(tmp_path / "empty"))
+    typed = ["study=lambda", "study.seeds=[0]", "data.download=false", "processes=1", "logger=csv"]
+    status, _, err = run_script("analyze.py", *typed)
+    assert status == 1 and err.count("MNIST is not there") == 1 and len(err) < 600
+    assert "16 of 16 steps failed (fc10_1e-6 seed 0, fc10_1e-5 seed 0, fc10_1e-4 seed 0 and 5 more: MNIST" in err
+    assert "and 5 more: needs one that failed" in err

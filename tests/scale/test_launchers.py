@@ -65,6 +65,9 @@ def test_joblib(tmp_path: Path) -> None:
     done = _sweep(tmp_path, "joblib", "seed=0,1,2", "hydra.launcher.n_jobs=2")
     assert done == (0, "")
     _check_three(tmp_path)
+    (table,) = tmp_path.glob("runs/sweeps/*/runs.csv")
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [row["seed"] for row in rows] == ["0", "1", "2"] and all(float(row["test_error"]) > 0 for row in rows)
     assert len({json.loads(file.read_text())["pid"] for file in tmp_path.glob("runs/train/*/probe.json")}) == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,10 @@ def test_trials_are_runs_judged_by_the_images_set_apart(run_script: Callable[...
     # the sampler's seed made the first two trials again, and they were skipped
     assert before == {file: file.stat().st_mtime_ns for file in before}
     wrong, images = zip(*(record["result"]["errors"]["val"] for record in records), strict=True)
+    table = list(csv.DictReader((runs / "sweeps" / "second" / "runs.csv").read_text().splitlines()))
+    assert len({float(row["weight_decay.value"]) for row in table}) == 4
+    errors = [float(row["val_error"]) for row in table]
+    assert [row["best"] == "true" for row in table] == [error == min(errors) for error in errors]
     best = yaml.safe_load((runs / "sweeps" / "second" / "optimization_results.yaml").read_text())
     assert best["best_value"] == min(wrong) / 300 and set(images) == {300}
 

@@ -6,10 +6,12 @@ Nothing is written (see `intriguing.report`). Equal inputs give equal results, b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from intriguing.adversarial_set import AdversarialSet
+from intriguing.analysis import paper
 from intriguing.analysis.back_feeding.arms import families
 from intriguing.analysis.back_feeding.section import section as back_feeding
 from intriguing.analysis.cells import display_labels, network_order, set_label
@@ -19,6 +21,7 @@ from intriguing.analysis.paper_tables import charts, pictures
 from intriguing.analysis.paper_tables.error_tables import error_table
 from intriguing.analysis.paper_tables.transfer import transfer_tables
 from intriguing.analysis.paper_tables.weight_decay import lambda_curves, lambda_table
+from intriguing.analysis.reference import Reference
 from intriguing.analysis.sections import Section, SectionInputs, SectionOutput, Subsets
 from intriguing.analysis.stability.measure import observe as stability_examples
 from intriguing.analysis.stability.section import section as stability
@@ -38,6 +41,8 @@ def _transfer(key: str) -> Section:
 
 
 def _agreement(inputs: SectionInputs) -> SectionOutput:
+    if inputs.reference is not None:
+        return SectionOutput.of(charts.agreement_figure(inputs.tables, reference=inputs.reference.name))
     return SectionOutput.of(charts.agreement_figure(inputs.tables) if comparable(inputs.networks) else None)
 
 
@@ -89,6 +94,7 @@ class Request:
         seed: seed of the equal-norm noise and of everything random in sections.
         batch_size: images per forward pass; it changes speed and memory, not results.
         progress: called with (name of the work, steps done, steps in all).
+        reference: numbers that the tables compare with; None: the paper's.
 
     Raises:
         ValueError: an unknown section, a section without its images, a batch size below 1, or two networks of one name.
@@ -102,6 +108,7 @@ class Request:
     seed: int = 0
     batch_size: int = 1024
     progress: Progress | None = field(default=None, repr=False)
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         if unknown := [section for section in self.sections if section not in SECTIONS]:
@@ -130,6 +137,7 @@ class Request:
             seed=self.seed,
             batch_size=self.batch_size,
             progress=self.progress,
+            reference=self.reference,
         )
 
 
@@ -189,6 +197,9 @@ def make_result(
         measurements: of `measure_sets`.
         title: heading of the page.
         provenance: facts about this analysis for the report: commit, command, versions, times.
+
+    Raises:
+        UserError: comparison numbers that stand beside no cell.
     """
     made: dict[str, SectionOutput] = {}
     for name, section in request.chosen.items():
@@ -198,19 +209,25 @@ def make_result(
             tables=[table for one in made.values() for table in one.tables],
             observed=measurements.observed.get(name, {}),
         )
-        made[name] = section.make(inputs)
+        with paper.left_out() if request.reference else nullcontext():
+            made[name] = section.make(inputs)
+        if request.reference:
+            tables = tuple(request.reference.beside(table) for table in made[name].tables)
+            made[name] = replace(made[name], tables=tables)
+    if request.reference:
+        request.reference.check([table for one in made.values() for table in one.tables])
     networks = [network for network in request.networks if network.has_images]
     paper_tables = [table for name, one in made.items() if name in PAPER for table in one.tables]
     return AnalysisResult(
         title=title,
         summary=(
-            *(summarize(networks, measurements.sets, paper_tables) if networks else ()),
+            *(summarize(networks, measurements.sets, paper_tables, request.reference) if networks else ()),
             *(line for one in made.values() for line in one.summary),
         ),
         tables=tuple(table for one in made.values() for table in one.tables),
         figures=tuple(figure for one in made.values() for figure in one.figures),
         runs=(*(network.run for network in request.networks), *(one.run for one in measurements.sets)),
-        comparable=comparable(networks),
+        comparable=comparable(networks) or request.reference is not None,
         provenance=dict(provenance or {}),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from intriguing import __version__
 from intriguing.analysis.analyze import SECTIONS
+from intriguing.analysis.reference import Reference
 from intriguing.analysis.sections import NoSettings
 from intriguing.analysis.settings import settings_of
 from intriguing.checkpoints import Network
@@ -25,6 +26,9 @@ _KEYS = (
 )
 
 
+_OF_REFERENCE = ("reference", "reference_name")  # settings of all sections
+
+
 @dataclass(frozen=True, kw_only=True)
 class AnalysisJob:
     """One analysis, checked.
@@ -39,6 +43,7 @@ class AnalysisJob:
         settings: by section, instances of its settings.
         asked: the part of the config that decides the result, without the runs.
         data: where the networks' images are, see ``data.images_of_network``.
+        reference: numbers that the tables compare with; None: the paper's.
         images: opens the Datasets of ``data=module``; None for other data.
         batch_size: images per forward pass.
         seed: seed of everything random.
@@ -61,6 +66,7 @@ class AnalysisJob:
     settings: Mapping[str, object]
     asked: Mapping[str, Any] = field(repr=False)
     data: Mapping[str, Any]
+    reference: Reference | None = None
     images: OwnData | None = field(default=None, repr=False)
     network_classes: tuple[Network, ...] = ()
     batch_size: int
@@ -100,6 +106,10 @@ class AnalysisJob:
         name = config["name"] or (study["name"] if study else "analysis")
         asked = identity_of(config, "analyze")
         given = {name: value for name, value in asked["settings"].items() if name in sections}
+        own = {name: value for name, value in config["settings"].items() if name not in _OF_REFERENCE}
+        reference = _reference(*(config["settings"].get(key) for key in _OF_REFERENCE))
+        if reference is not None:
+            given["reference"] = {"name": reference.name, "sha256": reference.sha256}
         return cls(
             runs=str(config["runs"]),
             name=str(name),
@@ -107,9 +117,10 @@ class AnalysisJob:
             networks=() if study else tuple(_find(config["networks"], "train")),
             sets=() if study or not config["sets"] else tuple(_find(config["sets"], "attack")),
             sections=sections,
-            settings=_settings(config["settings"]),
+            settings=_settings(own),
             asked=asked | {"settings": given},
             data={**config["data"], "download": flag("data.download", config["data"].get("download", False))},
+            reference=reference,
             images=images,
             network_classes=tuple(network_classes),
             batch_size=whole("batch_size", config["batch_size"], 1),
@@ -123,11 +134,14 @@ class AnalysisJob:
             files=files or {},
         )
 
-    def of(self, folders: Sequence[Path], network_classes: Sequence[Network] = ()) -> AnalysisJob:
-        """Return a copy that analyses these run folders, with the classes of users' networks among them."""
+    def of(
+        self, folders: Sequence[Path], network_classes: Sequence[Network] = (), images: OwnData | None = None
+    ) -> AnalysisJob:
+        """Return a copy that analyses these run folders, with the classes and images of users' own among them."""
         records = [read_run(folder) for folder in dict.fromkeys(folders)]
         return replace(
             self,
+            images=self.images or images,
             network_classes=(*self.network_classes, *network_classes),
             networks=tuple(one for one in records if one.stage == "train"),
             sets=tuple(one for one in records if one.stage == "attack"),
@@ -148,6 +162,16 @@ class AnalysisJob:
             "title": self.title,
             "version": __version__,
         }
+
+
+def _reference(path: Any, name: Any) -> Reference | None:
+    """Read the numbers to compare with."""
+    for key, value in zip(_OF_REFERENCE, (path, name), strict=True):
+        if value is not None and (isinstance(value, list | dict | bool) or not str(value)):
+            raise UserError(f"settings.{key} must be a text, got {value!r}")
+    if path is None and name is not None:
+        raise UserError(f"settings.reference_name={name} names no numbers: give settings.reference=<file>.csv too")
+    return None if path is None else Reference.read(str(path), None if name is None else str(name))
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, object]:

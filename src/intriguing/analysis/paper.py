@@ -22,7 +22,9 @@ Known errata and gaps, and how this project treats them:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any, Final
 
@@ -130,8 +132,23 @@ NOISE_ACCURACY: Final = 51
 """Figure 7: accuracy in percent under Gaussian noise of stddev 1; the paper does not name the network."""
 
 
+_left_out: ContextVar[bool] = ContextVar("left_out", default=False)
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """Leave the paper's numbers out of all that is made within, where others are compared with."""
+    token = _left_out.set(True)
+    try:
+        yield
+    finally:
+        _left_out.reset(token)
+
+
 def value(table: str, row: str, column: str) -> float | None:
-    """Return the printed number, or None where the paper has none."""
+    """Return the printed number, or None where the paper has none or is left out."""
+    if _left_out.get():
+        return None
     if table == "table4" and column == DISTORTION:
         table = "table3"  # Table 4 names the distortions of Table 3 in its row headers
     return TABLES.get(table, {}).get(row, {}).get(column)

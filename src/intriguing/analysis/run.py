@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,6 +77,7 @@ def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
         seed=job.seed,
         batch_size=job.batch_size,
         progress=progress,
+        reference=job.reference,
     )
     if job.data.get("folder") or job.images or any(section.reads_images for section in request.chosen.values()):
         for network in networks:
@@ -85,10 +87,12 @@ def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
                 )  # a folder that is not the recorded one is refused before any set is read
     sets = [_crafted(record, _source(record, job.networks)) for record in job.sets]
     measurements = measure_sets(request, sets)
+    make = partial(make_result, request, measurements, title=job.title, provenance=_provenance(job))
+    made = None if job.reference is None else make()  # numbers that stand beside no cell are refused before all writing
     with run_of(job, "analyze") as run:
         if run.finished:
             return run.folder
-        result = make_result(request, measurements, title=job.title, provenance=_provenance(job))
+        result = made or make()
         files = [file.relative_to(run.folder) for file in report.write(result, run.folder)]
         _record(job, run.folder, result)
         cells = sum(len(table.cells) for table in result.tables)

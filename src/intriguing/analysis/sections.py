@@ -16,6 +16,7 @@ from torch import Tensor
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet, Progress
+from intriguing.analysis.reference import Reference
 from intriguing.data import ImageSubset
 from intriguing.results import Figure, Table
 
@@ -43,6 +44,7 @@ class SectionInputs:
         seed: seed of everything random.
         batch_size: images per forward pass; it changes speed and memory, not results.
         progress: called with (name of the work, steps done, steps in all), or None.
+        reference: numbers that the tables compare with; None: the paper's.
     """
 
     networks: Sequence[Network]
@@ -55,6 +57,7 @@ class SectionInputs:
     seed: int = 0
     batch_size: int = 1024
     progress: Progress | None = field(default=None, repr=False)
+    reference: Reference | None = None
 
     def subset(self, network: Network, name: str) -> ImageSubset:
         """Return a subset of a network's data, which need not fit in memory: ``read``, ``batches``, ``labels``.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from intriguing.analysis import paper
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
+from intriguing.analysis.reference import Reference
 from intriguing.results import DISTORTION, Table
 from intriguing.statistics.counts import Count
 
@@ -19,19 +20,27 @@ def comparable(networks: Sequence[Network]) -> bool:
     return bool(networks) and all(network.data == paper.DATA for network in networks)
 
 
-def summarize(networks: Sequence[Network], sets: Sequence[MeasuredSet], tables: Sequence[Table]) -> tuple[str, ...]:
-    """Say what was measured, what was found, and how many cells agree with the paper."""
+def summarize(
+    networks: Sequence[Network],
+    sets: Sequence[MeasuredSet],
+    tables: Sequence[Table],
+    reference: Reference | None = None,
+) -> tuple[str, ...]:
+    """Say what was measured, what was found, and how many cells agree with the paper or another reference."""
+    whose, compared = ("the paper's", comparable(networks)) if reference is None else (f"{reference.name}'s", True)
     sentences = [_measured(networks, sets)]
-    main = [t for t in tables if t.key in paper.TABLES]
+    main = [t for t in tables if t.key in paper.TABLES or (reference and t.agreement().n)]
     met = sum((t.agreement() for t in main), Count(0, 0))
-    if met.n and comparable(networks):
-        share = "; ".join(f"{t.number} {t.agreement().k} of {t.agreement().n}" for t in main if t.agreement().n)
+    if met.n and compared:
+        share = "; ".join(
+            f"{t.number or t.title} {t.agreement().k} of {t.agreement().n}" for t in main if t.agreement().n
+        )
         sentences.append(
-            f"The 95 % interval of the measured error rate meets the paper's in {met.k} of {_count(met.n, 'cell')} "
+            f"The 95 % interval of the measured error rate meets {whose} in {met.k} of {_count(met.n, 'cell')} "
             f"({met.percent:.0f} %; {share})."
         )
-        sentences += _distortions(main)
-    elif not comparable(networks) and any(cell.paper is not None for t in main for cell in t.cells.values()):
+        sentences += _distortions(main, whose)
+    elif not compared and any(cell.paper is not None for t in main for cell in t.cells.values()):
         sentences.append(
             f"The paper used MNIST, and these networks were trained on {_data(networks)}: the paper's numbers are "
             "shown for orientation only, and no agreement is to be expected."
@@ -58,7 +67,7 @@ def _measured(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> str:
     )
 
 
-def _distortions(tables: Sequence[Table]) -> list[str]:
+def _distortions(tables: Sequence[Table], whose: str) -> list[str]:
     cells = [
         cell
         for table in tables
@@ -70,7 +79,7 @@ def _distortions(tables: Sequence[Table]) -> list[str]:
         return []
     near = sum(abs(cell.value / float(cell.paper or 1) - 1) <= DISTORTION_MARGIN for cell in cells)
     margin = f"{100 * DISTORTION_MARGIN:.0f} %"
-    return [f"Mean distortions lie within {margin} of the paper's for {near} of {_count(len(cells), 'network')}."]
+    return [f"Mean distortions lie within {margin} of {whose} for {near} of {_count(len(cells), 'network')}."]
 
 
 def _transfer(tables: Sequence[Table]) -> list[str]:

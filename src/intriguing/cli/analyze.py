@@ -44,7 +44,9 @@ def main(cfg: DictConfig) -> None:
                 working=advance.running,
                 advance=lambda key, made: advance(progress.run_line(made[-1])),
             )
-        job = job.of(folders, factories.networks(*(step.config for step in steps)))
+        configs = [step.config for step in steps]
+        images = next((found for config in configs if (found := factories.images(config))), None)
+        job = job.of(folders, factories.networks(*configs), images)
     else:
         check_without_study(overrides)
         data.check_typed(overrides)

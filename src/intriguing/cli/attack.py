@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     overrides = task_overrides()
 
     from intriguing import attacking, data
-    from intriguing.cli import factories, progress
+    from intriguing.cli import factories, progress, sweep
 
     data.check_typed(overrides)
     jobs = attacking.AttackJob.from_config(
@@ -38,6 +38,7 @@ def main(cfg: DictConfig) -> None:
         for job in jobs:
             advance.running([job.name])
             folder = attacking.craft(job, progress=advance.part)
+            sweep.made(folder)
             if is_first_process():
                 advance(progress.run_line(folder))
 

@@ -51,7 +51,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return config
 
 
-_PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results")
+_PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results", "settings.reference", "ckpt_path")
 _WORDS_OR_PATHS = (
     "data.folder",
     "model.settings.weights",
@@ -77,7 +77,7 @@ def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
 
 _MAPPING = re.compile(
     r"data|split|model(\.settings|\.recipe)?|optimizer|scheduler|weight_decay|spectral_penalty|trainer|logger|launcher"
-    r"|debug|attack|settings(\.\w+)?"
+    r"|debug|attack|settings(\.(?!reference)\w+)?"
 )
 _KINDS = {
     "model.label": (str | None, "a text or null"),

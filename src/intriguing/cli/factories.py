@@ -23,6 +23,7 @@ from intriguing.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
+    from intriguing.checkpoints import Network
     from intriguing.data import DatasetPair, OwnData
     from intriguing.models import Scheduler
 
@@ -67,18 +68,22 @@ def network(config: Mapping[str, Any]) -> Callable[..., nn.Module] | None:
     return None if target is None else _found("model._target_", target)
 
 
-def networks(*configs: Mapping[str, Any]) -> tuple[Callable[..., nn.Module], ...]:
-    """Return the classes of ``model._target_``, by which checkpoints of users' networks are opened.
+def networks(*configs: Mapping[str, Any]) -> tuple[Network, ...]:
+    """Return the classes of ``model._target_`` and the files of ``model.path``, by which checkpoints are opened.
 
     Args:
-        configs: of ``attack.py`` or ``analyze.py``, where it may be a list, or of ``train.py``.
+        configs: of ``attack.py`` or ``analyze.py``, where each may be a list, or of ``train.py``.
 
     Raises:
         UserError: there is no such class.
     """
-    given = [config["model"].get("_target_") for config in configs]
-    targets = [one for value in given for one in (value if isinstance(value, list) else [value]) if one is not None]
-    return tuple(_found("model._target_", one) for one in dict.fromkeys(targets))
+    found: dict[Any, None] = {}
+    for config in configs:
+        for key in ("_target_", "path"):
+            given = config["model"].get(key)
+            for one in given if isinstance(given, list) else [] if given is None else [given]:
+                found[_found("model._target_", one) if key == "_target_" else str(one)] = None
+    return tuple(found)
 
 
 def attack(config: Mapping[str, Any]) -> Callable[..., Any] | None:

@@ -59,18 +59,23 @@ def _run(entry: Callable[[], object], *, full: bool) -> None:
             sys.argv[:] = texts.arranged(sys.argv)
             _check_own_configs()
             entry()
+        if table := sweep.table():
+            print(f"\n{table}")
         if failures := sweep.failures():
             _say(failures)
             sys.exit(1)
     except Stopped as stop:
         if "lightning" in sys.modules and not is_first_process():
             sys.exit(0)  # the first process prints, and Lightning would kill it for another status here
+        sweep.table()
         saved = "; ".join(part for part in (sweep.progress(), stop.saved or "finished runs are saved") if part)
         print(f"stopped by {stop.by}: {saved}; the same command resumes there", file=sys.stderr)
         sys.exit(stop.code)
     except Exception as error:
         if full:
             raise
+        if table := sweep.table():  # a sweeper that chooses has raised what ended a job
+            print(f"\n{table}")
         _say("; ".join(part for part in (_reason(error), sweep.failures()) if part))
         sys.exit(1)
     finally:

@@ -29,6 +29,11 @@ _DELETABLE = re.compile(
     r"|model\.settings\..+"
 )
 _UNSET = ("network", "experiment", "local", "study")  # groups that need no option: null unsets them
+_OF_TRAINING = (
+    *("network", "model", "split", "optimizer", "scheduler", "weight_decay", "spectral_penalty", "callbacks", "debug"),
+    *("keep", "test_curve", "resume"),
+)
+_OF_ATTACKS = ("attack", "subset", "limit", "shard", "checkpoints")
 _OWN_ARGUMENTS = ("model", "data", "attack")  # groups whose option module names a class of the user's
 _NONE = ("callbacks", "debug", "weight_decay", "spectral_penalty")  # groups whose option none null stands for
 _ATTACK_TRAINER = ("accelerator", "devices", "num_nodes")  # settings of the trainer that an attack reads
@@ -88,7 +93,8 @@ def arranged(argv: Sequence[str]) -> list[str]:
     """Order a command line as Hydra reads it: options first, then all overrides.
 
     Raises:
-        UserError: An option that Hydra does not have; argparse would print its usage over many lines.
+        UserError: An option that Hydra does not have; argparse would print its usage over many lines. A setting of
+            single runs beside a study.
     """
 
     def refuse(message: str) -> NoReturn:
@@ -103,7 +109,28 @@ def arranged(argv: Sequence[str]) -> list[str]:
             left.pop(0)
         elif item != "--":
             options.append(item)
+    if Path(argv[0]).stem.endswith("analyze"):
+        check_for_study(overrides)
     return [argv[0], *options, *accepted(overrides)]
+
+
+def check_for_study(overrides: Sequence[str]) -> None:
+    """Refuse a setting of single runs beside ``study=``: its networks and attacks are the study's own.
+
+    Raises:
+        UserError: There is one; the line says what a study takes, and where the setting would stand.
+    """
+    study = next((value for prefix, key, value in map(split, overrides) if key == "study" and value != "null"), None)
+    for text in overrides if study else ():
+        _, key, value = split(text)
+        group = key.split(".")[0]
+        if key == "model._target_" or (key, value) == ("model", "module") or group not in (*_OF_TRAINING, *_OF_ATTACKS):
+            continue
+        place = f"study.train.all=\"[...,'{text}']\"" if group in _OF_TRAINING else "study.attack"
+        raise UserError(
+            f"{text} is a setting of single runs, and study={study} has networks and attacks of its own: give it in "
+            f"{place}; beside a study, data=... data.*=... and trainer.*=... go to all of its steps"
+        )
 
 
 def accepted(overrides: Sequence[str]) -> list[str]:
@@ -184,14 +211,17 @@ def command(stage: str, overrides: Sequence[str], folder: Path | None = None) ->
 
 def _recorded(text: str, folder: Path | None) -> str:
     found = None if "~" in split(text)[0] else parse(text)
-    value = None if found is None or found.is_sweep_override() else _plain(found.value())
+    value = None if found is None or found.is_sweep_override() else plain_value(found.value())
     if isinstance(value, str) and "${" not in value:
         shown = relative_path(value, folder)
         return text if shown == value else override("".join(split(text)[:2]), shown)
     return without_absolute_paths(text, folder)
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """Return the value of a parsed override without Hydra's types: quoted texts become texts, in lists too."""
+    if isinstance(value, list):
+        return [plain_value(one) for one in value]
     return value.text if isinstance(value, QuotedString) else value
 
 

@@ -54,6 +54,9 @@ class Outcome:
     stopped: bool = False
 
 
+NAMED = 3  # steps that are named of those which one reason ended
+NEEDS = "needs one that failed"
+
 Perform = Callable[[Step], list[Path]]
 """Runs one step, skips what is finished, and returns its run folders; other processes can import it."""
 
@@ -169,11 +172,22 @@ def run(
     finally:
         executor.close()
     if failed:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in failed.items())
         raise UserError(
-            f"{len(failed)} of {plural(len(steps), 'step')} failed ({reasons}); the same command runs what is missing"
+            f"{len(failed)} of {plural(len(steps), 'step')} failed ({_reasons(failed)}); the same command runs what is "
+            "missing"
         )
     return [folder for step in steps for folder in done[step.key]]
+
+
+def _reasons(failed: dict[str, str]) -> str:
+    """Write why steps failed, each reason once, with the names of the first steps that it ended."""
+    by_reason: dict[str, list[str]] = {}
+    for key, reason in failed.items():
+        by_reason.setdefault(reason, []).append(key)
+    return "; ".join(
+        f"{', '.join(keys[:NAMED])}{f' and {len(keys) - NAMED} more' if len(keys) > NAMED else ''}: {reason}"
+        for reason, keys in by_reason.items()
+    )
 
 
 def _next(left: list[Step], done: dict[str, list[Path]], failed: dict[str, str]) -> Step | None:
@@ -181,7 +195,7 @@ def _next(left: list[Step], done: dict[str, list[Path]], failed: dict[str, str])
     for step in list(left):
         if broken := [key for key in step.needs if key in failed]:
             left.remove(step)
-            failed[step.key] = f"needs {broken[0]}"
+            failed[step.key] = NEEDS
         elif all(key in done for key in step.needs):
             return step
     return None

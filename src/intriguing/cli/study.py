@@ -32,13 +32,21 @@ STUDY: dict[str, Any] = {  # the keys of a study and the types of their values
 }
 
 
+# where images lie and steps run, which changes no number
+_PLACES = (
+    *("data.root", "data.download", "data.folder", "data.workers"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
+)
+
+
 def with_study_settings(config: dict[str, Any], given: Sequence[str] = ()) -> dict[str, Any]:
     """Take the sections and their settings from the study, except those that were typed.
 
     Args:
         config: The resolved config of ``analyze.py``; with a study, ``study.sections`` and ``study.settings`` may say
             what to make of it.
-        given: Its overrides.
+        given: Its overrides. With other data the analysis is named after these too, and what is to be copied to
+            ``study.results`` is not.
 
     Raises:
         UserError: A study that cannot be, or settings of a section that are no mapping.
@@ -49,7 +57,14 @@ def with_study_settings(config: dict[str, Any], given: Sequence[str] = ()) -> di
     check_study(study)
     typed = {texts.split(text)[1] for text in given}
     sections = config["sections"] if "sections" in typed or study.get("sections") is None else study["sections"]
-    settings = {section: dict(values) for section, values in config["settings"].items()}
+    changed = [key for key in typed if key.split(".")[0] in ("data", "trainer") and key not in _PLACES]
+    if changed and "study.results" not in typed:  # these are not the numbers that the study is there for
+        study = study | {"results": None}
+    name = config["name"]
+    if name is None and (images := next((texts.split(text)[2] for text in given if texts.split(text)[1] == "data"), "")):
+        name = f"{study['name']}_{images}"
+    whole = {section: values for section, values in config["settings"].items() if not isinstance(values, dict)}
+    settings = {section: dict(values) for section, values in config["settings"].items() if section not in whole}
     if not isinstance(own := study.get("settings") or {}, dict):
         raise UserError(f"study.settings must be a mapping of sections, got {own!r}")
     for section, values in own.items():
@@ -57,7 +72,7 @@ def with_study_settings(config: dict[str, Any], given: Sequence[str] = ()) -> di
             raise UserError(f"study.settings.{section} must be a mapping of settings, got {values!r}")
         left = {key: value for key, value in values.items() if not typed & _above(f"settings.{section}.{key}")}
         settings[section] = settings.get(section, {}) | left
-    return config | {"sections": sections, "settings": settings}
+    return config | {"study": study, "name": name, "sections": sections, "settings": whole | settings}
 
 
 def _above(key: str) -> set[str]:
@@ -84,6 +99,8 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
     study, runs = config["study"], config["runs"]
     check_study(study)
     wanted = [text for text in given if texts.split(text)[1].split(".")[0] in ("data", "trainer")]
+    # no checkpoint opens a Dataset of the user's: each step is given it, with arguments that only it knows
+    users_own = [text for text in wanted if "data=module" in wanted and texts.split(text)[1].split(".")[0] == "data"]
     unread = dict.fromkeys([*wanted, *(text for text in given if texts.split(text)[1] in ("networks", "sets"))])
     common = [override("runs", runs), override("threads", config["threads"]), override("tags", config["tags"])]
     common += [] if config["data"].get("root") is None else [override("data.root", config["data"]["root"])]
@@ -93,7 +110,9 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
     ) -> tuple[dict[str, Any], list[str], tuple[str, ...], dict[str, str]]:
         """Compose a step: its config, its overrides with those given that it reads, its name's extras, its files."""
         found, whole = _compose(stage, [*common, *own, *quiet], config)
-        taken = {text: texts.for_stage(text, stage, found, network) for text in wanted}
+        taken = {
+            text: text if text in users_own else texts.for_stage(text, stage, found, network) for text in wanted
+        }
         for text in taken:
             if taken[text]:
                 unread.pop(text, None)
@@ -123,8 +142,9 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
                 overrides += [override("limit", study["limit"])]
                 source = [] if key is None else [override("checkpoints", checkpoints[key])]
                 network = None if key is None else trained[key]
-                if network is not None and network["model"].get("_target_"):
-                    source.append(override("model._target_", network["model"]["_target_"]))
+                for name in ("_target_", "path"):  # what opens the checkpoint of a network of the user's
+                    if network is not None and network["model"].get(name):
+                        source.append(override(f"model.{name}", network["model"][name]))
                 made, overrides, extras, files = composed("attack", overrides, *source, network=network)
                 step = Step(
                     f"attack {number + 1} on {key or 'noise'} seed {seed}",

@@ -1,4 +1,4 @@
-"""Record the outcome of each job of a sweep (``-m``) in a file beside multirun.yaml, and summarise them in one line.
+"""Record the outcome of each job of a sweep (``-m``) in a file beside multirun.yaml, and tabulate them at its end.
 
 Files are used because a launcher may run a job in another process or on another machine.
 """
@@ -23,12 +23,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from intriguing.errors import Stopped, UserError, plural
 from intriguing.runs.names import natural_key
+from intriguing.runs.provenance import relative_path
 from intriguing.storage.files import make_folder, write_atomic
 from intriguing.tracking.jobs import check_run_id
 
 OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)  # of conf/base.yaml
 
+TABLE = "runs.csv"
 _folder: list[Path] = []  # of the sweep that this process has started
+_made: list[Path] = []  # run folders of the job that runs in this process
 _SIZE = "INTRIGUING_SWEEP"  # number of jobs, for the jobs: Hydra gives each its own number only
 
 
@@ -60,13 +63,17 @@ def forget() -> None:
 
 @contextmanager
 def recording(reason: Callable[[BaseException], str]) -> Iterator[None]:
-    """Record a job of a sweep as running, and at the end as finished, failed (with the reason) or interrupted."""
+    """Record a job of a sweep as running, and at the end as finished, failed (with the reason) or interrupted.
+
+    The record names the run folders that ``made`` was called with.
+    """
+    _made.clear()
     job = HydraConfig.get()
     folder = Path(job.runtime.cwd) / job.sweep.dir  # hydra.job.chdir may have changed the working folder
     about = {"number": int(job.job.num), "overrides": list(job.overrides.task)}
 
     def write(state: str, why: str = "") -> None:
-        content = about | {"state": state, "reason": why}
+        content = about | {"state": state, "reason": why, "runs": [str(folder.absolute()) for folder in _made]}
         write_atomic(folder / f"job{about['number']}.json", json.dumps(content) + "\n")
 
     make_folder(folder)
@@ -80,6 +87,27 @@ def recording(reason: Callable[[BaseException], str]) -> Iterator[None]:
         write("failed", reason(error))
         raise
     write("finished")
+
+
+def made(folder: Path) -> None:
+    """Note a run folder that the running job has made, or found finished."""
+    _made.append(folder)
+
+
+def table() -> str:
+    """Write the runs of the sweep as ``runs.csv`` into its folder.
+
+    Returns:
+        The table and where the file is, for the console; empty without a sweep.
+    """
+    from intriguing.cli.sweep_table import as_csv, as_text, rows_of
+
+    jobs = _jobs()
+    if not jobs:
+        return ""
+    rows = rows_of(jobs)
+    write_atomic(_folder[0] / TABLE, as_csv(rows))
+    return f"{as_text(rows)}\n{relative_path(str(_folder[0] / TABLE), None)}"
 
 
 def job_name() -> str:
@@ -135,6 +163,6 @@ def _records() -> dict[Path, dict[str, Any]]:
     for file in _folder[0].glob("job*.json") if _folder else ():
         with suppress(OSError, ValueError):
             content = json.loads(file.read_text())
-            if isinstance(content, dict) and set(content) == {"number", "overrides", "state", "reason"}:
+            if isinstance(content, dict) and set(content) == {"number", "overrides", "state", "reason", "runs"}:
                 found[file] = content
     return found

@@ -28,6 +28,7 @@ def main(cfg: DictConfig) -> float | None:
     live = job.trainer.progress_bar and sweep.is_alone() and is_first_process()
     with progress.training(job.name, sweep=sweep.place(), live=live) as report:
         folder = training.fit(job, progress=report)
+    sweep.made(folder)
     if not is_first_process():
         return None
     print(progress.run_line(folder))

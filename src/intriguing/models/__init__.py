@@ -11,6 +11,7 @@ from intriguing.models.fully_connected import FullyConnected
 from intriguing.models.module import ModuleClassifier
 from intriguing.models.normalize import Normalize
 from intriguing.models.optimization import Scheduler
+from intriguing.models.program import ProgramClassifier
 from intriguing.models.sparse_autoencoder import SparseAutoencoder
 from intriguing.models.torchvision_model import TorchvisionModel
 
@@ -27,6 +28,7 @@ __all__ = [
     "FullyConnected",
     "ModuleClassifier",
     "Normalize",
+    "ProgramClassifier",
     "Scheduler",
     "SparseAutoencoder",
     "TorchvisionModel",

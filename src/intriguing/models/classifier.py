@@ -95,10 +95,13 @@ class Classifier(lightning.LightningModule):
     """
 
     name: ClassVar[str]
+    is_trainable: ClassVar[bool] = True
     trains_in_parts: ClassVar[bool] = False  # whether a step may leave parameters without a gradient
     mixing: Mixing | None = None
     trained_on: dict[str, Any] | None = None  # of a network from a checkpoint: its images, in plain values
     first_seed: int | None = None  # of the fit
+    epochs_before = 0  # of a fit that a finished one goes on in
+    steps_before = 0
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -466,8 +469,11 @@ class Classifier(lightning.LightningModule):
     # -- optimiser -----------------------------------------------------------------------------------------------------
 
     def planned(self) -> dict[str, int]:
-        """Return the lengths of the fit that the settings of a scheduler may name."""
-        return {"planned_steps": planned_steps(self.trainer), "planned_epochs": planned_epochs(self.trainer)}
+        """Return the lengths of the fit that the settings of a scheduler may name, without what was trained before."""
+        return {
+            "planned_steps": planned_steps(self.trainer) - self.steps_before,
+            "planned_epochs": planned_epochs(self.trainer) - self.epochs_before,
+        }
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser, with the paper's weight decay, and the scheduler."""

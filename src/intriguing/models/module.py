@@ -74,7 +74,8 @@ class ModuleClassifier(Classifier):
     def another(self) -> Self | None:
         """Build the network again, with new random weights; None where a module was given and no class."""
         network = self.settings["network"]
-        return None if isinstance(network, nn.Module) else type(self)(network, **self.hparams)
+        given = {key: value for key, value in self.hparams.items() if key != "target"}
+        return None if isinstance(network, nn.Module) else type(self)(network, **given)
 
     def build_network(
         self,
@@ -86,32 +87,41 @@ class ModuleClassifier(Classifier):
         weights: str | None,
     ) -> nn.Module:
         """Take or build the module, and check that it gives logits for the images; see the class for the arguments."""
-        self.target = self.hparams["target"] = name_of(network)
+        name = self.hparams["target"] = name_of(network)
         module = network
         if not isinstance(network, nn.Module):
             module = made(network, settings or {}, self.input_shape, self.num_classes)
         assert isinstance(module, nn.Module)
-        found = self._answer(module, input)
+        adapted = self._adapted(module, name, input, output)
+        self.hparams["weights"] = None  # read once: a checkpoint holds the network's own
+        if weights is not None:
+            fill(module, read_weights(weights), weights)
+        return adapted
+
+    def _adapted(self, module: nn.Module, name: str, input: str | None, output: str | int | None) -> nn.Module:
+        """Return the network from images to logits that a module is, by its name in messages.
+
+        Raises:
+            ValueError: it does not return logits (N, K) for the images.
+        """
+        found = self._answer(module, name, input)
         picked = not isinstance(found, Tensor) or output is not None
         if picked:
             try:
                 found = pick_output(found, output)
             except TypeError as error:
-                raise ValueError(f"{self.target}: {_with_option(str(error), output)}") from error
+                raise ValueError(f"{name}: {_with_option(str(error), output)}") from error
         if found.shape != (2, self.num_classes):
             raise ValueError(
-                f"{self.target} returns a tensor of shape {tuple(found.shape)} for 2 images of {self.num_classes} "
-                f"classes; expected logits (2, {self.num_classes})"
-                + " (an argument num_classes of its class is filled in)"
+                f"{name} returns a tensor of shape {tuple(found.shape)} for 2 images of {self.num_classes} classes; "
+                f"expected logits (2, {self.num_classes})"
+                + " (an argument num_classes of a class is filled in)"
                 * (found.dim() == 2)
             )
-        self.hparams["weights"] = None  # read once: a checkpoint holds the network's own
-        if weights is not None:
-            fill(module, read_weights(weights), weights)
         by_keyword = module if input is None else _ByKeyword(module, input)
         return PickOutput(by_keyword, output) if picked else by_keyword
 
-    def _answer(self, module: nn.Module, keyword: str | None) -> Any:
+    def _answer(self, module: nn.Module, name: str, keyword: str | None) -> Any:
         """Return what a module returns for two grey images."""
         like = next(module.parameters(), torch.zeros(()))
         images = torch.full((2, *self.input_shape), 0.5, dtype=floating_dtype(module), device=like.device)
@@ -121,7 +131,7 @@ class ModuleClassifier(Classifier):
             except Exception as error:  # of the user's code
                 hint = "" if keyword else "; model.input=<keyword> is for a network that wants its images by keyword"
                 raise ValueError(
-                    f"{self.target} cannot take images of shape {tuple(images.shape)}: {error_message(error)}{hint}"
+                    f"{name} cannot take images of shape {tuple(images.shape)}: {error_message(error)}{hint}"
                 ) from error
 
     def forward(self, images: Tensor) -> Tensor:

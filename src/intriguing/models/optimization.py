@@ -11,6 +11,7 @@ from typing import Any
 import lightning
 from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils._pytree import tree_leaves
 
 from intriguing.errors import UserError
 
@@ -20,6 +21,10 @@ COUPLED = (
     *(optim.SGD, optim.Adam, optim.Adagrad, optim.Adadelta, optim.Adamax, optim.NAdam, optim.RAdam),
     *(optim.RMSprop, optim.ASGD),
 )
+
+
+PLANNED = ("planned_steps", "planned_epochs", "pretrain_steps")
+"""The lengths of a fit, as settings of a scheduler name them (``Classifier.planned``)."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,13 @@ class Scheduler:
 
     factory: partial[Any]
     when: Mapping[str, Any]
+
+    @property
+    def spans_the_fit(self) -> bool:
+        """Whether a setting names a length of the fit, so that the schedule ends with it."""
+        return any(one in PLANNED for one in tree_leaves(self.factory.keywords) if isinstance(one, str)) or any(
+            Scheduler(one, {}).spans_the_fit for one in tree_leaves(self.factory.keywords) if isinstance(one, partial)
+        )
 
     def build(
         self, optimizer: optim.Optimizer, planned: Mapping[str, int], trainer: lightning.Trainer

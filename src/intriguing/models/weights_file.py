@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def _safetensors(file: Path) -> Any:
 
 
 def _torch_file(file: Path) -> Any:
+    if _is_program(file):
+        raise ValueError(f"{file} is a program, not a state dict: it is opened by model=file model.path={file}")
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -68,14 +71,17 @@ def _torch_file(file: Path) -> Any:
             "torch.save(net.state_dict(), file), or torch.export.save(torch.export.export(net, (images,)), 'net.pt2') "
             "for model=file"
         ) from error
-    except RuntimeError as error:
-        if "TorchScript" in str(error) or "torch.jit" in str(error):
-            raise ValueError(
-                f"{file} is a TorchScript program, not a state dict: give model=file model.path={file}"
-            ) from error
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(f"{file} is not a state dict that loads safely (weights_only=True), or damaged") from error
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{file} is not a state dict that loads safely (weights_only=True), or damaged") from error
+
+
+def _is_program(file: Path) -> bool:
+    """Return whether a file is one of torch.export or TorchScript."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith(("/archive_format", "constants.pkl")) for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def fill(module: nn.Module, found: Mapping[str, Tensor], path: str | Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from intriguing.tracking.jobs import start_job
 from intriguing.tracking.wandb_run import WandbRun, lightning_logger
 from intriguing.training.check import check_callbacks, refused_in_one_line, rehearse
 from intriguing.training.csv_metrics import CsvMetrics
+from intriguing.training.further import FromFinished, Further
 from intriguing.training.job import TrainingJob
 from intriguing.training.outcome import Trained, conclude
 from intriguing.training.setup import make_trainer, quiet, refusal, run_callbacks, validates
@@ -55,6 +57,9 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
         return folder
     folder = run_folder(job.runs, "train", job.name)
     last, resumed_step = _resume_from(job, folder)  # a damaged checkpoint is named before anything is written
+    further = Further.of(job.start, job.trainer.max_epochs) if job.start else None
+    if further and not further.has_state:
+        job = replace(job, trainer=job.trainer.without_epochs(further.epochs))
     if data is None:
         data = job.data.open()
         if is_first_process():  # images that are not there are named before anything is written
@@ -64,9 +69,16 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
         data.require(*(["train"] if job.trainer.max_epochs else []), "test")
     lightning.seed_everything(job.seed, workers=True, verbose=False)
     model = job.build_model(data)
+    callbacks = run_callbacks(job, folder, progress)
+    if further:
+        further.check(model, data)
+        further.prepare(model)
+        if further.has_state and last is None:
+            last, resumed_step = further.start.path, further.steps
+            callbacks.insert(0, FromFinished())
     with quiet(), refused_in_one_line():
         check_callbacks(job, model, folder)
-        trainer = make_trainer(job, model, folder, run_callbacks(job, folder, progress))
+        trainer = make_trainer(job, model, folder, callbacks)
         rehearse(job, model, data, folder)
     with run_of(job, "train", writer=is_first_process()) as run:
         if not is_first_process():  # a further process of a distributed fit: the first one writes
@@ -77,6 +89,7 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
                     trainer.loggers = _loggers(job, folder, resumed_step, wandb_run)
                 trained = _train(job, trainer, model, data, folder, last)
                 result, artifacts = conclude(job, trained, data, folder, wandb_run)
+            result |= {"further": further.record(model)} if further else {}
             result["seconds"] = round(time.perf_counter() - start, 3)
             run.finish(result, artifacts)
     return folder

@@ -14,6 +14,7 @@ from intriguing.data import ImageData, OwnData
 from intriguing.models import Classifier, Scheduler
 from intriguing.runs.identity import identity_of
 from intriguing.runs.jobs import LoggerSettings
+from intriguing.training.further import Start
 from intriguing.training.labels import network_label, run_name
 from intriguing.training.settings import DataSettings, NetworkSettings, TrainerSettings, gathered
 from intriguing.validation import choice, flag, number, refuse_unknown, whole
@@ -23,6 +24,7 @@ CONTENT = ("size", "resize", "channels", "target", "classes", "counts", "files")
 _SECTIONS = (
     *("data", "split", "model", "optimizer", "scheduler", "weight_decay", "spectral_penalty", "callbacks", "trainer"),
     *("logger", "debug", "runs", "name", "study", "tags", "seed", "threads", "resume", "keep", "test_curve"),
+    "ckpt_path",
 )
 
 
@@ -43,6 +45,7 @@ class TrainingJob:
         callbacks: further Lightning callbacks.
         keep: ``last`` or ``best``, the checkpoint that becomes ``model.ckpt``.
         resume: go on from the last checkpoint of an unfinished folder.
+        start: checkpoint of a finished run to train further; None: from the start.
         test_curve: log the test error after every epoch.
         seed: of the weights, the order of the images and all else that is random.
         threads: of this process.
@@ -64,6 +67,7 @@ class TrainingJob:
     callbacks: tuple[Callback, ...]
     keep: str
     resume: bool
+    start: Start | None = None
     test_curve: bool
     seed: int
     threads: int
@@ -108,7 +112,7 @@ class TrainingJob:
         data, trainer = DataSettings.of(config, images), TrainerSettings.of(config)
         network = NetworkSettings.of(config, module)
         debug = config["debug"]["mode"] or ("fast" if trainer.shows_only else None)
-        shape = data.shape
+        shape, start = data.shape, None if config["ckpt_path"] is None else Start.of(config["ckpt_path"])
         architecture = network.architecture(shape[1] if shape else None)
         own_name = run_name(
             data.label,
@@ -118,13 +122,13 @@ class TrainingJob:
             split=data.split,
             seed=data.seed,
             debug=debug,
-            extras=extras,
+            extras=[*extras, *(["more"] if start else [])],
         )
         job = cls(
             runs=str(config["runs"]),
             name=str(config["name"]) if config["name"] else own_name,
             label=network_label(architecture, network.lambdas, network.penalty, data.split),
-            identity=identity_of(config, "train"),
+            identity=_identity(config, start),
             data=data,
             network=network,
             optimizer=optimizer,
@@ -133,6 +137,7 @@ class TrainingJob:
             logger=LoggerSettings.of(config["logger"]),
             callbacks=tuple(callbacks),
             keep=choice("keep", config["keep"], ("last", "best")),
+            start=start,
             resume=flag("resume", config["resume"]),
             test_curve=flag("test_curve", config["test_curve"]),
             seed=data.seed,
@@ -161,7 +166,7 @@ class TrainingJob:
         identity = {
             **self.identity,
             "data": {**self.identity["data"], **content},
-            "model": {**self.identity["model"], "label": architecture},
+            "model": {**self.identity["model"], "label": architecture, **self.network.digests},
             "weight_decay": {"value": decay, "normaliser": self.network.normaliser},
         }
         label = network_label(architecture, self.network.lambdas, self.network.penalty, self.data.split)
@@ -171,6 +176,16 @@ class TrainingJob:
         """Build the network, with random weights from the global seed."""
         built = {"optimizer": self.optimizer, "scheduler": self.scheduler}
         return self.network.build(images.input_shape, images.num_classes, self.data.split, **built)
+
+
+def _identity(config: Mapping[str, Any], start: Start | None) -> dict[str, Any]:
+    """Return the part of a config that decides the result; settings that are off leave no trace in it."""
+    identity = identity_of(config, "train")
+    identity["data"] = {
+        key: value for key, value in identity["data"].items() if key not in ("mean", "std") or value is not None
+    }
+    without = {key: value for key, value in identity.items() if key != "ckpt_path"}
+    return without | ({"ckpt_path": start.sha256} if start else {})
 
 
 def _check_keys(config: Mapping[str, Any]) -> None:

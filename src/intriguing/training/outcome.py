@@ -14,6 +14,7 @@ from intriguing.data import ImageData
 from intriguing.models import Classifier
 from intriguing.nn.evaluation import count_wrong
 from intriguing.storage.csv_log import CsvLog
+from intriguing.storage.files import write_atomic
 from intriguing.tracking.wandb_run import WandbRun
 from intriguing.training.job import TrainingJob
 
@@ -47,7 +48,7 @@ def conclude(
     _export(folder / "checkpoints" / f"{job.keep}.ckpt", trained.weights, folder / "model.ckpt")
     # With max_epochs=0 nothing was trained, so there is no training error.
     only = () if job.trainer.max_epochs else ("val", "test")
-    model = load_model(folder / "model.ckpt", network=job.network.module)
+    model = load_model(folder / "model.ckpt", network=job.network.code)
     errors = count_errors(model, data, only=only)
     wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
     shares = {name: k / n for name, (k, n) in errors.items()}
@@ -55,7 +56,11 @@ def conclude(
     of_kept |= {"curve/test_error": shares["test"]} if job.test_curve else {}
     wandb_run.summarise(of_kept | {f"errors/{name}": share for name, share in shares.items()})
     result = {"errors": errors, "epochs": trained.epochs, "steps": trained.steps}
-    return result, ["model.ckpt", *(["metrics.csv"] if errors else [])]
+    artifacts = ["model.ckpt", *(["metrics.csv"] if errors else [])]
+    if job.network.program is not None:  # the checkpoint names it and does not hold it
+        artifacts.append(f"program{job.network.program.suffix}")
+        write_atomic(folder / artifacts[-1], job.network.program.read_bytes())
+    return result, artifacts
 
 
 def _numbers_of_kept_epoch(folder: Path) -> dict[str, float]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from intriguing.checkpoints import Network
 from intriguing.data import (
     DATA_NAMES,
     SHAPES,
@@ -24,12 +26,13 @@ from intriguing.data import (
 )
 from intriguing.errors import UserError
 from intriguing.models import PENALTIES, REGISTRY, Classifier
+from intriguing.storage.files import file_sha256
 from intriguing.training.labels import network_label
 from intriguing.training.options import trainer_options
 from intriguing.validation import choice, flag, number, refuse_unknown, whole
 
 _MODEL = ("name", "label", "spell_lambda", "settings", "recipe")
-_OWN = {"module": ("_target_", "input", "output", "weights")}
+_OWN = {"module": ("_target_", "input", "output", "weights"), "file": ("path", "input", "output")}
 """Further keys of ``model`` that some architectures have."""
 
 
@@ -182,8 +185,16 @@ class NetworkSettings:
             )
         k = decay["normaliser"]
         settings = dict(model["settings"])
-        if model["name"] == "module":
-            settings = {"network": module, "settings": settings} | {key: model[key] for key in own if key != "_target_"}
+        if own and settings and "path" in own:
+            raise UserError(f"model.settings.{next(iter(settings))} is read by nothing: a file has no settings")
+        if own:
+            given = {key: model[key] for key in own if key != "_target_"}
+            settings = given if "path" in own else {"network": module, "settings": settings, **given}
+        if config["trainer"]["max_epochs"] and not REGISTRY[model["name"]].is_trainable:
+            raise UserError(
+                f"model={model['name']} is a network as it is: give trainer.max_epochs=0; the weights of one that is "
+                "to be trained further are read with model=module model.weights=..."
+            )
         normalisation = {key: config["data"].get(key) for key in ("mean", "std")}
         return cls(
             name=model["name"],
@@ -199,10 +210,22 @@ class NetworkSettings:
         )
 
     @property
-    def module(self) -> nn.Module | Callable[..., nn.Module] | None:
-        """The user's class, or a copy of their module, by which checkpoints are opened; None of a network of ours."""
-        given = self.settings.get("network")
+    def code(self) -> Network | None:
+        """The user's class, a copy of their module, or their program, to open checkpoints with; None of one of ours."""
+        given = self.settings.get("network", self.settings.get("path"))
         return copy.deepcopy(given) if isinstance(given, nn.Module) else given
+
+    @property
+    def program(self) -> Path | None:
+        """The file of a program, of which the run keeps a copy; None of other networks."""
+        path = self.settings.get("path") if self.name == "file" else None
+        return None if path is None else Path(path).expanduser()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The sha256 of each file that the network is made from, which counts in place of where the file lies."""
+        keys = [key for key in ("weights", "path") if self.name in _OWN and self.settings.get(key) is not None]
+        return {key: file_sha256(Path(self.settings[key]).expanduser()) for key in keys}
 
     @property
     def lambdas(self) -> list[float]:
@@ -240,7 +263,7 @@ class NetworkSettings:
                 **self.settings,
             )
         except (TypeError, ValueError) as error:
-            where = f"model.settings of {label}" if self.module is None else "model"
+            where = f"model.settings of {label}" if self.code is None else "model"
             raise UserError(f"{where}: {str(error).split('build_network() ')[-1]}") from error
 
     def decay_of_layers(self, input_shape: tuple[int, ...], num_classes: int, split: str) -> list[float]:
@@ -270,6 +293,10 @@ class TrainerSettings:
     def max_epochs(self) -> int:
         """Epochs at most."""
         return self.options["max_epochs"]
+
+    def without_epochs(self, count: int) -> TrainerSettings:
+        """Return the options of a fit that is shorter by so many epochs."""
+        return TrainerSettings({**self.options, "max_epochs": self.max_epochs - count})
 
     @property
     def shows_only(self) -> bool:

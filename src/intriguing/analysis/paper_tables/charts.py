@@ -40,8 +40,14 @@ _GROUPS = (
 )
 
 
-def agreement_figure(tables: Sequence[Table]) -> Figure | None:
-    """Plot every error rate the paper prints against the measured one; None where there is none to compare."""
+def agreement_figure(tables: Sequence[Table], *, reference: str = "") -> Figure | None:
+    """Plot every error rate the paper prints against the measured one; None where there is none to compare.
+
+    Args:
+        tables: of the analysis.
+        reference: the name of what the tables compare with in place of the paper; empty: the paper.
+    """
+    other = reference or "the paper"
     by_key = {table.key: table for table in tables}
     panels = []
     for title, keys in _GROUPS:
@@ -54,15 +60,15 @@ def agreement_figure(tables: Sequence[Table]) -> Figure | None:
     with style():
         figure = canvas(3.4 * len(panels), 3.9)
         for axes, (title, cells, _) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            _agreement_panel(axes, title, cells)
+            _agreement_panel(axes, title, cells, reference or "paper")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
     met = sum((t.agreement() for t in tables if t.key in paper.TABLES), Count(0, 0))
     return chart(
         figure,
         key="agreement",
-        title="Paper against measurement",
-        caption="Every error rate the paper prints (across) against the one measured here (up), both with their 95 % "
+        title=f"{reference or 'Paper'} against measurement",
+        caption=f"Every error rate {'of' if reference else 'that'} {other}{'' if reference else ' prints'} (across) against the one measured here (up), both with their 95 % "
         "intervals, on square-root axes. On the diagonal they are equal. The intervals meet in "
         f"{met.k} of {met.n} cells; a network on its own examples, 100 % by construction, is left out.",
         alt=f"Scatter plot of measured against printed error rates; the intervals meet in {met.k} of {met.n} cells.",
@@ -70,7 +76,7 @@ def agreement_figure(tables: Sequence[Table]) -> Figure | None:
     )
 
 
-def _agreement_panel(axes: Axes, title: str, cells: Sequence[Cell]) -> None:
+def _agreement_panel(axes: Axes, title: str, cells: Sequence[Cell], reference: str) -> None:
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, zorder=0)
     for meets, colour, marker, fill in ((True, BLUE, "o", BLUE), (False, ORANGE, "D", "none")):
         chosen = [c for c in cells if c.meets is meets]
@@ -88,7 +94,7 @@ def _agreement_panel(axes: Axes, title: str, cells: Sequence[Cell]) -> None:
     axes.set_yscale("function", functions=root)
     ticks = [tick for tick in _TICKS if tick <= highest * 1.15]
     axes.set(xlim=(0, highest * 1.1), ylim=(0, highest * 1.1), xticks=ticks, yticks=ticks, aspect="equal")
-    axes.set(title=title, xlabel="paper, %", ylabel="measured, %")
+    axes.set(title=title, xlabel=f"{reference}, %", ylabel="measured, %")
     axes.minorticks_off()
 
 

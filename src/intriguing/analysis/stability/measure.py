@@ -150,9 +150,15 @@ def measure_stability(inputs: SectionInputs, network: Network, chosen: MeasuredS
 
 
 def _amplification(module: nn.Module, inputs: Tensor, moved: Tensor) -> tuple[float, ...]:
-    """Average |phi_k(x + r) - phi_k(x)| / |r| over images, layer by layer."""
+    """Average |phi_k(x + r) - phi_k(x)| / |r| over images, layer by layer.
+
+    Returns:
+        One number a layer; nothing of a program that runs its layers on batches of another size than ours.
+    """
     size = (moved - inputs).flatten(1).norm(dim=1)
-    pairs = zip(layer_outputs(module, inputs), layer_outputs(module, moved), strict=True)
+    pairs = list(zip(layer_outputs(module, inputs), layer_outputs(module, moved), strict=True))
+    if any(len(a) != len(inputs) for a, _ in pairs):
+        return ()
     return tuple(float(((b - a).flatten(1).norm(dim=1) / size).mean()) for a, b in pairs)
 
 
