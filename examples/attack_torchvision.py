@@ -35,7 +35,7 @@ if options.weights:
 model = nn.Sequential(Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), network).eval()
 
 if options.folder:
-    subset = ig.data.image_folder(options.folder, size=options.size).test
+    subset = ig.data.image_folder(options.folder, size=options.size, channels=3).test
     images = subset.take(torch.randperm(len(subset))[: options.images]).images
 else:
     images = torch.rand(options.images, 3, options.size, options.size)

@@ -39,7 +39,8 @@ def test_a_folder_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
             for i in range(count):
                 shade = np.full((6, 6, 3), 51 * (number + i), np.uint8)
                 Image.fromarray(shade).save(tmp_path / part / kind / f"{i}.png")
-    data = ig.data.image_folder(tmp_path, size=6)
+    data = ig.data.image_folder(tmp_path)
+    assert data.input_shape[1:] == (6, 6)
     assert (len(data.train), len(data.test), data.num_classes) == (6, 4, 2)
     assert data.test.labels.tolist() == [0, 0, 1, 1]
     torch.testing.assert_close(data.test.images.flatten(1).mean(1), torch.tensor([0.0, 0.2, 0.2, 0.4]))

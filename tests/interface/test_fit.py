@@ -193,6 +193,7 @@ def test_the_process_is_left_as_it_was() -> None:
             [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)],
         )  # fmt: skip
 
+    torch.set_num_threads(2)
     before = state()
     ig.fit(FullyConnected(widths=[]), _blobs(), epochs=1)
     assert state() == before
@@ -204,7 +205,7 @@ def test_the_process_is_left_as_it_was() -> None:
         def on_train_epoch_end(self, *_: Any) -> None:
             raise self.error
 
-    for error in (RuntimeError, KeyboardInterrupt):
+    for error in (RuntimeError, KeyboardInterrupt):  # Lightning would end the process after a Ctrl-C
         with pytest.raises(error):
             ig.fit(FullyConnected(widths=[]), _blobs(), epochs=1, callbacks=[Breaks(error)])
         assert state() == before

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from small_report import small_report
+from stress import stress
+
+from intriguing import report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not here")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -184,7 +187,7 @@ def test_every_link_leads_to_one_place(page: sync_api.Page) -> None:
     assert len(ids) == len(set(ids))
     assert {*links, *runs} <= set(ids)
     cells = page.locator("table.cells td:not(.empty)")
-    assert cells.count() == page.locator("table.cells td > div > b > a.from").count() > 100
+    assert cells.count() == page.locator("table.cells td b > a.from").count() > 100
 
 
 def test_a_number_shows_its_runs_and_a_run_its_command_and_config(page: sync_api.Page) -> None:
@@ -234,3 +237,78 @@ def test_on_paper_the_page_is_light_whole_and_names_its_commands(browser: sync_a
     assert commands.first.is_visible()
     assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
     page.close()
+
+
+@pytest.fixture(scope="module", params=[1280, 390])
+def stressed(
+    request: pytest.FixtureRequest, browser: sync_api.Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[sync_api.Page]:
+    file = report.write(stress(), tmp_path_factory.mktemp("stress"))[-1]
+    page = _open(browser, file, request.param, "light").page
+    yield page
+    page.close()
+
+
+def test_long_labels_and_many_columns_stay_inside_the_window(stressed: sync_api.Page) -> None:
+    assert stressed.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    boxes = stressed.eval_on_selector_all(".scroll", "all => all.map(one => one.getBoundingClientRect().right)")
+    assert max(boxes) <= stressed.viewport_size["width"] + 1
+
+
+def test_no_label_runs_over_a_number(stressed: sync_api.Page, opened: Opened) -> None:
+    for page in (stressed, opened.page):
+        covered = page.evaluate(
+            """() => [...document.querySelectorAll("table.cells tr")].flatMap(row => {
+                const words = document.createRange();
+                words.selectNodeContents(row.cells[0]);
+                const label = words.getBoundingClientRect();
+                return [...row.cells].slice(1, 3).map(cell => cell.getBoundingClientRect()).filter(cell =>
+                    label.right > cell.left + 1 && label.left < cell.right && label.bottom > cell.top + 1
+                    && label.top < cell.bottom).map(() => row.cells[0].textContent);
+            })"""
+        )
+        assert covered == []
+
+
+def test_a_label_takes_few_lines_and_three_columns_are_seen(browser: sync_api.Browser, file: Path) -> None:
+    page = _open(browser, file, 390, "light").page
+    found = page.evaluate(
+        """() => [...document.querySelectorAll("table.cells")].map(table => ({
+            name: table.closest("[id]").id,
+            lines: Math.max(...[...table.querySelectorAll("tbody th")].map(th => {
+                const words = document.createRange();
+                words.selectNodeContents(th);
+                return new Set([...words.getClientRects()].map(one => Math.round(one.top))).size;
+            })),
+            columns: table.rows[0].cells.length - 1,
+            seen: [...table.rows[1].cells].slice(1).filter(td => td.getBoundingClientRect().right <= innerWidth).length,
+        }))"""
+    )
+    assert len(found) > 8
+    for one in found:
+        assert one["lines"] <= 2, one
+        assert one["seen"] >= min(3, one["columns"]), one
+    page.close()
+
+
+def test_a_long_table_keeps_its_head_in_view(browser: sync_api.Browser, tmp_path: Path) -> None:
+    page = _open(browser, report.write(stress(), tmp_path)[-1], 1280, "light").page
+    box = page.locator("#matrix .scroll")
+    box.evaluate("box => box.scrollTo(500, 2000)")
+    top = box.bounding_box()
+    corner, label = box.locator("thead th").first.bounding_box(), box.locator("tbody th").nth(40).bounding_box()
+    assert abs(corner["x"] - top["x"]) < 4 and abs(corner["y"] - top["y"]) < 4
+    assert abs(label["x"] - top["x"]) < 4
+    page.close()
+
+
+def test_images_keep_their_pixels_and_figures_the_colours_of_the_page(opened: Opened) -> None:
+    page = opened.page
+    assert page.locator("figure svg image").count() >= 5 and page.locator("figure img").count() == 0
+    rendering = page.eval_on_selector_all(
+        "figure svg image", "all => all.map(one => getComputedStyle(one).imageRendering)"
+    )
+    assert set(rendering) == {"pixelated"}
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    text = page.locator("#figure-lambda svg text").first
+    assert text.evaluate("one => getComputedStyle(one).fill") == ink

@@ -6,13 +6,17 @@ import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from conftest import PNG
 from rich.console import Console
+from stress import UNBROKEN, stress
 
 from intriguing import report
 from intriguing.errors import UserError
-from intriguing.results import TIDY_COLUMNS, AnalysisResult
+from intriguing.report.files import standalone_svg
+from intriguing.results import TIDY_COLUMNS, AnalysisResult, Figure
 
 VOID = {"meta", "link", "br", "img", "path", "use"}
 
@@ -165,6 +169,101 @@ def test_page_traces_numbers_to_runs(html):
     assert "N = 256 a cell, seeds 0, 1" in html
     assert "<dt>commit</dt><dd>abc</dd>" in html
     assert "<dd>torch 2.15.0, numpy 2.4.6</dd>" in html
+
+
+def test_figures_of_one_title_have_one_heading_and_say_alike_words_once(result, tmp_path):
+    figures = tuple(
+        Figure(
+            key=f"examples_{i}",
+            title="Examples",
+            detail=f"net {i}",
+            caption="Read so.",
+            note=f"Attack {i}.",
+            alt="a",
+            png=PNG,
+        )
+        for i in range(3)
+    )
+    text = report.write(dataclasses.replace(result, figures=figures), tmp_path)[-1].read_text(encoding="utf-8")
+    assert text.count("Read so.") == 1 and text.count("<h2>Examples</h2>") == 1
+    assert re.findall(r"<h3>(net \d)</h3>", text) == ["net 0", "net 1", "net 2"]
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", text) == ["Attack 0.", "Attack 1.", "Attack 2."]
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert markdown.count("Read so.") == 1 and "Attack 2." in markdown
+    other = dataclasses.replace(figures[2], caption="Read otherwise.")
+    mixed = dataclasses.replace(result, figures=(*figures[:2], other))
+    text = report.write(mixed, tmp_path)[-1].read_text(encoding="utf-8")
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    assert captions == ["Read so. Attack 0.", "Read so. Attack 1.", "Read otherwise. Attack 2."]
+
+
+def test_a_saved_drawing_has_a_size_and_no_colour_of_a_page():
+    style = "fill: var(--ink, #1b1f24); stroke: var(--line, #c9ced6)"
+    markup = f'<svg xmlns="x" viewBox="0 0 40.5 30"><path style="{style}"/></svg>'
+    text = standalone_svg(markup)
+    assert text.startswith("<?xml") and 'width="40.5pt" height="30pt"' in text
+    assert "fill: #1b1f24; stroke: #c9ced6" in text and "var(" not in text
+    assert ElementTree.fromstring(text.encode()).get("viewBox") == "0 0 40.5 30"
+
+
+def test_two_intervals_of_a_cell_stand_apart(html):
+    cell = re.findall(r'<td class="met".*?</td>', html, flags=re.DOTALL)[0]
+    measured, paper = cell.split('<div class="paper">')
+    assert "<small>1.6–6.0</small>" in measured and "<small>0.8–4.5</small>" in paper
+    style = re.sub(r"@media.*", "", html[: html.index("</style>")], flags=re.DOTALL)
+    rule = re.findall(r"\.cells \.paper \{(.*?)\}", html)[0]
+    assert "border-left" in rule and "padding-left" in rule and style
+
+
+def test_headers_name_their_rows_and_columns(html):
+    heads = [attributes for tag, attributes in Page(html).elements if tag == "th"]
+    assert heads and {attributes.get("scope") for attributes in heads} == {"col", "row"}
+
+
+def test_no_table_breaks_the_page(tmp_path):
+    result = stress()
+    text = report.write(result, tmp_path)[-1].read_text(encoding="utf-8")
+    page = Page(text)
+    tables = [attributes for tag, attributes in page.elements if tag == "table" and attributes.get("class")]
+    assert len(tables) == 6  # of seven: the one without numbers says so
+    assert text.count("This table has no numbers.") == 1
+    assert len(re.findall('<div class="wide tall">', text)) == 3
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower()
+    for table in result.tables:
+        assert (tmp_path / "tables" / f"{table.key}.tex").read_text().count(r"\begin{") > 0
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_console_cuts_no_label_and_breaks_no_number(width):
+    result = dataclasses.replace(
+        stress(), tables=tuple(t for t in stress().tables if t.key in ("labels", "missing", "one"))
+    )
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    report.show(result, console)
+    text = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    together = re.sub(r"\s+", "", text)
+    assert "short" in together and text.count("35.2 ≠") == 3 and text.count("22.7") >= 12
+    first_column = "".join(line[: max(16, width // 3)].strip() for line in text.splitlines())
+    assert re.sub(r"\s", "", UNBROKEN) in first_column.replace(" ", "")
+
+
+def test_the_second_line_of_a_console_cell_is_the_papers_number_or_the_interval_but_not_both(result):
+    bare = {
+        place: dataclasses.replace(cell, paper=None, paper_interval=None)
+        for place, cell in result.tables[0].cells.items()
+    }
+    for cells, legend, below in (
+        (result.tables[0].cells, "above the paper's", "11.7"),
+        (bare, "interval below", "43.9–56.1"),
+    ):
+        table = dataclasses.replace(result.tables[0], cells=cells)
+        console = Console(width=100, file=io.StringIO(), force_terminal=False)
+        report.show(dataclasses.replace(result, tables=(table,)), console)
+        text = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+        assert legend in text and below in text
+        assert ("43.9–56.1" in text) == (cells is bare)
 
 
 def test_text_is_escaped(html):

@@ -59,7 +59,9 @@ def test_a_table_is_a_float_with_rules_a_caption_and_a_label() -> None:
 
 
 def test_every_special_letter_is_escaped() -> None:
-    assert escaped(r"5% a_b & {~\ ^#$") == (r"5\% a\_b \& \{\textasciitilde{}\textbackslash{} \textasciicircum{}\#\$")
+    assert escaped(r"5% a_b & {~\ ^#$") == (
+        r"5\% a\_\allowbreak{}b \& \{\textasciitilde{}\textbackslash{} \textasciicircum{}\#\$"
+    )
     assert escaped("λ −1 to 2 × 3 naïve") == r"$\lambda$ $-$1 to 2 $\times$ 3 naïve"
     assert escaped("猫") == "U+732B"
     assert escaped("a\nb") == "a b"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from intriguing.data.arrays import ImageArrays
+from intriguing.data.folders import Size
 from intriguing.data.module import ImageData
 from intriguing.data.settings import open_images
 from intriguing.errors import UserError
@@ -50,23 +51,31 @@ def mnist(root: str | Path | None = None, *, download: bool = True) -> ImageData
 
 
 def image_folder(
-    folder: str | Path, *, size: int | None = None, resize: int | None = None, workers: int = 0
+    folder: str | Path,
+    *,
+    size: Size | None = None,
+    resize: int | None = None,
+    channels: int | None = None,
+    workers: int = 0,
 ) -> ImageData:
     """Open a folder of images, one folder a class: ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``.
 
-    The images are read when they are needed. Every image becomes three channels in [0, 1].
+    The images, in [0, 1], are read when they are needed.
 
     Args:
         folder: holds ``train`` and ``test`` (or ``val``); one of the two is enough to evaluate on.
-        size: height and width that the images are cropped to, from their centre.
-        resize: length that the shorter side is scaled to before; None: ``size``.
+        size: height and width that the images are cropped to, from their centre; None: that of all images, where it is
+            one.
+        resize: length that the shorter side is scaled to before; None: as small as the crop allows.
+        channels: 1 or 3; None: 1 where no file has colour.
         workers: threads that read images.
 
     Raises:
-        UserError: a folder that is missing, empty or of another layout.
+        UserError: a folder that is missing, empty or of another layout, or images of several sizes without ``size``.
     """
-    given = {} if size is None else {"size": size}
-    return open_images(name="image_folder", root=".", folder=str(folder), resize=resize, workers=workers, **given)
+    return open_images(
+        name="image_folder", root=".", folder=str(folder), size=size, resize=resize, channels=channels, workers=workers
+    )
 
 
 def from_tensors(

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -14,19 +14,20 @@ import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import Dataset
 
 from intriguing.callbacks import BackFeeding
 from intriguing.callbacks.progress import Progress, ProgressCallback
 from intriguing.checkpoints import AtomicCheckpointIO
-from intriguing.data import ImageData, from_datasets, from_given, from_tensors
+from intriguing.data import DataSet, ImageData, from_datasets, from_given, from_tensors
 from intriguing.errors import UserError
 from intriguing.interface.global_state import restored
 from intriguing.models import Classifier, ModuleClassifier, Scheduler
 from intriguing.training.setup import quiet
 from intriguing.validation import choice, whole
 
-Data = Any
-"""An ``ImageData``, a LightningDataModule, a Dataset, or a pair: see `fit`."""
+Data = lightning.LightningDataModule | Dataset[Any] | DataSet | Sequence[Any]
+"""An ``ImageData`` or another LightningDataModule, a Dataset, or a pair: see `fit`."""
 
 
 def fit(
@@ -43,6 +44,7 @@ def fit(
     split: str | None = None,
     validation: int | None = None,
     seed: int = 0,
+    threads: int | None = 1,
     label: str | None = None,
     folder: str | Path | None = None,
     progress: bool | Progress = False,
@@ -53,7 +55,7 @@ def fit(
 
     The objective is cross-entropy plus weight decay, ``sum over layers of lambda * sum(w^2) / k``. With one seed the
     fit repeats on the CPU, bit for bit, and is that of ``train.py`` with one configuration. What it changes in the
-    process (random state, switches, loggers) is restored.
+    process (random state, threads, switches, loggers) is restored.
 
     Args:
         model: a network of ``intriguing.models``, which is built here if it does not know its images yet, or any torch
@@ -77,6 +79,7 @@ def fit(
         split: ``full``, or one of the disjoint halves of the training images, ``p1`` or ``p2``; None: the data's.
         validation: number of training images to set apart for ``val/loss`` and ``val/acc``; None: the data's.
         seed: of the weights, the order of the images and all else that is random.
+        threads: of the CPU; one is fastest for small networks. None: as many as torch is set to.
         label: name in tables; None: the model's, for example ``FC100-100-10``.
         folder: where ``model.ckpt`` is written, which ``intriguing.load_model`` and ``attack.py`` read; None: nothing
             is written.
@@ -112,6 +115,8 @@ def fit(
     own = [*callbacks] if back_feeding is None else [*callbacks, back_feeding]
     own += [ProgressCallback(progress)] if callable(progress) else []
     with restored(), quiet():
+        if threads is not None:
+            torch.set_num_threads(whole("threads", threads, 1))
         lightning.seed_everything(whole("seed", seed, 0), workers=True, verbose=False)
         classifier = model if isinstance(model, Classifier) else ModuleClassifier(model)
         if not model.training:  # as `fit` and `load_model` return networks
@@ -161,10 +166,10 @@ def _images(data: Data) -> ImageData:
         if isinstance(first, Tensor | np.ndarray):
             return from_tensors((first, second))
         if isinstance(first, tuple | list) and len(first) == 2 and isinstance(first[0], Tensor | np.ndarray):
-            return from_tensors(first, second)
+            return from_tensors((first[0], first[1]), second)
         return ImageData(from_datasets(first, second))
     if hasattr(data, "input_shape") and hasattr(data, "select"):  # a DataSet of the project
-        return ImageData(data)
+        return ImageData(cast(DataSet, data))
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return ImageData(from_datasets(data, None))
     raise UserError(

@@ -21,14 +21,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def restored() -> Iterator[None]:
     """Restore, when the block ends, what seeding and Lightning's Trainer change.
 
-    It is the random state of torch, NumPy and Python, the switches for deterministic algorithms, environment variables,
-    the levels of Lightning's loggers and signal handlers. A Ctrl-C, which Lightning turns into the end of the process,
-    is raised as the KeyboardInterrupt that it was.
+    It is the random state of torch, NumPy and Python, the number of threads, the switches for deterministic algorithms,
+    environment variables, the levels of Lightning's loggers and signal handlers. A Ctrl-C, which Lightning turns into
+    the end of the process, is raised as the KeyboardInterrupt that it was.
     """
     variables = {name: os.environ.get(name) for name in _VARIABLES}
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    benchmark = torch.backends.cudnn.benchmark
+    benchmark, threads = torch.backends.cudnn.benchmark, torch.get_num_threads()
     main = threading.current_thread() is threading.main_thread()
     handlers = {one: signal.getsignal(one) for one in _SIGNALS} if main else {}
     try:
@@ -41,6 +41,7 @@ def restored() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
         torch.backends.cudnn.benchmark = benchmark
+        torch.set_num_threads(threads)
         for name, value in variables.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -15,7 +15,7 @@ from intriguing.storage.streams import unfailing
 
 LEGEND = "measured above the paper's"
 SIGNS = "✓ the 95 % intervals meet, ≠ they do not"
-MOST_LABEL, MOST_HEADER = 24, 16
+MOST_LABEL, MOST_HEADER = 16, 16
 """Letters of a line of a label, on a narrow console, and of a column's header at most."""
 _GAP = 2  # between columns
 
@@ -95,15 +95,14 @@ def _text(cell: Cell | None, text: CellText | None, comparable: bool, beside_pap
     if cell is None or text is None:
         return Text("")
     style = "" if not comparable or cell.own else {None: "", True: "green", False: "yellow"}[cell.meets]
-    sign = "" if cell.own else text.sign  # its own examples fool a network by construction: that is no agreement
-    shown = Text(f"{text.value} {sign or ' '}" if beside_paper else text.value, style=style)
+    shown = Text(f"{text.value} {text.sign or ' '}" if beside_paper else text.value, style=style)
     if beside_paper:
         below = f"{text.paper}  " if text.paper else ""
     elif cell.quantity.signed and cell.interval is not None:
         below = " to ".join(cell.quantity.text(end, 0) for end in cell.interval)  # so that eight columns fit
     else:
         below = text.short(text.interval)
-    return shown.append(f"\n{below}", style="dim")
+    return shown.append(f"\n{below}", style="dim") if below else shown
 
 
 def _folded(header: str) -> str:

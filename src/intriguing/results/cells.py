@@ -18,7 +18,8 @@ class CellText:
         interval: its interval, "1.6 to 6.0"; empty where there is none.
         paper: the paper's number as it is printed; empty where the paper has none.
         paper_interval: interval of the paper's number; empty where there is none.
-        sign: the agreement of the two, see `Cell.sign`.
+        sign: the agreement of the two, see `Cell.sign`; empty where a network is shown its own examples, which fool it
+            by construction.
     """
 
     value: str
@@ -102,5 +103,5 @@ class Cell:
             interval="" if self.interval is None else written(self.interval, decimals),
             paper=self.paper_text,
             paper_interval="" if self.paper_interval is None else written(self.paper_interval, decimals),
-            sign=self.sign,
+            sign="" if self.own else self.sign,
         )

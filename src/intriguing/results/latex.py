@@ -7,10 +7,15 @@ from collections.abc import Sequence
 
 from intriguing.results.cells import CellText
 
-LONG = 40
-"""Rows from which a table goes on over several pages."""
+LONG, WIDE = 40, 12
+"""Rows from which, and columns beyond which, a table goes on over several pages."""
+BLOCK = 5
+"""Columns of such a table beside one another."""
+LABEL = 40
+"""Letters of a label that has no line break."""
 _SPECIAL = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"\\{sign}" for sign in "&%$#{}"},
+    "_": r"\_\allowbreak{}",  # so that a long name breaks
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -64,7 +69,8 @@ def latex_table(
         rows: label and cells of each row; None for an empty cell.
 
     Returns:
-        A ``table``, or a ``longtable`` from `LONG` rows on. The first lines say which packages it needs.
+        A ``table``, or from `LONG` rows or beyond `WIDE` columns on ``longtable``s of `BLOCK` columns each. The first
+        line says which packages it needs.
     """
     shown = [cell for _, cells in rows for cell in cells if cell and cell.paper]
     if shown:
@@ -73,29 +79,44 @@ def latex_table(
             ", marked ≠ where the two intervals do not meet." if marked else "."
         )
     label = f"tab:{re.sub(r'[^A-Za-z0-9:.-]+', '-', key)}"
-    columns = f"@{{}}l{'r' * (len(head) - 1)}@{{}}"
-    first = [" & ".join(f"{{{escaped(name)}}}" for name in head) + r" \\"]
-    body = [line for name, cells in rows for line in _row(name, cells)]
+    broad = max((len(name) for name in (head[0], *(name for name, _ in rows))), default=0)
     title = rf"\caption{{{escaped(caption)}}}\label{{{label}}}"
-    if len(rows) >= LONG:
-        above = [r"\toprule", *first, r"\midrule"]
-        lines = [
-            r"% needs \usepackage{booktabs,longtable}",
-            rf"{{\footnotesize\begin{{longtable}}{{{columns}}}",
-            rf"{title} \\",
-            *(*above, r"\endfirsthead", *above, r"\endhead", r"\bottomrule", r"\endfoot"),
-            *(*body, r"\end{longtable}}"),
-        ]
-    else:
+    if len(rows) < LONG and len(head) - 1 <= WIDE:
         lines = [
             r"% needs \usepackage{booktabs,graphicx}; a table wider than the text is made as wide as the text",
             *(r"\begin{table}", r"\centering", r"\small", title, r"\par\vspace{4pt}"),
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{columns}}}",
-            *(r"\toprule", *first, r"\midrule", *body, r"\bottomrule"),
-            *(r"\end{tabular}}", r"\end{table}"),
+            rf"\begin{{tabular}}{{{_columns(head, broad)}}}",
+            *(*_head(head), *_body(rows), r"\bottomrule", r"\end{tabular}}", r"\end{table}"),
+        ]
+        return "\n".join(lines) + "\n"
+    lines = [
+        r"% needs \usepackage{booktabs,longtable}; columns that do not fit follow below, under the number of the first"
+    ]
+    for start in range(0, max(1, len(head) - 1), BLOCK):
+        part = (head[0], *head[1 + start : 1 + start + BLOCK])
+        cells = [(name, texts[start : start + BLOCK]) for name, texts in rows]
+        lines += [r"\addtocounter{table}{-1}"] if start else []
+        lines += [
+            rf"{{\footnotesize\setlength{{\tabcolsep}}{{2pt}}\begin{{longtable}}{{{_columns(part, broad)}}}",
+            *([rf"{title} \\"] if start == 0 else []),
+            *(*_head(part), r"\endfirsthead", *_head(part), r"\endhead", r"\bottomrule", r"\endfoot"),
+            *(*_body(cells), r"\end{longtable}}"),
         ]
     return "\n".join(lines) + "\n"
+
+
+def _columns(head: Sequence[str], broad: int) -> str:
+    first = "l" if broad <= LABEL else r"p{5cm}"
+    return f"@{{}}{first}{'r' * (len(head) - 1)}@{{}}"
+
+
+def _head(names: Sequence[str]) -> list[str]:
+    return [r"\toprule", " & ".join(f"{{{escaped(name)}}}" for name in names) + r" \\", r"\midrule"]
+
+
+def _body(rows: Sequence[tuple[str, Sequence[CellText | None]]]) -> list[str]:
+    return [line for name, cells in rows for line in _row(name, cells)]
 
 
 def _row(name: str, cells: Sequence[CellText | None]) -> list[str]:
