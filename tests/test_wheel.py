@@ -96,28 +96,86 @@ def test_an_empty_folder_gets_a_network(commands: Path, tmp_path: Path) -> None:
     assert record["commit"] is None
 
 
+MINE = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, input_shape, num_classes, width=8):
+        super().__init__()
+        channels, height, side = input_shape
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(width * height * side, num_classes),
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def fgsm(model, inputs, labels, *, eps=0.1):
+    inputs = inputs.requires_grad_()
+    loss = nn.functional.cross_entropy(model(inputs), labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, inputs)
+    return (inputs + eps * gradient.sign()).clamp(0, 1).detach()
+"""
+STUDY = """
+name: mine
+title: Mine
+seeds: [0]
+limit: 8
+results: null
+overrides: [logger=csv]
+train:
+  all: [data=digits, trainer.max_epochs=1]
+  networks: {narrow: [model=fc10], wide: [model=fc100_100_10]}
+attack:
+  - {networks: ["*"], overrides: [attack=nearest, attack.targets=closest]}
+"""
+
+
+@needs_uv
+@pytest.mark.slow
+def test_a_network_and_an_attack_of_the_user_go_the_whole_way_installed(commands: Path, tmp_path: Path) -> None:
+    """Beside a file of 25 lines: AdamW and one cycle, a sweep, back-feeding, two attacks, the page: 60 s of CPU."""
+    (tmp_path / "mine.py").write_text(MINE)
+    net = ("model=module", "model._target_=mine.Net", *SMALL)
+    runs = ("checkpoints=runs/train/*", "model._target_=mine.Net", "limit=8", "logger=csv")
+    for name, *arguments in [
+        ("train", *net, "optimizer=adamw", "optimizer.lr=3e-4", "scheduler=one_cycle"),
+        ("train", "-m", *net, "model.width=4", "weight_decay.value=1e-5,1e-3"),
+        ("train", *net, "callbacks=back_feeding"),
+        ("attack", *runs, "attack=nearest", "attack.targets=closest"),
+        ("attack", *runs, "attack=module", "attack._target_=mine.fgsm", "attack.eps=0.2"),
+        ("analyze", "networks=runs/train/*", "sets=runs/attack/*", "model._target_=mine.Net", "logger=csv"),
+    ]:
+        done = _run(commands, tmp_path, f"intriguing-{name}", *arguments)
+        assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "runs" / "train").iterdir())) == 4
+    assert len(list((tmp_path / "runs" / "attack").iterdir())) == 8
+    page = (tmp_path / "runs" / "analyze" / "analysis" / "report.html").read_text()
+    assert "fgsm" in page and "Net(width=4)" in page
+
+
 @needs_uv
 @pytest.mark.slow
 def test_everything_that_starts_processes_works_installed(commands: Path, tmp_path: Path) -> None:
-    """DDP, a launcher, attacks in two processes, and a study of the user's own in two: 100 s of CPU."""
+    """DDP, a launcher, attacks in two processes, and a study of the user's own in two: 60 s of CPU."""
     two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    done = _run(commands, tmp_path, "intriguing-train", "model=fc10", "name=two", *two, *SMALL)
-    assert done.returncode == 0, done.stderr
     sweep = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "model=fc10", "seed=1,2")
-    done = _run(commands, tmp_path, "intriguing-train", *sweep, *SMALL)
-    assert done.returncode == 0, done.stderr
-    attack = ("checkpoints=runs/train/two", "limit=8", "shard=4", "logger=csv", "trainer.devices=2")
-    done = _run(commands, tmp_path, "intriguing-attack", *attack)
-    assert done.returncode == 0, done.stderr
     (tmp_path / "conf" / "study").mkdir(parents=True)
-    (tmp_path / "conf" / "study" / "mine.yaml").write_text(
-        "{name: mine, title: Mine, seeds: [0], limit: 8, results: null, overrides: [logger=csv],\n"
-        " train: {all: [data=digits, trainer.max_epochs=1], networks: {a: [model=fc10], b: [model=fc100_100_10]}},\n"
-        " attack: [{networks: ['*'], overrides: [attack=nearest, attack.targets=closest]}]}\n"
-    )
-    study = ("--config-dir", "conf", "study=mine", "logger=csv", "processes=2")
-    done = _run(commands, tmp_path, "intriguing-analyze", *study)
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "conf" / "study" / "mine.yaml").write_text(STUDY)
+    for name, *arguments in [
+        ("train", "model=fc10", "name=two", *two, *SMALL),
+        ("train", *sweep, *SMALL),
+        ("attack", "checkpoints=runs/train/two", "limit=8", "shard=4", "logger=csv", "trainer.devices=2"),
+        ("analyze", "--config-dir", "conf", "study=mine", "logger=csv", "processes=2"),
+    ]:
+        done = _run(commands, tmp_path, f"intriguing-{name}", *arguments)
+        assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "analyze" / "mine" / "report.html").is_file()
     written = [json.loads(file.read_text())["command"] for file in (tmp_path / "runs").glob("*/*/run.json")]
     assert len(written) == 9

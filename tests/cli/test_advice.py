@@ -34,6 +34,8 @@ OPTIONS = [
     ("attack", "attack=nearest"),
     ("attack", "attack=adam_l1"),
     ("attack", "attack=gaussian"),
+    ("attack", "attack=module", "attack._target_=mine.fgsm"),
+    ("train", "model=file", "model.path=net.pt2"),
     ("analyze", "study=quickstart"),
     ("analyze", "study=quickstart", "launcher=slurm"),
 ]
@@ -120,7 +122,8 @@ def test_every_setting_that_is_named_exists() -> None:
         if key.split(".")[0] in sections
     }
     own = ("trainer.", "model.settings.", "callbacks.", "optimizer.", "scheduler.")  # and the options of their classes
-    own += ("model.width", "data.train.", "data.test.")  # of a user's own class
+    # and of a class or function of the user's
+    own += ("model.width", "data.train.", "data.test.", "data.noise", "attack.eps", "attack.settings.eps")
     assert len(named) > 20
     assert not [one for one in sorted(named) if one[0] not in known and not one[0].startswith(own)]
 

@@ -68,8 +68,8 @@ class Classifier(lightning.LightningModule):
         num_classes: K; None: known later.
         weight_decay: lambda of every decayed layer, in order; one number goes to all of them.
         normaliser: k of the decay. ``units`` takes the number of units of the layer (the paper's words, literally); a
-            number is used for every layer, 2 being the usual ``lambda / 2 * sum(w^2)``. README says how the default
-            was chosen.
+            number is used for every layer, 2 being the usual ``lambda / 2 * sum(w^2)``. docs/howto/training.md
+            says how the default was chosen.
         spectral_penalty: strength of the penalty on the layers' operator norms (section 4.3); 0 is none, and costs
             nothing.
         spectral_penalty_kind: ``log_product`` adds ``spectral_penalty * log(1 + product of norms)`` to the loss;

@@ -21,7 +21,7 @@ class SparseAutoencoder(Classifier):
     tied weights, noisy images in and clean ones out, to minimise ``mean over images of sum((decoded - image)^2) +
     sparsity_weight * sum over units of KL(sparsity || mean activation over the batch)``. The rest trains the softmax
     alone, with the learning rate ``second_lr`` of ``intriguing.models.optimization.two_cosines``. The paper gives none
-    of these settings; README says how they were chosen.
+    of these settings; docs/howto/training.md says how they were chosen.
     """
 
     name: ClassVar[str] = "sparse_autoencoder"
