@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,17 @@ def load_network(
     return TrainedNetwork(Path(path), found, int(header["seed"] or 0), model.eval())
 
 
+def refuse_unused(models: Iterable[nn.Module], given: Sequence[Network]) -> None:
+    """Refuse classes and programs by which none of the networks was opened.
+
+    Raises:
+        UserError: no network is a user's.
+    """
+    if given and not any(isinstance(model, ModuleClassifier) for model in models):
+        key = "model.path" if isinstance(given[0], str | Path) else "model._target_"
+        raise UserError(f"{key} changes nothing here: the checkpoints hold networks of the project alone; leave it out")
+
+
 def _called(settings: Mapping[str, Any], header: Mapping[str, Any]) -> str:
     return name_of(settings["network"]) if "network" in settings else str(settings.get("path", header["model"]))
 
@@ -137,7 +148,7 @@ def _check_shapes(architecture: type[Classifier], settings: Mapping[str, Any], w
         return
     try:
         with torch.device("meta"):
-            sizes = architecture(**settings | {"spectral_penalty": 0.0}).state_dict()
+            sizes = architecture(**{**settings, "spectral_penalty": 0.0}).state_dict()
     except Exception:  # code of the user's that computes with its weights
         if given is None:
             raise

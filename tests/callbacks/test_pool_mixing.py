@@ -9,7 +9,7 @@ from torch import nn
 
 from intriguing.callbacks import LayerPool, Pool, PoolMixing, PoolSettings
 from intriguing.callbacks.pool_mixing import _stepped
-from intriguing.callbacks.split_network import SplitNetwork, injectable_layers
+from intriguing.callbacks.split_network import SplitNetwork, chain_of, injectable_layers
 
 SETTINGS = {
     "size": 6, "refresh": 1.0, "every": 1, "mix": 1.0, "weight": 1.0, "keep_scale": False, "turns": "together",
@@ -46,6 +46,40 @@ def test_layers_have_names_and_ranges():
     assert found == {"input": (0, 0.0, 1.0), "hidden1": (3, 0.0, 1.0), "hidden2": (5, 0.0, 1.0)}
     assert injectable_layers(network(nn.ReLU))[1].upper == math.inf
     assert injectable_layers(network(nn.Tanh))[2].lower == -1.0
+
+
+class Branched(nn.Module):
+    """Two layers, with a function between them that only training calls, or a branch around them."""
+
+    def __init__(self, between: str):
+        super().__init__()
+        self.between, self.first, self.act, self.second = (
+            between,
+            nn.Linear(4, 4),
+            nn.ReLU(inplace=True),
+            nn.Linear(4, 3),
+        )
+
+    def forward(self, x):
+        hidden = self.act(self.first(torch.flatten(x, 1)))
+        if self.between == "dropout":
+            hidden = F.dropout(hidden, 0.5, self.training)
+        logits = self.second(hidden)
+        return logits + x.flatten(1)[:, :3] if self.between == "branch" else logits
+
+
+@pytest.mark.parametrize(("between", "layers"), [("", 2), ("dropout", 1), ("branch", 1)])
+def test_a_chain_is_found_where_modules_run_one_after_the_other(between: str, layers: int) -> None:
+    net = nn.Sequential(nn.Identity(), nn.Sequential(Branched(between), nn.Identity())).eval()
+    images = torch.rand(3, 1, 2, 2)
+    before, state = {k: v.clone() for k, v in net.state_dict().items()}, torch.get_rng_state()
+    chain = chain_of(net, (1, 2, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+    assert torch.equal(chain(images.clone()), net(images.clone()))
+    assert len(injectable_layers(chain)) == layers and not net.training
+    modules = {id(one) for one in net.modules()}
+    assert all(id(one) in modules or isinstance(one, nn.Flatten) for one in chain)
 
 
 def test_injected_rows_have_the_logits_of_the_layers_above():

@@ -80,3 +80,18 @@ class Tied(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         hidden = self.up(torch.relu(self.line(images.flatten(1, 2)))).flatten(1) * self.scale
         return self.head(torch.relu(self.second(torch.relu(self.first(hidden)))))
+
+
+class Signs(torch.optim.Optimizer):
+    """An optimiser of the user's: steps of one size along the sign of the gradient."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        loss = None if closure is None else closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter -= group["lr"] * parameter.grad.sign()
+        return loss

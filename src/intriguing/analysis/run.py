@@ -20,7 +20,7 @@ from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.job import AnalysisJob
 from intriguing.analysis.measure import Progress
 from intriguing.analysis.sections import Subsets
-from intriguing.checkpoints import load_model
+from intriguing.checkpoints import load_model, refuse_unused
 from intriguing.data import ImageData, ImageSubset, check_given, images_of_network, open_images
 from intriguing.errors import UserError, shown
 from intriguing.models import Classifier
@@ -69,6 +69,7 @@ def run_analysis(
 
 def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
     networks = [_network(record, job.network_classes) for record in job.networks]
+    refuse_unused((network.module for network in networks), job.network_classes)
     request = Request(
         networks=networks,
         sections=job.sections,

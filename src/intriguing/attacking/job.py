@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from intriguing.attacks import ATTACKS, Attack, FunctionAttack, as_attack
 from intriguing.attacks.amplify import RULES as AMPLIFY_RULES
 from intriguing.attacks.targets import RULES
-from intriguing.checkpoints import Network, TrainedNetwork, find_checkpoints, load_network
+from intriguing.checkpoints import Network, TrainedNetwork, find_checkpoints, load_network, refuse_unused
 from intriguing.data import (
     DATA_NAMES,
     SUBSETS,
@@ -278,10 +277,9 @@ class AttackJob:
         checkpoints = find_checkpoints(config["checkpoints"], runs=str(config["runs"]), wandb_mode=wandb_mode)
         if config["name"] and len(checkpoints) > 1:
             raise UserError(f"name={config['name']} would be shared by {len(checkpoints)} checkpoints; leave name out")
-        return [
-            _network_job(load_network(checkpoint, network=network_classes), config, images, extras, common)
-            for checkpoint in checkpoints
-        ]
+        opened = [load_network(checkpoint, network=network_classes) for checkpoint in checkpoints]
+        refuse_unused((one.model for one in opened), network_classes)
+        return [_network_job(one, config, images, extras, common) for one in opened]
 
     @property
     def plain(self) -> AttackJob:

@@ -95,12 +95,12 @@ def _calls(module: nn.Module, inputs: Tensor) -> list[tuple[int, Tensor, bool]] 
             raise _NoChainError
         calls.append((position, value.detach().clone(), flat and not same))  # pyright: ignore
 
-    def after(given: Tensor) -> None:
-        last[0] = given
+    def after(module: nn.Module, given: Any, output: Any) -> None:
+        last[0] = output
 
     for position, child in enumerate(double.children()):
         child.register_forward_pre_hook(lambda _, x, k, position=position: before(position, x, k), with_kwargs=True)
-        child.register_forward_hook(lambda _, x, out: after(out))
+        child.register_forward_hook(after)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             output = double(inputs)

@@ -462,7 +462,7 @@ class Classifier(lightning.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Build the network for the images of the Trainer's data module, where that was left to it."""
-        data = getattr(self.trainer, "datamodule", None)
+        data: Any = getattr(self.trainer, "datamodule", None)
         if not self.is_built and hasattr(data, "input_shape") and hasattr(data, "num_classes"):
             self.build(data.input_shape, data.num_classes)
 

@@ -63,7 +63,7 @@ class ProgramClassifier(ModuleClassifier):
         """Return None: a file says nothing of the weights that training started from."""
         return None
 
-    def build_network(
+    def build_network(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, *, path: str, program: Mapping[str, str] | None, input: str | None, output: str | int | None
     ) -> nn.Module:
         """Open the program, and check that it gives logits for the images; see the class for the arguments."""

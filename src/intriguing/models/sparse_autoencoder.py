@@ -26,6 +26,7 @@ class SparseAutoencoder(Classifier):
 
     name: ClassVar[str] = "sparse_autoencoder"
     trains_in_parts: ClassVar[bool] = True
+    network: nn.Sequential  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @classmethod
     def architecture_label(cls, settings: Mapping[str, Any], num_classes: int | None) -> str:

@@ -32,6 +32,7 @@ from intriguing.training.csv_metrics import CsvMetrics
 from intriguing.training.further import FromFinished, Further
 from intriguing.training.job import TrainingJob
 from intriguing.training.outcome import Trained, conclude
+from intriguing.training.profile import show as show_profile
 from intriguing.training.setup import make_trainer, quiet, refusal, run_callbacks, validates
 
 
@@ -92,6 +93,7 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
             result |= {"further": further.record(model)} if further else {}
             result["seconds"] = round(time.perf_counter() - start, 3)
             run.finish(result, artifacts)
+            show_profile(trainer.profiler, folder)  # pyright: ignore[reportAttributeAccessIssue]
     return folder
 
 

@@ -136,9 +136,7 @@ class Further:
             model.epochs_before, model.steps_before = self.epochs, self.steps
         else:
             model.load_state_dict(dict(self.content["state_dict"]))
-            log.warning(
-                "%s is gone: training starts from the weights alone", self.start.path.parent / "checkpoints/last.ckpt"
-            )
+            log.warning("%s holds weights alone: the optimiser and the schedule start anew", self.start.path)
 
     def record(self, model: Classifier) -> dict[str, Any]:
         """Describe the start in plain values, for the record of the run."""

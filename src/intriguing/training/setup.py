@@ -23,6 +23,7 @@ from intriguing.errors import UserError
 from intriguing.models import Classifier
 from intriguing.training.csv_metrics import RowBeforeCheckpoint
 from intriguing.training.job import TrainingJob
+from intriguing.training.profile import profiler_of
 
 
 def run_callbacks(job: TrainingJob, folder: Path, progress: Progress | None) -> list[Callback]:
@@ -75,6 +76,8 @@ def make_trainer(
         "use_distributed_sampler": False,  # BatchIndices gives each process its share of every batch
         "default_root_dir": folder,
     }
+    if profiler := profiler_of(settings.get("profiler"), folder):
+        settings["profiler"] = profiler
     trainer = lightning.Trainer(**settings)
     if model.trains_in_parts and isinstance(trainer.strategy, DDPStrategy):
         # other networks would pay for the search of parameters without a gradient, and be warned
