@@ -265,5 +265,5 @@ def test_names_without_ascii_letters_go_through_every_stage(composed: Callable, 
 def test_a_checkpoint_with_classes_that_are_not_its_networks_is_refused(base: Path, change: dict, words: str) -> None:
     file = base / "runs/train/n/model.ckpt"
     forged_checkpoint(lambda content: content["intriguing"]["data"].update(change), file)(base)
-    with pytest.raises(UserError, match=rf"model\.ckpt is no checkpoint that train\.py wrote: .*{words}"):
+    with pytest.raises(UserError, match=rf"model\.ckpt is no checkpoint that python train\.py wrote: .*{words}"):
         load_model(file)
