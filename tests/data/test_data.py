@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets
 
 from intriguing.data import BatchIndices, ImageArrays, ImageData, Mnist, half_indices, open_images
-from intriguing.data.arrays import digits
-from intriguing.data.arrays import MNIST_FILES, fetch_mnist
+from intriguing.data.arrays import MNIST_FILES, digits, fetch_mnist
 from intriguing.errors import UserError
 
 FILES = tuple(MNIST_FILES)  # images and labels for training, images and labels for the test
