@@ -289,8 +289,10 @@ def from_datasets(
         3
     """
     given: dict[Part, Any] = {"full": train, "test": test}
-    opened = [(key, DatasetPart(one, key)) for key, one in given.items() if one is not None]
-    parts: dict[Part, DatasetPart] = {key: part for key, part in opened if part.length}
+    parts: dict[Part, DatasetPart] = {}
+    for key, one in given.items():
+        if one is not None and (part := DatasetPart(one, key)).length:
+            parts[key] = part
     if not parts:
         raise UserError(f"{target or 'the data'}: there is no image in the training or the test Dataset")
     shapes = {part.shape for part in parts.values()}

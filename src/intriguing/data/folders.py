@@ -245,7 +245,7 @@ def image_folder(
     if not found:
         raise UserError(
             f"{there} holds neither train/ nor test/ (or val/): expected the layout train/<class>/*.jpg and "
-            "test/<class>/*.jpg; set data.folder"
+            "test/<class>/*.jpg; data.folder is an absolute path, or one below data.root"
         )
     own = next(iter(found.values())).classes
     for key, part in found.items():
