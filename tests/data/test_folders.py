@@ -11,7 +11,7 @@ from PIL import Image
 
 from intriguing.checkpoints import load_model
 from intriguing.data import Subset, open_images
-from intriguing.data.folders import FolderSubset, image_folder
+from intriguing.data.folders import FolderSubset, image_folder, located, not_found
 from intriguing.errors import UserError
 
 CLASSES = ("cat", "dog", "emu")
@@ -41,6 +41,44 @@ def test_images_are_read_where_they_are_and_as_large_as_asked_for(tmp_path: Path
     assert torch.equal(torch.cat([part for part, _ in streamed]), test.take(torch.arange(6)).images)
     threaded = open_images(name="image_folder", folder=str(tmp_path), size=8, workers=2).subset("test")
     assert torch.equal(next(iter(threaded.batches(6)))[0], torch.cat([part for part, _ in streamed]))
+
+
+def test_a_relative_folder_is_found_from_the_start_first_then_below_root(tmp_path: Path) -> None:
+    start, root = tmp_path / "start", tmp_path / "root"
+    below = paint(root / "pets", {"test": 1})
+    assert located("pets", root, start) == below
+    (start / "pets").mkdir(parents=True)  # a folder of that name without images
+    assert located("pets", root, start) == below
+    own = paint(start / "pets", {"val": 1})
+    assert located("pets", root, start) == own
+    assert located(own, root, "/nowhere") == own
+    assert located("fish", root, start) == root / "fish"
+    line = not_found("fish", root, start)
+    assert line.startswith(f"{start}/fish holds neither train/ nor test/ (or val/), nor does {root}/fish: expected")
+    assert not_found("fish", root, root).startswith(f"{root}/fish holds neither train/ nor test/ (or val/): expected")
+
+
+@pytest.mark.parametrize("chdir", ["hydra.job.chdir=false", "hydra.job.chdir=true"])
+def test_a_folder_beside_the_command_is_one_run_however_it_is_named(
+    chdir: str, run_script: Callable[..., tuple], tmp_path: Path
+) -> None:
+    paint(tmp_path / "photographs", {"train": 2, "test": 1}, (6, 6))
+    given = ("data=image_folder", "model=fc10", "trainer.max_epochs=1", "logger=csv", "data.root=elsewhere", chdir)
+    stamps = []
+    for folder in ("photographs", f"{tmp_path}/photographs", "./photographs/../photographs"):
+        status, _, err = run_script("train.py", *given, f"data.folder={folder}")
+        assert status == 0, err
+        (made,) = (tmp_path / "runs" / "train").iterdir()
+        stamps.append((made.name, (made / "model.ckpt").stat().st_mtime_ns))
+    assert len(set(stamps)) == 1 and stamps[0][0].startswith("photographs_")
+
+    attack = ("checkpoints=runs/train/*", "attack=nearest", "logger=csv", "data.root=elsewhere", chdir)
+    status, _, err = run_script("attack.py", *attack, "data.folder=photographs")
+    assert status == 0, err
+
+    status, _, err = run_script("train.py", *given, "data.folder=fish")
+    places = f"{tmp_path}/fish holds neither train/ nor test/ (or val/), nor does {tmp_path}/elsewhere/fish: "
+    assert status == 1 and places in err.splitlines()[-1]
 
 
 def test_the_shorter_side_is_resized_and_the_middle_kept(tmp_path: Path) -> None:

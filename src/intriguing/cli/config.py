@@ -48,12 +48,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
             section = section.get(one) if isinstance(section, dict) else None
         if isinstance(section, dict) and section.get(key) is not None:
             section[key] = _placed(name, section[key], start, always=name in _PATHS)
+    if isinstance(config.get("data"), dict) and config["data"].get("folder"):
+        config["data"]["folder"] = _images_in(config["data"], start)
     return config
 
 
 _PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results", "settings.reference", "ckpt_path")
 _WORDS_OR_PATHS = (
-    "data.folder",
     "model.settings.weights",
     "model.weights",
     "model.path",
@@ -73,6 +74,24 @@ def _placed(name: str, value: Any, start: Path, *, always: bool) -> Any:
     if text.startswith("wandb:") or start == Path.cwd() or not (always or (start / text).is_file()):
         return text
     return str(start / text)
+
+
+def _images_in(data: Mapping[str, Any], start: Path) -> str:
+    """Write the path of a folder of images as it was given, and as an absolute one if Hydra has changed the folder.
+
+    Raises:
+        UserError: Hydra has changed the working folder, and neither place holds images: no other code knows the first.
+    """
+    folder = os.path.expanduser(str(data["folder"]))
+    if start == Path.cwd() or os.path.isabs(folder):
+        return folder
+    from intriguing.data.folders import located, not_found  # imports torch, which --help must not wait for
+
+    root = data.get("root") or "data"
+    found = located(folder, root, start)
+    if not found.is_dir():
+        raise UserError(not_found(folder, root, start))
+    return str(found)
 
 
 _MAPPING = re.compile(

@@ -203,6 +203,44 @@ class ImageFolders:
         warn_once(f"{where}on when its errors were counted (their names or lengths differ)")
 
 
+def located(folder: str | Path, root: str | Path, start: str | Path = ".") -> Path:
+    """Find a folder of images: below ``start`` first, then below ``root``.
+
+    Args:
+        folder: An absolute or a relative path.
+        root: The folder of data sets, ``data.root``.
+        start: The folder in which the command was started.
+
+    Returns:
+        The resolved path of the first place that holds images; of the first folder that is there, where none does;
+        of the place below ``root``, where none is there.
+    """
+    places = _places(folder, root, start)
+    for fits in (_has_parts, Path.is_dir):
+        if found := next((place for place in places if fits(place)), None):
+            return found
+    return places[-1]
+
+
+def not_found(folder: str | Path, root: str | Path, start: str | Path = ".") -> str:
+    """Write that no place of a folder holds images, for a message; see ``located`` for the arguments."""
+    first, *others = _places(folder, root, start)
+    return (
+        f"{first} holds neither train/ nor test/ (or val/){''.join(f', nor does {place}' for place in others)}: expected "
+        "the layout train/<class>/*.jpg and test/<class>/*.jpg; data.folder is an absolute path, or one that starts "
+        "from the folder of the command or from data.root"
+    )
+
+
+def _places(folder: str | Path, root: str | Path, start: str | Path) -> list[Path]:
+    paths = (Path(place).expanduser() / Path(folder).expanduser() for place in (start, root))
+    return list(dict.fromkeys(path.resolve() for path in paths))
+
+
+def _has_parts(place: Path) -> bool:
+    return any((place / name).is_dir() for name in ("train", *HELD_OUT))
+
+
 def image_folder(
     folder: str | Path,
     *,
@@ -221,7 +259,7 @@ def image_folder(
 
     Args:
         folder: The folder that holds ``train`` and ``test`` (or ``val``); one of the two is enough to evaluate on.
-        root: The folder that a relative ``folder`` lies in.
+        root: The folder that a relative ``folder`` lies in, if it does not lie in the working folder.
         size: Height and width that an image is cropped to, from its centre; None: that of all images.
         resize: Length that its shorter side is scaled to before; None: as small as the crop allows.
         channels: 1 or 3; None: 1 where no file has colour.
@@ -238,15 +276,12 @@ def image_folder(
     if given and (min(given) < 1 or (resize is not None and resize < max(given))):
         got = f"{size} and {size if resize is None else resize}"
         raise UserError(f"data.size must be at least 1 and data.resize at least as much, got {got}")
-    there = (Path(root).expanduser() / Path(folder).expanduser()).resolve()
+    there = located(folder, root)
     held_out = next((name for name in HELD_OUT if (there / name).is_dir()), None)
     names = {"full": "train" if (there / "train").is_dir() else None, "test": held_out}
     found = {key: scan(there / name) for key, name in names.items() if name}
     if not found:
-        raise UserError(
-            f"{there} holds neither train/ nor test/ (or val/): expected the layout train/<class>/*.jpg and "
-            "test/<class>/*.jpg; data.folder is an absolute path, or one below data.root"
-        )
+        raise UserError(not_found(folder, root))
     own = next(iter(found.values())).classes
     for key, part in found.items():
         if part.classes != own:

@@ -12,7 +12,7 @@ from typing import Any
 
 from intriguing.data.arrays import Mnist, blank, digits
 from intriguing.data.datasets import DatasetPair
-from intriguing.data.folders import Size, image_folder
+from intriguing.data.folders import Size, image_folder, located
 from intriguing.data.module import ImageData
 from intriguing.data.scanning import named
 from intriguing.data.subsets import DATA_NAMES, DataSet
@@ -50,7 +50,7 @@ def open_images(
 
     Args:
         name: ``mnist``, ``digits``, ``image_folder``, ``module`` or ``blank``.
-        root: Where MNIST lies, or the folder that a relative ``folder`` lies in.
+        root: Where MNIST lies; and where a relative ``folder`` lies, if it is not in the working folder.
         download: Whether MNIST may be downloaded.
         folder: With ``train/<class>`` and ``test/<class>``; this and the next four are for ``image_folder``.
         size: Height and width of the images, one number or two; None: that of all files.
@@ -174,7 +174,7 @@ def _channels(value: Any) -> int:
 
 def folder_name(root: str | Path, folder: str) -> str:
     """Name a folder of images within a run's name: by its name, with a hash if that is not all ASCII."""
-    name = unicodedata.normalize("NFC", (Path(root).expanduser() / Path(folder).expanduser()).resolve().name)
+    name = unicodedata.normalize("NFC", located(folder, root).name)
     return name if name.isascii() else f"{name}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
