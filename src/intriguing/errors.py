@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 LONGEST = 80
+NAMED = 3  # things that are named of those which one reason ended
 
 
 class UserError(Exception):
@@ -69,3 +71,22 @@ def error_summary(error: BaseException, longest: int = 300) -> str:
     if isinstance(error, UserError):
         return text
     return shown(f"{type(error).__name__}: {text or 'no message'}", longest)
+
+
+def by_reason(failed: Iterable[tuple[str, str]]) -> str:
+    """Write why things failed, each reason once, with the names of the first things that it ended.
+
+    Args:
+        failed: Pairs of a name and a reason.
+
+    Example:
+        >>> by_reason([("seed 0", "no images"), ("seed 1", "disk full"), ("seed 2", "no images")])
+        'seed 0, seed 2: no images; seed 1: disk full'
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in failed:
+        names.setdefault(reason, []).append(name)
+    return "; ".join(
+        f"{', '.join(ended[:NAMED])}{f' and {len(ended) - NAMED} more' if len(ended) > NAMED else ''}: {reason}"
+        for reason, ended in names.items()
+    )

@@ -112,6 +112,13 @@ def test_a_failing_sweep_is_seen_from_another_working_folder(run_script: Callabl
     assert record["command"] == "python attack.py 'checkpoints=r/train/*' limit=8 runs=r logger=csv"
 
 
+def test_a_failed_sweep_tells_each_reason_once_with_its_jobs(run_script: Callable[..., tuple]) -> None:
+    status, _, err = run_script("train.py", "-m", "model=fc10", "seed=0,1", "data.batch_size=0,-1", *TRAIN)
+    why = "data.batch_size must be a whole number of at least 1, got"
+    jobs = [f"seed=0 data.batch_size={n}, seed=1 data.batch_size={n}: {why} {n}" for n in (0, -1)]
+    assert status == 1 and err.splitlines()[-1] == f"error: 4 of 4 jobs failed: {'; '.join(jobs)}"
+
+
 def test_an_earlier_sweep_in_the_same_folder_is_not_blamed(run_script: Callable[..., tuple], tmp_path: Path) -> None:
     (tmp_path / "jobs.json").write_text("{}")
     (tmp_path / "job9.json").write_text("[1]")  # of the user's own

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from intriguing.errors import Stopped, UserError, error_summary, plural
+from intriguing.errors import Stopped, UserError, by_reason, error_summary, plural
 
 PATIENCE = 30  # seconds that a step has to save its work; schedulers grant about as much
 
@@ -54,7 +54,6 @@ class Outcome:
     stopped: bool = False
 
 
-NAMED = 3  # steps that are named of those which one reason ended
 NEEDS = "needs one that failed"
 
 Perform = Callable[[Step], list[Path]]
@@ -173,21 +172,10 @@ def run(
         executor.close()
     if failed:
         raise UserError(
-            f"{len(failed)} of {plural(len(steps), 'step')} failed ({_reasons(failed)}); the same command runs what is "
+            f"{len(failed)} of {plural(len(steps), 'step')} failed ({by_reason(failed.items())}); the same command runs what is "
             "missing"
         )
     return [folder for step in steps for folder in done[step.key]]
-
-
-def _reasons(failed: dict[str, str]) -> str:
-    """Write why steps failed, each reason once, with the names of the first steps that it ended."""
-    by_reason: dict[str, list[str]] = {}
-    for key, reason in failed.items():
-        by_reason.setdefault(reason, []).append(key)
-    return "; ".join(
-        f"{', '.join(keys[:NAMED])}{f' and {len(keys) - NAMED} more' if len(keys) > NAMED else ''}: {reason}"
-        for reason, keys in by_reason.items()
-    )
 
 
 def _next(left: list[Step], done: dict[str, list[Path]], failed: dict[str, str]) -> Step | None:

@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from intriguing.errors import Stopped, UserError, plural
+from intriguing.errors import Stopped, UserError, by_reason, plural
 from intriguing.runs.names import natural_key
 from intriguing.runs.provenance import relative_path
 from intriguing.storage.files import make_folder, write_atomic
@@ -134,15 +134,15 @@ def wants_exceptions() -> bool:
 
 
 def failures() -> str:
-    """Write ``k of n jobs failed: name: reason; ...``; a name is the overrides that not all jobs share."""
+    """Write ``k of n jobs failed: names: reason; ...``; a name is the overrides that not all jobs share."""
     jobs = _jobs()
     failed = [job for job in jobs if job["state"] != "finished"]
     shared = set.intersection(*(set(job["overrides"]) for job in jobs)) if len(jobs) > 1 else set()
     said = []
     for job in failed:
         name = " ".join(part for part in job["overrides"] if part not in shared) or f"job {job['number']}"
-        said.append(f"{name}: {job['reason'] or 'it ended without an error message (killed?)'}")
-    return f"{len(failed)} of {plural(len(jobs), 'job')} failed: {'; '.join(said)}" if failed else ""
+        said.append((name, job["reason"] or "it ended without an error message (killed?)"))
+    return f"{len(failed)} of {plural(len(jobs), 'job')} failed: {by_reason(said)}" if failed else ""
 
 
 def progress() -> str:
