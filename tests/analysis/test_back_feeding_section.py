@@ -129,11 +129,11 @@ def test_the_baseline_is_the_same_network_without_pools():
     others = [*arms("plain", (1000, 1001, 1002), label="AE400-10"), *arms("fast", (800, 801, 802), lr=2.0)]
     plain, fed = arms("plain", (200, 210, 220)), arms("fed", (200, 220, 240), callbacks=POOLS)
     (table,) = made([*others, *fed, *plain]).tables
-    assert table.rows == ("weight decay, optimizer.lr=2", "weight decay, optimizer.lr=0.25", "all pools")
+    assert table.rows == ("weight decay, learning rate 2", "weight decay, learning rate 0.25", "all pools")
     gain = table.cells["all pools", "less than weight decay, points"]
     assert gain.value == pytest.approx(-0.1)
     assert set(gain.runs) == {n.name for n in (*plain, *fed)}
-    assert "all pools: compared with weight decay, optimizer.lr=0.25." in table.notes
+    assert "all pools: compared with weight decay, learning rate 0.25." in table.notes
 
     (table,) = made([*others, *fed]).tables
     assert ("all pools", "less than weight decay, points") not in table.cells
@@ -145,7 +145,7 @@ def test_dropout_has_the_only_plain_arm_beside_it_and_what_else_differs_is_said(
     fed = arms("fed", (140, 141, 142), callbacks=POOLS)
     (table,) = made([*arms("plain", (160, 170, 165)), *dropped, *fed]).tables
     assert table.cells["dropout", "less than weight decay, points"].value == pytest.approx(0.14)
-    assert table.notes[1:] == ("dropout also differs from weight decay in other settings: optimizer.lr=0.5.",)
+    assert table.notes[1:] == ("dropout also differs from weight decay in other settings: learning rate 0.5.",)
 
 
 def test_every_network_has_a_table_of_its_own():

@@ -135,9 +135,9 @@ def test_labels_are_equal_for_seeds_alone_and_may_repeat_between_pools() -> None
         planted_network("FC100-100-10", 0, name="half", split="p1"),
     ]
     assert display_labels(networks) == {
-        "a": "FC100-100-10, max_epochs=60",
-        "b": "FC100-100-10, max_epochs=60",
-        "c": "FC100-100-10, max_epochs=3",
+        "a": "FC100-100-10, 60 epochs",
+        "b": "FC100-100-10, 60 epochs",
+        "c": "FC100-100-10, 3 epochs",
         "half": "FC100-100-10",
     }
 

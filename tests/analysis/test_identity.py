@@ -19,6 +19,7 @@ from intriguing.analysis.identity import NetworkId, differences, distinct_labels
 from intriguing.analysis.stability.measure import groups_of
 from intriguing.analysis.units.section import _relabelled
 from intriguing.errors import UserError
+from intriguing.runs.records import RunRecord
 
 POOLS = {"_target_": "intriguing.callbacks.BackFeeding", "layers": None, "num_steps": 1}
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -26,7 +27,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "trainer__gradient_clip_val": (None, 0.5),
     "model__settings__widths": ([100, 100], [30, 20]),
     "optimizer__lr": (0.4, 0.1),
-    "optimizer___target_": ("torch.optim.SGD", "torch.optim.Adam"),
+    "optimizer___target_": ("torch.optim.SGD", "torch.optim.Adam", "mine.SGD"),
+    "ckpt_path": (None, "c" * 64, "d" * 64),
     "scheduler": ({"_target_": None}, {"_target_": "mine.steps"}),
     "model__settings__anything": (None, "1", 1, True),
     "data__batch_size": (20, 100),
@@ -82,7 +84,7 @@ def test_shape_of_images_and_number_of_classes_are_the_networks_own() -> None:
     ("first", "second", "labels"),
     [
         ({}, {"seed": 1}, ["FC10", "FC10"]),
-        ({}, {"trainer__max_epochs": 1}, ["FC10, max_epochs=60", "FC10, max_epochs=1"]),
+        ({}, {"trainer__max_epochs": 1}, ["FC10, 60 epochs", "FC10, 1 epoch"]),
         ({"model__settings__widths": [5]}, {}, ["FC10, widths=[5]", "FC10, widths=[]"]),
         ({}, {"split": "p1"}, ["FC10", "FC10 on P1"]),
         ({}, {"data__name": "digits", "trainer__max_epochs": 3}, ["FC10 on mnist", "FC10 on digits"]),
@@ -100,7 +102,19 @@ def test_shape_of_images_and_number_of_classes_are_the_networks_own() -> None:
         (
             {"trainer__max_epochs": 1, "keep": "best"},
             {},
-            ["FC10, keep=best, max_epochs=1", "FC10, keep=last, max_epochs=60"],
+            ["FC10, keep=best, 1 epoch", "FC10, keep=last, 60 epochs"],
+        ),
+        (
+            {"optimizer": {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 1e-3, "amsgrad": False}},
+            {},
+            ["FC10, AdamW, learning rate 0.001", "FC10, SGD, learning rate 0.4"],
+        ),
+        ({"optimizer___target_": "mine.SGD"}, {}, ["FC10, mine.SGD", "FC10, SGD"]),
+        ({"scheduler": {"_target_": None}}, {}, ["FC10, constant learning rate", "FC10, cosine schedule"]),
+        (
+            {"callbacks__stop": {"_target_": "mine.Stop"}},
+            {"callbacks__stop": {"_target_": "mine.Halt", "patience": 3}},
+            ["FC10, stop=mine.Stop", "FC10, stop=mine.Halt"],
         ),
         ({}, {}, ["FC10 [a]", "FC10 [b]"]),
     ],
@@ -110,9 +124,52 @@ def test_the_settings_that_differ_follow_the_label(first: dict, second: dict, la
     assert list(labels_apart(dict(zip("ab", ids, strict=True))).values()) == labels
 
 
+def trained(name: str, epochs: int, *, checkpoint: str = "", before: int | None = None, **given: Any) -> Network:
+    """A network whose run went on from a checkpoint of so many epochs, as its record says."""
+    config = planted_config("FC10", trainer__max_epochs=epochs, ckpt_path=checkpoint * 64 or None, **given)
+    record = {"errors": {}} | ({} if before is None else {"further": {"epochs": before}})
+    module = SimpleNamespace(input_shape=(1, 8, 8), num_classes=10)
+    made = RunRecord.in_memory("train", name, config=config, result=record)
+    return Network(label="FC10", module=module, record=made)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("networks", "labels"),
+    [
+        (
+            [trained("a", 10), trained("b", 20, checkpoint="c", before=10)],
+            ["FC10, 10 epochs", "FC10, 20 epochs, continued from epoch 10"],
+        ),
+        (
+            [trained("a", 20), trained("b", 20, checkpoint="c", before=10)],
+            ["FC10", "FC10, continued from epoch 10"],
+        ),
+        (
+            [trained("a", 20, checkpoint="c", before=5), trained("b", 20, checkpoint="d", before=10)],
+            ["FC10, continued from epoch 5", "FC10, continued from epoch 10"],
+        ),
+        (
+            [trained("a", 20, checkpoint="c", before=10), trained("b", 20, checkpoint="d", before=10)],
+            ["FC10, from checkpoint cccccccc", "FC10, from checkpoint dddddddd"],
+        ),
+        (
+            [trained("a", 10), trained("b", 20, checkpoint="c", before=10, optimizer___target_="torch.optim.AdamW")],
+            ["FC10, SGD, 10 epochs", "FC10, AdamW, 20 epochs, continued from epoch 10"],
+        ),
+    ],
+)
+def test_a_network_that_was_trained_further_says_from_where(networks: list[Network], labels: list[str]) -> None:
+    assert list(labels_apart({one.name: one.id for one in networks}).values()) == labels
+    first, second = (one.id for one in networks)
+    assert differences(first, second) and differences(first, second) != differences(second, first)
+
+
 def test_differences_name_the_first_ones_values() -> None:
-    assert differences(one(trainer__max_epochs=1), one()) == "max_epochs=1"
+    assert differences(one(trainer__max_epochs=1), one()) == "1 epoch"
     assert differences(one(trainer__max_epochs=1), one(), "trainer.") == ""
+    assert differences(one(ckpt_path="c" * 64), one()) == "from checkpoint cccccccc"
+    assert differences(one(), one(ckpt_path="c" * 64)) == "trained from the start"
+    assert differences(one(), one(split="p1")) == "on the full training set"
 
 
 def test_of_many_settings_that_differ_those_are_shown_that_tell() -> None:

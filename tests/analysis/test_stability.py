@@ -106,14 +106,14 @@ def test_other_epochs_are_other_networks_and_distances_are_of_one_attack(monkeyp
     settings = {"stability": StabilitySettings(pairs=False, limit=10)}
     result = analyze(networks, sets, title="t", sections=("stability",), settings=settings, subsets=subsets)
     table = result.table("stability")
-    assert table.rows == ("A, max_epochs=12", "A, max_epochs=60", "A penalty 0.1")
+    assert table.rows == ("A, 12 epochs", "A, 60 epochs", "A penalty 0.1")
     for one, row in zip((networks[1], networks[0], networks[2]), table.rows, strict=True):
         distance = table.cells[row, tables.DISTANCE]
         assert distance.runs == (one.name, f"lbfgs_{one.name}")
         assert table.cells[row, tables.TEST].n == 100
     assert "Distances found by lbfgs, closest targets on test images, for every network." in table.notes
     grown = [line for line in result.summary if "with a penalty" in line]
-    assert len(grown) == 1 and grown[0].startswith("A, max_epochs=60 with a penalty of 0.1")
+    assert len(grown) == 1 and grown[0].startswith("A, 60 epochs with a penalty of 0.1")
 
 
 def test_no_certificate_is_broken_and_the_fall_is_said(result) -> None:

@@ -343,8 +343,8 @@ def test_networks_of_other_settings_are_told_apart_and_each_is_judged(network, c
     short = network("FC10(1)", 1, name="short", seed=1, trainer__max_epochs=1, errors={"test": (90, 100)})
     table = analyze([long, short], [], title="t", sections=["table1"]).table("table1")
     assert values(table) == {
-        ("FC10(1), max_epochs=60", paper.TEST_ERROR): (20, 100),
-        ("FC10(1), max_epochs=1", paper.TEST_ERROR): (90, 100),
+        ("FC10(1), 60 epochs", paper.TEST_ERROR): (20, 100),
+        ("FC10(1), 1 epoch", paper.TEST_ERROR): (90, 100),
     }
     assert [cell.meets for cell in table.cells.values()] == [False, True]
     assert {cell.paper for cell in table.cells.values()} == {20}
@@ -383,7 +383,7 @@ def test_a_curve_holds_networks_that_differ_in_lambda_alone(network, crafted):
     assert [table.cells[row, paper.TEST_ERROR].runs for row in table.rows] == [
         *[("short1e-3",), ("short1e-2",), ("long1e-3",), ("long1e-1",)],
     ]
-    assert table.rows[0] == "FC10, max_epochs=1, λ = 0.001"
+    assert table.rows[0] == "FC10, 1 epoch, λ = 0.001"
     table = analyze([*long, twin], [], title="t", sections=["lambda"]).table("lambda")
     assert table.rows == ("FC10, λ = 0.001 [long1e-3]", "FC10, λ = 0.1 [long1e-1]", "FC10, λ = 0.1 [twin]")
 

@@ -174,7 +174,7 @@ def test_networks_of_other_settings_are_not_pooled_as_seeds() -> None:
     second = rerecorded(second, config={**second.config, "trainer": {"max_epochs": 1}})
     made = _made([first, second], untrained=False, sweeps=0, ablated=0)
     rows = {row.split(" · ")[0] for table in made.tables if table.key == "units_tests" for row in table.rows}
-    assert rows == {"labels, max_epochs=null", "labels, max_epochs=1"}
+    assert rows == {"labels, max_epochs=null", "labels, 1 epoch"}
 
 
 def test_a_network_without_units_is_passed_over() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,11 @@ MOST_SHOWN = 4
 _DATA = ("data.name", "data.folder", "data.classes")
 _FIRST = (*_DATA, "split.name")
 """Settings that are shown alone where they suffice: other data and splits bring other rates and sizes with them."""
+_CONTINUED = "ckpt_epochs"
+"""Key of the epochs that a network was trained for before its run, in a run that goes on from a checkpoint."""
+_START = ("ckpt_path", _CONTINUED)
+_PROVIDED = re.compile(r"^(?:torch\.optim\.(?:lr_scheduler\.)?|intriguing\.models\.optimization\.)(?=\w+$)")
+"""Modules whose classes are shown by their names alone, which are different in all of them."""
 _PREFIXES = ("model.settings.", "model.", "trainer.", "callbacks.", "data.")
 _WORD = re.compile(r'"(?!(?:true|false|null)")([A-Za-z$][^"]*)"')
 """A text as JSON that is no less clear without its quotes."""
@@ -54,13 +59,16 @@ class NetworkId:
     seed: int = field(compare=False)
 
     @classmethod
-    def of(cls, label: str, config: Mapping[str, Any], module: object = None) -> NetworkId:
+    def of(
+        cls, label: str, config: Mapping[str, Any], module: object = None, *, epochs_before: int | None = None
+    ) -> NetworkId:
         """Read the identity from a run's resolved config and its network.
 
         Args:
             label: the network's name in tables.
             config: nested settings of the run; any keys.
             module: the network.
+            epochs_before: epochs of the checkpoint that the run went on from; None without one.
         """
         seed = int(config.get("seed", 0))
         found = _flat({key: value for key, value in config.items() if key != "seed"})
@@ -70,6 +78,8 @@ class NetworkId:
             # A part that is seeded with the run's seed (${seed}) is equal in all seeds of the run.
             if key.endswith(".seed") and key != "split.seed" and found[key] == str(seed):
                 found[key] = '"${seed}"'
+        if epochs_before is not None:
+            found[_CONTINUED] = canonical(epochs_before)
         for key in ("input_shape", "num_classes"):
             if (value := getattr(module, key, None)) is not None:
                 found[key] = canonical(value)
@@ -148,7 +158,7 @@ def distinct_labels(labels: Sequence[str], settings: Sequence[Mapping[str, str]]
 
 
 def differences(first: NetworkId, second: NetworkId, *besides: str) -> str:
-    """Name the settings in which two networks differ, with the first's values: "max_epochs=1, optimizer.lr=0.1".
+    """Name the settings in which two networks differ, with the first's values: "1 epoch, learning rate 0.1".
 
     Args:
         first: the network whose values are named.
@@ -156,7 +166,8 @@ def differences(first: NetworkId, second: NetworkId, *besides: str) -> str:
         besides: beginnings of keys that are left out.
     """
     one, two = dict(first.without(*besides)), dict(second.without(*besides))
-    return ", ".join(_words(key, one).strip(" ,") for key in _differing([one, two]))
+    words = (_words(key, one).strip(" ,") or _USUAL[key] for key in _needed([one, two], _differing([one, two])))
+    return ", ".join(dict.fromkeys(words))
 
 
 def data_set(data: Mapping[str, Any]) -> str:
@@ -194,17 +205,32 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
             if len({one.get(key) for one in having}) == 1:
                 continue
         found[key] = None
-    return list(found)
+    return sorted(found, key=lambda key: key in _START)
 
 
 def _distinguishing(settings: Sequence[Mapping[str, str]]) -> list[str]:
     """Choose the keys to show so that no two different settings look alike."""
-    keys = _differing(settings)
+    keys = _needed(settings, _differing(settings))
     chosen = _splitting(settings, [key for key in _FIRST if key in keys], [])
     if _kinds(settings, chosen) == _kinds(settings, keys):
         return chosen
     others = [key for key in keys if key not in chosen]
     return [*chosen, *others] if len(others) <= MOST_SHOWN else _splitting(settings, others, chosen)
+
+
+def _needed(settings: Sequence[Mapping[str, str]], keys: Sequence[str]) -> list[str]:
+    """Leave out keys that only follow from others: where a class differs, its own arguments; how Hydra builds it."""
+
+    def follows(key: str) -> bool:
+        part = key.rpartition(".")[0]
+        of_class = f"{part}._target_" in keys and not key.endswith("_target_") and any(key not in s for s in settings)
+        return key in ("ckpt_path", "model._target_") or key.endswith("._partial_") or of_class
+
+    kept = list(keys)
+    for key in filter(follows, keys):
+        rest = [one for one in kept if one != key]
+        kept = rest if _kinds(settings, rest) == _kinds(settings, kept) else kept
+    return kept
 
 
 def _splitting(settings: Sequence[Mapping[str, str]], keys: Iterable[str], chosen: list[str]) -> list[str]:
@@ -224,17 +250,38 @@ def _has(settings: Mapping[str, str], callback: str) -> bool:
 
 
 def _words(key: str, settings: Mapping[str, str]) -> str:
-    """Write a setting as it follows a label: ", max_epochs=1", " on P1", ", without back_feeding"."""
-    value = _DIGEST.sub(r"\1", _WORD.sub(r"\1", settings.get(key, "null")))
+    """Write a setting as it follows a label: ", 10 epochs", ", AdamW", " on P1", ", without back_feeding".
+
+    Common settings are said in words, all others as key=value. What is usual is not said: "".
+    """
+    text = settings.get(key, "null")
+    value = _DIGEST.sub(r"\1", _WORD.sub(r"\1", text))
     if key == "data.classes":
         value = ", ".join(json.loads(settings.get(key, '["images without classes"]')))
     if key in _DATA:
         return f" on {value}"
     if key == "split.name":
         return "" if value == "full" else f" on {value.upper()}"
+    if key in _START:
+        words = "continued from epoch" if key == _CONTINUED else "from checkpoint"
+        return f", {words} {value}" if key in settings else ""
     if key.startswith("callbacks.") and key.count(".") == 1 and key not in settings:
         return f", {'with' if _has(settings, key) else 'without'} {key.removeprefix('callbacks.')}"
-    short = key.removesuffix(".value")
+    if key in settings and key in _IN_WORDS:
+        return ", " + _IN_WORDS[key](_PROVIDED.sub("", value))
+    if key == "scheduler._target_":
+        return ", constant learning rate"
+    short = key.removesuffix(".value").removesuffix("._target_")
     for prefix in _PREFIXES:
         short = short.removeprefix(prefix)
     return f", {short}={value}"
+
+
+_IN_WORDS: Mapping[str, Callable[[str], str]] = {
+    "trainer.max_epochs": lambda value: f"{value} epoch{'s' * (value != '1')}",
+    "optimizer.lr": "learning rate {}".format,
+    "optimizer._target_": "{}".format,
+    "scheduler._target_": "{} schedule".format,
+}
+_USUAL = {"split.name": "on the full training set"} | dict.fromkeys(_START, "trained from the start")
+"""What is said of settings without words where the others' are told apart from them."""

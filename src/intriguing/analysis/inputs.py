@@ -81,7 +81,8 @@ class Network:
     @cached_property
     def id(self) -> NetworkId:
         """What makes it the network it is; networks are seeds of one another where these are equal."""
-        return NetworkId.of(self.label, self.config, self.module)
+        further = self.record.result.get("further") or {}
+        return NetworkId.of(self.label, self.config, self.module, epochs_before=further.get("epochs"))
 
     @property
     def seed(self) -> int:
