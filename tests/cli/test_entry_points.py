@@ -112,6 +112,16 @@ def test_a_failing_sweep_is_seen_from_another_working_folder(run_script: Callabl
     assert record["command"] == "python attack.py 'checkpoints=r/train/*' limit=8 runs=r logger=csv"
 
 
+def test_a_setting_of_wandb_is_refused_where_it_is_off(run_script: Callable[..., tuple], tmp_path: Path) -> None:
+    off = ("model=fc10", "data=digits", "logger=csv", "trainer.max_epochs=0")
+    for typed in ("logger.entity=offline", "+logger.entity=offline", "logger.mode=offline"):
+        status, _, err = run_script("train.py", *off, typed)
+        key = typed.lstrip("+").partition("=")[0]
+        assert status == 1 and err.startswith(f"error: {key} is read by nothing without W&B"), err
+        assert err.count("\n") == 1 and not (tmp_path / "runs" / "train").exists()
+    assert run_script("train.py", *off, "logger.entity=null")[0] == 0
+
+
 def test_a_failed_sweep_tells_each_reason_once_with_its_jobs(run_script: Callable[..., tuple]) -> None:
     status, _, err = run_script("train.py", "-m", "model=fc10", "seed=0,1", "data.batch_size=0,-1", *TRAIN)
     why = "data.batch_size must be a whole number of at least 1, got"

@@ -27,7 +27,8 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     Tags become a list of texts.
 
     Raises:
-        UserError: A mandatory value is missing, a setting was deleted, or a path or a tag is not one.
+        UserError: A mandatory value is missing, a setting was deleted, a path or a tag is not one, or a setting of W&B
+            was typed without W&B.
     """
     texts.check(task_overrides())
     try:
@@ -39,6 +40,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(container, dict)
     config = {str(key): value for key, value in container.items()}
     _check_kinds(config)
+    _check_logger(config)
     config["tags"] = _tags(config["tags"])
     start = started_in()
     for name in (*_PATHS, *_WORDS_OR_PATHS):
@@ -117,6 +119,21 @@ def _sections(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, A
         yield f"{prefix}{key}", value
         if isinstance(value, dict) and prefix.count(".") < 2:
             yield from _sections(value, f"{prefix}{key}.")
+
+
+def _check_logger(config: dict[str, Any]) -> None:
+    """Refuse a setting of W&B that was typed where W&B is off; config files may set it for the runs with W&B."""
+    logger = config["logger"]
+    if logger.get("wandb", True):
+        return
+    read = ("wandb", "mode") if "checkpoints" in config else ("wandb",)  # checkpoints may be fetched from W&B
+    for text in task_overrides():
+        section, _, key = texts.split(text)[1].partition(".")
+        if section == "logger" and key in logger.keys() - set(read) and logger[key] is not None:
+            raise UserError(
+                f"logger.{key} is read by nothing without W&B (logger=csv, logger.wandb=false); leave it out, or give "
+                "logger=default"
+            )
 
 
 def _tags(value: Any) -> list[str]:

@@ -172,8 +172,8 @@ def run(
         executor.close()
     if failed:
         raise UserError(
-            f"{len(failed)} of {plural(len(steps), 'step')} failed ({by_reason(failed.items())}); the same command runs what is "
-            "missing"
+            f"{len(failed)} of {plural(len(steps), 'step')} failed ({by_reason(failed.items())}); the same "
+            "command runs what is missing"
         )
     return [folder for step in steps for folder in done[step.key]]
 

@@ -225,9 +225,10 @@ def located(folder: str | Path, root: str | Path, start: str | Path = ".") -> Pa
 def not_found(folder: str | Path, root: str | Path, start: str | Path = ".") -> str:
     """Write that no place of a folder holds images, for a message; see ``located`` for the arguments."""
     first, *others = _places(folder, root, start)
+    more = "".join(f", nor does {place}" for place in others)
     return (
-        f"{first} holds neither train/ nor test/ (or val/){''.join(f', nor does {place}' for place in others)}: expected "
-        "the layout train/<class>/*.jpg and test/<class>/*.jpg; data.folder is an absolute path, or one that starts "
+        f"{first} holds neither train/ nor test/ (or val/){more}: expected the "
+        "layout train/<class>/*.jpg and test/<class>/*.jpg; data.folder is an absolute path, or one that starts "
         "from the folder of the command or from data.root"
     )
 
