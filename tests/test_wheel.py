@@ -88,6 +88,7 @@ def test_commands_are_installed_with_help(commands: Path, tmp_path: Path) -> Non
 
 
 @needs_uv
+@pytest.mark.slow
 def test_an_empty_folder_gets_a_network(commands: Path, tmp_path: Path) -> None:
     done = _run(commands, tmp_path, "intriguing-train", "model=fc10", "name=net", *SMALL)
     assert done.returncode == 0, done.stderr

@@ -71,6 +71,7 @@ def test_a_small_study_runs_skips_and_remembers(
         "study.train.all=['data=digits','trainer.max_epochs=2']",
         f"study.results={tmp_path}/results",
     )
+    monkeypatch.setattr("intriguing.analysis.drawing.pdf", lambda canvas: b"")  # the slowest file, tested elsewhere
     status, out, err = run_script("analyze.py", *small)
     assert status == 0, err
     runs = tmp_path / "runs"
