@@ -243,6 +243,8 @@ def image_folder(
     names = {"full": "train" if (there / "train").is_dir() else None, "test": held_out}
     found = {key: scan(there / name) for key, name in names.items() if name}
     if not found:
+        if not there.is_dir():
+            raise UserError(f"there is no folder {there}; data.folder is a full path, or one below data.root={root}")
         raise UserError(
             f"{there} holds neither train/ nor test/ (or val/): expected the layout train/<class>/*.jpg and "
             "test/<class>/*.jpg; data.folder is an absolute path, or one below data.root"
