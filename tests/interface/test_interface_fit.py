@@ -249,6 +249,7 @@ def test_a_fitted_network_can_be_copied_and_keeps_no_images() -> None:
         ({"model": nn.Linear(3, 2)}, ValueError, r"Linear returns a tensor of shape \(2, 1, 3, 2\)"),
         ({"model": nn.Linear(4, 2)}, ValueError, r"Linear cannot take images of shape \(2, 1, 3, 3\)"),
         ({"data": (_blobs()[0] * 9, _blobs()[1])}, UserError, "leave normalisation to the network"),
+        ({"back_feeding": True}, UserError, r"back_feeding must be intriguing\.BackFeeding\(.*got a bool"),
         ({"back_feeding": ig.BackFeeding(layers=["hidden7"], distortion=0.1, size=3)}, UserError, "hidden7"),
     ],
 )

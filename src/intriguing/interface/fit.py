@@ -104,6 +104,9 @@ def fit(
     file = None if folder is None else Path(folder).expanduser() / "model.ckpt"
     if file is not None and file.exists():
         raise UserError(f"{file} is there already: give another folder")
+    if back_feeding is not None and not isinstance(back_feeding, BackFeeding):
+        got = type(back_feeding).__name__
+        raise UserError(f"back_feeding must be intriguing.BackFeeding(distortion=...) or None, got a {got}")
     images = _opened(data, split=split, validation=validation, batch_size=batch_size, seed=seed)
     changes = {
         "weight_decay": weight_decay,
