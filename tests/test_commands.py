@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,3 +57,19 @@ def test_a_config_that_would_never_be_read_is_refused(run_script: Callable[..., 
     )
     (tmp_path / "mine" / "model" / "fc10.yaml").rename(tmp_path / "mine" / "model" / "mine.yaml")
     assert run_script("train.py", *shown, "model=fc10")[0] == 0
+
+
+def test_the_recorded_command_finds_the_users_configs_again(run_script: Callable[..., tuple], tmp_path: Path) -> None:
+    folder = tmp_path / "my configs"
+    folder.mkdir()
+    (folder / "my_train.yaml").write_text("defaults: [train, _self_]\ntrainer: {max_epochs: 0}\nseed: 7\n")
+    typed = ("--config-dir", "my configs", "--config-name", "my_train", "model=fc10", "data=digits", "logger=csv")
+    status, _, err = run_script("train.py", *typed)
+    assert status == 0, err
+    (run,) = (tmp_path / "runs" / "train").iterdir()
+    recorded = shlex.split(json.loads((run / "run.json").read_text())["command"])
+    assert recorded[:2] == ["python", "train.py"] and recorded[2:9] == list(typed)
+    before = (run / "run.json").stat().st_mtime_ns
+    status, _, err = run_script(*recorded[1:], runs=False)
+    assert status == 0 and [run] == list((tmp_path / "runs" / "train").iterdir()), err
+    assert (run / "run.json").stat().st_mtime_ns == before

@@ -14,7 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from intriguing.cli import overrides as texts
+from intriguing.commands import CONF
 from intriguing.errors import UserError
+from intriguing.runs.provenance import relative_path
 
 if TYPE_CHECKING:
     from intriguing.training import TrainingJob
@@ -153,9 +155,33 @@ def task_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def command(stage: str, overrides: Sequence[str]) -> str:
-    """Write the command line that makes this job alone, for the record."""
-    return texts.command(stage, overrides, started_in())
+def command(stage: str, overrides: Sequence[str], *, is_step: bool = False) -> str:
+    """Write the command line that makes this job alone, for the record.
+
+    Args:
+        stage: ``train``, ``attack`` or ``analyze``.
+        overrides: As typed.
+        is_step: Whether the job is a step of a study, which starts from ``stage``'s own config whatever
+            ``--config-name`` names.
+    """
+    return texts.command(stage, overrides, started_in(), _of_config_files(stage, is_step=is_step))
+
+
+def _of_config_files(stage: str, *, is_step: bool) -> list[str]:
+    """List what was typed to find config files: without it the recorded command composes another config."""
+    if not HydraConfig.initialized():
+        return []
+    hydra, start = HydraConfig.get(), started_in()
+    providers = {"command-line": "--config-dir", "main": "--config-path"}
+    found = []
+    for source in hydra.runtime.config_sources:
+        option = providers.get(source.provider)
+        if option and (option == "--config-dir" or not CONF.samefile(source.path)):
+            found += [option, relative_path(source.path, start)]
+    name = hydra.job.config_name
+    if name is not None and name != stage and not is_step:
+        found += ["--config-name", name]
+    return [*found, *(text for text in hydra.overrides.hydra if texts.split(text)[1] == "hydra.searchpath")]
 
 
 def training_job(

@@ -199,15 +199,19 @@ def check(overrides: Sequence[str]) -> None:
             )
 
 
-def command(stage: str, overrides: Sequence[str], folder: Path | None = None) -> str:
+def command(
+    stage: str, overrides: Sequence[str], folder: Path | None = None, config_files: Sequence[str] = ()
+) -> str:
     """Write the command line that makes one job alone, quoted for a shell.
 
     Args:
         stage: ``train``, ``attack`` or ``analyze``.
         overrides: As typed.
         folder: Paths below it are written relative to it, others by their last part; None: the working folder.
+        config_files: ``--config-dir`` and the like, with their values, before the overrides.
     """
-    return shlex.join([*command_name(stage).split(), *(_recorded(text, folder) for text in overrides)])
+    given = (_recorded(text, folder) for text in (*config_files, *overrides))
+    return shlex.join([*command_name(stage).split(), *given])
 
 
 def _recorded(text: str, folder: Path | None) -> str:

@@ -134,7 +134,7 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
             trained[key] = made
             name = training_job(made, extras).name
             checkpoints[key] = f"{runs}/train/{name}/model.ckpt"
-            steps.append(Step(f"{key} seed {seed}", "train", made, extras, command("train", overrides), (), files))
+            steps.append(Step(f"{key} seed {seed}", "train", made, extras, command("train", overrides, is_step=True), (), files))
         before: dict[str, str] = {key: f"{key} seed {seed}" for key in checkpoints}
         for number, entry in enumerate(study["attack"]):
             for key in _chosen(entry["networks"], checkpoints):
@@ -151,7 +151,7 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
                     "attack",
                     made,
                     extras,
-                    command("attack", [*source, *overrides]),
+                    command("attack", [*source, *overrides], is_step=True),
                     () if key is None else (before[key],),
                     files,
                 )
