@@ -1,6 +1,7 @@
 """Settings are accepted where they are exact, and refused in one line otherwise."""
 
 import math
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intriguing.errors import UserError
-from intriguing.validation import real_number, refuse_unknown, whole_number
+from intriguing.validation import import_pandas, real_number, refuse_unknown, whole_number
 
 WHOLE = [5, 5.0, np.int8(5), np.uint64(5), np.float32(5), Fraction(5), np.array(5), torch.tensor(5), torch.tensor(5.0)]
 
@@ -90,3 +91,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
         refuse_unknown("logger", ["mode", "entiti"], ("mode", "entity"))
     with pytest.raises(UserError, match=r"^foo is read by nothing; an attack has limit$"):
         refuse_unknown("", {"foo": 1}, iter(["limit"]), whole="an attack")
+
+
+def test_without_pandas_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"^to_frame needs pandas: pip install pandas$"):
+        import_pandas()

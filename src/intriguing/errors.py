@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -71,6 +72,22 @@ def error_summary(error: BaseException, longest: int = 300) -> str:
     if isinstance(error, UserError):
         return text
     return shown(f"{type(error).__name__}: {text or 'no message'}", longest)
+
+
+def did_you_mean(name: str, known: Iterable[str], section: str = "") -> str:
+    """Write the nearest known name as a question; nothing where none is near.
+
+    Args:
+        name: The unknown name.
+        known: The names that could be meant.
+        section: What stands before the name, with its point.
+
+    Example:
+        >>> did_you_mean("lrr", ["lr", "momentum"], "optimizer.")
+        '; did you mean optimizer.lr?'
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {section}{near[0]}?" if near else ""
 
 
 def by_reason(failed: Iterable[tuple[str, str]]) -> str:

@@ -6,12 +6,15 @@ import difflib
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from intriguing.errors import UserError
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 _LONGEST = 40
 
@@ -170,3 +173,16 @@ def refuse_unknown(section: str, given: Iterable[str], known: Iterable[str], *, 
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise UserError(f"{name} is read by nothing{hint}; {section or whole} has {', '.join(known)}")
+
+
+def import_pandas() -> ModuleType:
+    """Import pandas, which the package does not install.
+
+    Raises:
+        ImportError: it is not installed; the line says how it is.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError("to_frame needs pandas: pip install pandas") from error
+    return pandas

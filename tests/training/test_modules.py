@@ -107,6 +107,8 @@ def test_keywords_of_the_class_are_one_setting_wherever_they_stand(composed: Cal
         ((*FUNCTIONAL, "weight_decay.value=[1,1,1]"), "2 layers with weight decay"),
         (("model=file", "model.path=net.pt2"), "give trainer.max_epochs=0"),
         ((*FUNCTIONAL, "data.mean=0.5"), "data.mean and data.std belong together"),
+        ((*FUNCTIONAL, "data.mean=abc"), "^data.mean must be a number or a list of numbers, got 'abc'"),
+        ((*FUNCTIONAL, "+model.width=wide"), "Functional cannot be built with model.width=wide: TypeError: "),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_folder_is_made(

@@ -232,7 +232,7 @@ def test_checkpoints_of_the_user_are_written_and_replaced_where_they_say(
         ((with_callback("LearningRateFinder"),), "would change optimizer.lr"),
         ((with_callback("BackboneFinetuning"),), "no attribute 'backbone'"),
         ((with_callback("OnExceptionCheckpoint, dirpath: x"),), "OnExceptionCheckpoint"),
-        ((with_callback("Nothing"),), "callbacks.theirs: Error loading"),
+        ((with_callback("Nothing"),), "lightning.pytorch.callbacks has no Nothing"),
         ((with_callback("Identity", package="torch.nn"),), "expected Lightning callbacks"),
         ((with_callback("OddState, at_once: true", package=__name__),), "the state_dict of OddState"),
         (("+callbacks.theirs={monitor: x}",), "callbacks.theirs: expected {_target_: <class>"),
@@ -248,7 +248,14 @@ def test_checkpoints_of_the_user_are_written_and_replaced_where_they_say(
         (("+trainer.logger=false",), "metrics.csv is always written"),
         (("+trainer.default_root_dir=x",), "runs=... and name=... say where"),
         (("+trainer.profiler=none_such",), "`profiler` parameter"),
-        (("+trainer.no_such=1",), "unexpected keyword argument 'no_such'"),
+        (
+            ("+trainer.max_epoch=1",),
+            "trainer.max_epoch is read by nothing: lightning.Trainer has no such option; did you",
+        ),
+        (
+            ("+optimizer.lrr=1",),
+            "optimizer.lrr is read by nothing: torch.optim.SGD has no such argument; did you mean opt",
+        ),
         (("trainer.precision=31",), "Precision 31 is invalid"),
     ],
 )

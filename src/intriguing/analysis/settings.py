@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from intriguing.errors import UserError
+from intriguing.errors import UserError, did_you_mean
 from intriguing.validation import choice, flag, number, whole
 
 T = TypeVar("T")
@@ -31,7 +31,8 @@ def settings_of(cls: type[T], where: str, given: Mapping[str, Any]) -> T:
     hints, known = get_type_hints(cls), {field.name: field for field in fields(cls)}  # pyright: ignore[reportArgumentType]
     if unknown := [key for key in given if key not in known]:
         known_words = f"it has {', '.join(known)}" if known else "it has none"
-        raise UserError(f"{where}.{unknown[0]} is no setting of {where}; {known_words}")
+        near = did_you_mean(unknown[0], known, f"{where}.") or ";"
+        raise UserError(f"{where}.{unknown[0]} is no setting of {where}{near} {known_words}")
     return cls(**{key: _checked(f"{where}.{key}", value, hints[key], known[key]) for key, value in given.items()})
 
 

@@ -25,6 +25,7 @@ from intriguing.attacks.nearest import NearestSettings, nearest
 from intriguing.attacks.network import Model
 from intriguing.attacks.result import AttackResult
 from intriguing.attacks.targets import closest
+from intriguing.errors import did_you_mean
 from intriguing.metrics import distortion
 from intriguing.validation import whole_number
 
@@ -103,7 +104,10 @@ class Attack:
         """
         values = self.defaults
         if unknown := [name for name in settings if name not in values]:
-            raise TypeError(f"{unknown[0]} is no setting of {self.function.__name__}; it has {', '.join(values)}")
+            near = did_you_mean(unknown[0], values)
+            raise TypeError(
+                f"{unknown[0]} is no setting of {self.function.__name__}{near or ';'} it has {', '.join(values)}"
+            )
         values |= settings
         if missing := [name for name, value in values.items() if value is inspect.Parameter.empty]:
             raise TypeError(f"{self.function.__name__} needs {missing[0]}")

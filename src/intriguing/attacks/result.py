@@ -15,6 +15,7 @@ from intriguing.errors import UserError
 from intriguing.nn import evaluating, pick_output
 from intriguing.statistics.intervals import t_interval
 from intriguing.storage import safetensors_file
+from intriguing.validation import import_pandas
 
 if TYPE_CHECKING:
     import pandas
@@ -108,12 +109,10 @@ class AttackResult:
         Raises:
             ImportError: pandas is not installed.
         """
-        import pandas
-
         names = {"labels": "label", "targets": "target"}
         columns = {name: value for name, value in self.tensors().items() if name not in ("adv_inputs", "inputs")}
         order = ("labels", "targets", "success", "distortion", "c", "num_forwards", "num_backwards")
-        return pandas.DataFrame({names.get(key, key): columns[key].numpy() for key in order if key in columns})
+        return import_pandas().DataFrame({names.get(key, key): columns[key].numpy() for key in order if key in columns})
 
     def save(self, path: Path | str) -> None:
         """Write the result to one safetensors file, which holds the old content or the whole new one at any moment.

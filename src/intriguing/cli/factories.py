@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import functools
-import os
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.utils import _locate  # hydra.utils.get_object, without its lines in the log
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import get_original_cwd, instantiate
+from hydra.utils import instantiate
 
 from intriguing.cli.main import one_line
-from intriguing.errors import UserError
+from intriguing.cli.targets import arguments, located
+from intriguing.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -141,23 +138,12 @@ def _factory(name: str, given: Mapping[str, Any]) -> partial[Any]:
 
 def _found(name: str, target: Any) -> Callable[..., Any]:
     """Import a class or a function by its full name."""
-    _find_the_users_modules()
     if not isinstance(target, str):
         raise UserError(f"{name} must be the full name of a class, such as mine.Net, got {target!r}")
-    try:
-        found = _locate(target)
-    except Exception as error:  # of the user's module, which is run now
-        raise UserError(f"{name}={target}: {one_line(error)}") from error
+    found = located(name, target)
     if not callable(found):
         raise UserError(f"{name}={target} is a {type(found).__name__}, not a class or a function")
     return found
-
-
-def _find_the_users_modules() -> None:
-    """Make modules importable that lie in the folder in which the command was started."""
-    working = get_original_cwd() if HydraConfig.initialized() else os.getcwd()
-    if working not in sys.path:
-        sys.path.append(working)
 
 
 def built(name: str, given: Any) -> Any:
@@ -170,9 +156,13 @@ def built(name: str, given: Any) -> Any:
     Raises:
         UserError: there is no ``_target_``, no such class or function, or it does not take the arguments.
     """
-    _find_the_users_modules()
     if not isinstance(given, dict) or not given.get("_target_"):
         raise UserError(f"{name}: expected {{_target_: <class>, ...}} or null, got {given!r}")
+    target = given["_target_"]
+    known = arguments(located(f"{name}._target_", target)) if isinstance(target, str) else None
+    if known is not None and (unread := [key for key in given if not key.startswith("_") and key not in known]):
+        near = did_you_mean(unread[0], known, f"{name}.") or f"; it has {', '.join(known)}"
+        raise UserError(f"{name}.{unread[0]} is read by nothing: {target} has no such argument{near}")
     try:
         return instantiate(given, _convert_="all")
     except HydraException as error:

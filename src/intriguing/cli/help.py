@@ -74,7 +74,7 @@ def help_text(stage: str, summary: str, overrides: Sequence[str]) -> str:
         options = [
             f"[{option}]" if option == chosen[name] else option
             for option in sorted(file.stem for file in (CONF / name).glob("*.yaml"))
-            if stage in _FOR_STAGE.get(option, (stage,))
+            if not for_another_stage(option, stage)
         ]
         lines += [f"  {name.ljust(width)}  {GROUPS[name]}", f"  {' ' * width}    {' '.join(options)}"]
     lines += ["", "Settings (group.setting=value; null: none, or as the comment says)", *_indented(settings)]
@@ -86,6 +86,11 @@ def help_text(stage: str, summary: str, overrides: Sequence[str]) -> str:
         lines += ["", f"{name}={chosen[name]}", *(f"  # {line}" for line in about)]
         lines += _indented(own) if name in ("network", "experiment") else [f"  {name}:", *_indented(own, 4)]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def for_another_stage(option: str, stage: str) -> bool:
+    """Return whether an option of a group is for other stages alone."""
+    return stage not in _FOR_STAGE.get(option, (stage,))
 
 
 def _option(folder: Path, option: str) -> tuple[list[str], str]:

@@ -17,7 +17,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; no public name has it
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser  # of hydra.main; no public name has them
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -82,7 +85,8 @@ def _run(entry: Callable[[], object], *, full: bool) -> None:
             raise
         if table := sweep.table():  # a sweeper that chooses has raised what ended a job
             print(f"\n{table}")
-        _say("; ".join(part for part in (_reason(error), sweep.failures()) if part))
+        said = _unknown(entry, error) or _reason(error)
+        _say("; ".join(part for part in (said, sweep.failures()) if part))
         sys.exit(1)
     finally:
         os.environ.pop(_FULL, None)
@@ -92,6 +96,26 @@ def _run(entry: Callable[[], object], *, full: bool) -> None:
 
 def _summary(entry: Callable[[], object]) -> str:
     return (sys.modules[entry.__module__].__doc__ or "").strip()
+
+
+def _unknown(entry: Callable[[], object], error: Exception) -> str | None:
+    """Write which name of the command line no config has; None for other errors than Hydra's of composing."""
+    if not isinstance(error, HydraException):
+        return None
+    from intriguing.cli.unknown import unknown
+
+    stage, given = entry.__module__.rpartition(".")[2], get_args_parser().parse_args(sys.argv[1:])
+    search_path = create_config_search_path(given.config_path or str(CONF))
+    if given.config_dir is not None:
+        search_path.prepend("command-line", f"file://{os.path.abspath(given.config_dir)}", SearchPathQuery("schema"))
+    GlobalHydra.instance().clear()
+    try:
+        Hydra.create_main_hydra2(stage, search_path)  # as hydra.main does; hydra.initialize knows no second folder
+        return unknown(given.config_name or stage, stage, given.overrides)
+    except (HydraException, OmegaConfBaseException):
+        return None
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def _check_own_configs(given: argparse.Namespace) -> None:

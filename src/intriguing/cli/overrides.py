@@ -199,9 +199,7 @@ def check(overrides: Sequence[str]) -> None:
             )
 
 
-def command(
-    stage: str, overrides: Sequence[str], folder: Path | None = None, config_files: Sequence[str] = ()
-) -> str:
+def command(stage: str, overrides: Sequence[str], folder: Path | None = None, config_files: Sequence[str] = ()) -> str:
     """Write the command line that makes one job alone, quoted for a shell.
 
     Args:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from intriguing.cli import overrides as texts
@@ -16,6 +17,7 @@ from intriguing.cli.config import command, plain, training_job
 from intriguing.cli.hydra_files import hydra_files
 from intriguing.cli.overrides import name_extras, override
 from intriguing.cli.scheduler import Executor, Here, Step
+from intriguing.cli.unknown import unknown
 from intriguing.cli.workers import Workers
 from intriguing.errors import UserError
 from intriguing.validation import choice, whole
@@ -134,7 +136,9 @@ def study_steps(config: dict[str, Any], given: Sequence[str] = ()) -> list[Step]
             trained[key] = made
             name = training_job(made, extras).name
             checkpoints[key] = f"{runs}/train/{name}/model.ckpt"
-            steps.append(Step(f"{key} seed {seed}", "train", made, extras, command("train", overrides, is_step=True), (), files))
+            steps.append(
+                Step(f"{key} seed {seed}", "train", made, extras, command("train", overrides, is_step=True), (), files)
+            )
         before: dict[str, str] = {key: f"{key} seed {seed}" for key in checkpoints}
         for number, entry in enumerate(study["attack"]):
             for key in _chosen(entry["networks"], checkpoints):
@@ -262,7 +266,12 @@ def _compose(stage: str, overrides: list[str], config: dict[str, Any]) -> tuple[
     overrides = texts.accepted(overrides)
     texts.check(overrides)
     logger = config["logger"] | {"name": None}  # the name is the analysis'
-    composed = compose(stage, overrides=overrides, return_hydra_config=True)
+    try:
+        composed = compose(stage, overrides=overrides, return_hydra_config=True)
+    except HydraException as error:
+        if said := unknown(stage, stage, overrides):
+            raise UserError(said) from error
+        raise
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     return plain(own) | {"study": config["study"]["name"], "logger": logger}, composed
 

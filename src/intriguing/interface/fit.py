@@ -23,11 +23,18 @@ from intriguing.data import DataSet, ImageData, from_datasets, from_given, from_
 from intriguing.errors import UserError
 from intriguing.interface.global_state import restored
 from intriguing.models import Classifier, ModuleClassifier, Scheduler
+from intriguing.training.options import refuse_unknown_options
 from intriguing.training.setup import quiet
 from intriguing.validation import choice, whole
 
 Data = lightning.LightningDataModule | Dataset[Any] | DataSet | Sequence[Any]
 """An ``ImageData`` or another LightningDataModule, a Dataset, or a pair: see `fit`."""
+
+_OF_OPTIMIZERS = {
+    "lr": "torch.optim.Adam, lr=1e-3",
+    "learning_rate": "torch.optim.Adam, lr=1e-3",
+    "momentum": "torch.optim.SGD, lr=0.1, momentum=0.9",
+}
 
 
 def fit(
@@ -214,6 +221,9 @@ def _trainer(
     for key, instead in (("max_epochs", "epochs"), ("callbacks", "callbacks")):
         if key in given:
             raise UserError(f"{key} is set by {instead}=...")
+    for key in given.keys() & _OF_OPTIMIZERS.keys():
+        raise UserError(f"{key} is a setting of the optimiser: give optimizer=partial({_OF_OPTIMIZERS[key]})")
+    refuse_unknown_options(given)
     on_cpu = given.get("accelerator") == "cpu" or not torch.accelerator.is_available()
     settings: dict[str, Any] = {
         "devices": 1,

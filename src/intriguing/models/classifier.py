@@ -190,7 +190,9 @@ class Classifier(lightning.LightningModule):
             raise ValueError(f"spectral_penalty must be a finite number of at least 0, got {penalty}")
         if kind not in PENALTIES:
             raise ValueError(f"unknown spectral_penalty_kind '{kind}'; known: {', '.join(PENALTIES)}")
-        if (given["mean"] is None) != (given["std"] is None):
+        mean, std = given["mean"], given["std"]
+        if (mean is None) != (std is None):
+            Normalize(0.0 if mean is None else mean, 1.0 if std is None else std)  # whether the one given is numbers
             raise ValueError("data.mean and data.std belong together: give both or none")
 
     def _set_objective(self) -> None:

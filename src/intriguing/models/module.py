@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from intriguing.errors import error_message
+from intriguing.errors import UserError, error_message, shown
 from intriguing.models.classifier import Classifier, floating_dtype
 from intriguing.models.weights_file import fill, read_weights
 from intriguing.nn import evaluating
@@ -185,7 +185,13 @@ def made(
     try:
         module = factory(**{key: value for key, value in known.items() if key in arguments} | dict(settings))
     except Exception as error:  # of the user's code
-        raise ValueError(f"{name_of(factory)} cannot be built: {error_message(error)}") from error
+        given = (
+            f" with {', '.join(f'model.{key}={shown(value)}' for key, value in settings.items())}" if settings else ""
+        )
+        said = (
+            error_message(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error_message(error)}"
+        )
+        raise ValueError(f"{name_of(factory)} cannot be built{given}: {said}") from error
     if not isinstance(module, nn.Module):
         raise ValueError(f"{name_of(factory)} builds a {type(module).__name__}, not a torch.nn.Module")
     return module

@@ -13,6 +13,7 @@ from intriguing.results.latex import latex_table
 from intriguing.results.notebook import html_table, text_table
 from intriguing.results.quantities import ERROR
 from intriguing.statistics.counts import Count
+from intriguing.validation import import_pandas
 
 if TYPE_CHECKING:
     import pandas
@@ -127,9 +128,7 @@ class Table:
         Raises:
             ImportError: pandas is not installed.
         """
-        import pandas
-
-        return pandas.DataFrame(self.tidy(), columns=list(TIDY_COLUMNS))
+        return import_pandas().DataFrame(self.tidy(), columns=list(TIDY_COLUMNS))
 
     def to_latex(self) -> str:
         r"""Return the table as a LaTeX float: each number, the paper's in brackets, and its interval below it.

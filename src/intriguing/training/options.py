@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from typing import Any
 
-from intriguing.errors import UserError
+import lightning
+
+from intriguing.errors import UserError, did_you_mean
 from intriguing.validation import whole
 
 # Options that the run sets itself: the values that change nothing, and what to do instead of another one.
@@ -30,6 +34,7 @@ def trainer_options(options: dict[str, Any]) -> dict[str, Any]:
         if options.get(key) not in harmless:
             raise UserError(f"trainer.{key}={options[key]} cannot be set: {instead}")
     options = {key: value for key, value in options.items() if key not in _OWN}
+    refuse_unknown_options(options, "trainer.")
     strategy = str(options.get("strategy", "auto"))
     if any(word in strategy for word in ("spawn", "fork", "notebook")):
         raise UserError(
@@ -46,3 +51,19 @@ def trainer_options(options: dict[str, Any]) -> dict[str, Any]:
             "for a network as it comes"
         )
     return options
+
+
+def refuse_unknown_options(given: Iterable[str], section: str = "") -> None:
+    """Refuse an option that ``lightning.Trainer`` does not have.
+
+    Args:
+        given: names of options.
+        section: what stands before the names in the message, with its point.
+
+    Raises:
+        UserError: there is one; the line names the nearest.
+    """
+    known = inspect.signature(lightning.Trainer).parameters
+    if unread := [name for name in given if name not in known]:
+        near = did_you_mean(unread[0], known, section)
+        raise UserError(f"{section}{unread[0]} is read by nothing: lightning.Trainer has no such option{near}")

@@ -265,7 +265,8 @@ class NetworkSettings:
             )
         except (TypeError, ValueError) as error:
             where = f"model.settings of {label}" if self.code is None else "model"
-            raise UserError(f"{where}: {str(error).split('build_network() ')[-1]}") from error
+            said = str(error).split("build_network() ")[-1]
+            raise UserError(said if said.startswith("data.") else f"{where}: {said}") from error
 
     def decay_of_layers(self, input_shape: tuple[int, ...], num_classes: int, split: str) -> list[float]:
         """Return lambda of every decayed layer, which only the network knows; ours are built without memory."""
