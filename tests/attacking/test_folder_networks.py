@@ -114,7 +114,7 @@ def test_a_folder_that_moved_can_be_given_again(
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["data.folder=/nowhere"], "there is no folder /nowhere; data.folder is a full path, or one below"),
+        (["data.folder=/nowhere"], "there is no folder /nowhere; data.folder is an absolute path, or one"),
         (["data.size=4"], r"trained on images of data\.size=8, so data\.size=4 cannot be"),
         (["data.resize=9"], r"trained on images of data\.resize=8, so data\.resize=9 cannot be"),
         (["data=mnist"], "was trained on image_folder, so data=mnist cannot be"),

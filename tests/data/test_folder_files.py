@@ -293,6 +293,7 @@ def test_a_folders_part_of_a_runs_name_keeps_two_folders_apart(tmp_path: Path) -
     assert settings.folder_name(tmp_path, "pics") == "pics"
     cats, dogs = (settings.folder_name(tmp_path, name) for name in ("猫", "犬"))
     assert cats != dogs and cats == settings.folder_name("/", f"{tmp_path}/猫/")
+    paint(tmp_path, "pics/test/a/1.png")
     assert settings.folder_name(tmp_path / "pics", ".") == "pics"
 
 

@@ -54,8 +54,12 @@ def test_a_relative_folder_is_found_from_the_start_first_then_below_root(tmp_pat
     assert located(own, root, "/nowhere") == own
     assert located("fish", root, start) == root / "fish"
     line = not_found("fish", root, start)
+    assert line.startswith(f"there is no folder {start}/fish nor {root}/fish; data.folder is")
+    assert not_found("fish", root, root).startswith(f"there is no folder {root}/fish; data.folder is")
+    for place in (start, root):
+        (place / "fish").mkdir()
+    line = not_found("fish", root, start)
     assert line.startswith(f"{start}/fish holds neither train/ nor test/ (or val/), nor does {root}/fish: expected")
-    assert not_found("fish", root, root).startswith(f"{root}/fish holds neither train/ nor test/ (or val/): expected")
 
 
 @pytest.mark.parametrize("chdir", ["hydra.job.chdir=false", "hydra.job.chdir=true"])
@@ -77,7 +81,7 @@ def test_a_folder_beside_the_command_is_one_run_however_it_is_named(
     assert status == 0, err
 
     status, _, err = run_script("train.py", *given, "data.folder=fish")
-    places = f"{tmp_path}/fish holds neither train/ nor test/ (or val/), nor does {tmp_path}/elsewhere/fish: "
+    places = f"there is no folder {tmp_path}/fish nor {tmp_path}/elsewhere/fish; "
     assert status == 1 and places in err.splitlines()[-1]
 
 

@@ -224,12 +224,18 @@ def located(folder: str | Path, root: str | Path, start: str | Path = ".") -> Pa
 
 def not_found(folder: str | Path, root: str | Path, start: str | Path = ".") -> str:
     """Write that no place of a folder holds images, for a message; see ``located`` for the arguments."""
-    first, *others = _places(folder, root, start)
+    places = _places(folder, root, start)
+    there = [place for place in places if place.is_dir()]
+    if not there:
+        return (
+            f"there is no folder {' nor '.join(map(str, places))}; data.folder is an absolute path, or one that starts "
+            "from the folder of the command or from data.root"
+        )
+    first, *others = there
     more = "".join(f", nor does {place}" for place in others)
     return (
-        f"{first} holds neither train/ nor test/ (or val/){more}: expected the "
-        "layout train/<class>/*.jpg and test/<class>/*.jpg; data.folder is an absolute path, or one that starts "
-        "from the folder of the command or from data.root"
+        f"{first} holds neither train/ nor test/ (or val/){more}: expected the layout train/<class>/*.jpg and "
+        "test/<class>/*.jpg"
     )
 
 
