@@ -368,7 +368,10 @@ def test_intervals_of_effects_and_shares_cover_as_often_as_they_say() -> None:
         ({"bases": ["fourier"]}, "settings.units.bases"),
         ({"aggregate": "median"}, "settings.units.aggregate"),
         ({"rows": 0}, "settings.units.rows"),
-        ({"colums": 3}, r"settings\.units\.colums is no setting of settings\.units; it has networks, layers"),
+        (
+            {"colums": 3},
+            r"settings\.units\.colums is no setting of settings\.units; did you mean settings\.units\.columns\? it has",
+        ),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], words: str) -> None:

@@ -254,7 +254,7 @@ def test_checkpoints_of_the_user_are_written_and_replaced_where_they_say(
         ),
         (
             ("+optimizer.lrr=1",),
-            "optimizer.lrr is read by nothing: torch.optim.SGD has no such argument; did you mean opt",
+            "optimizer.lrr is read by nothing: torch.optim.Adam has no such argument; did you mean opt",
         ),
         (("trainer.precision=31",), "Precision 31 is invalid"),
     ],

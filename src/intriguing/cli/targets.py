@@ -42,7 +42,7 @@ def _why_not(target: str) -> str | None:
     if importlib.util.find_spec(first) is None:
         names = {one.name for one in pkgutil.iter_modules([_working_folder()])}
         return f"there is no module {first} in {_working_folder()}, nor is one installed{did_you_mean(first, names)}"
-    place = first
+    place, found = first, None
     try:
         found = importlib.import_module(first)
         for part in parts:
@@ -51,9 +51,9 @@ def _why_not(target: str) -> str | None:
             found, place = getattr(found, part), f"{place}.{part}"
     except ModuleNotFoundError as error:
         missing = str(error.name).removeprefix(f"{place}.")
-        if missing == error.name:
+        if missing == error.name or found is None:
             return f"importing {place} failed with ModuleNotFoundError: {error}"
-        return f"{place} has no {missing}{did_you_mean(missing, dir(sys.modules.get(place, found)))}"
+        return f"{place} has no {missing}{did_you_mean(missing, dir(found))}"
     except Exception as error:
         return f"importing {place} failed with {error_summary(error)}"
     return None
