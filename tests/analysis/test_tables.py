@@ -245,6 +245,22 @@ def test_an_attack_that_always_failed_leaves_empty_cells(network, crafted):
     assert "0 of 40 attacks succeeded" in result.summary[0]
 
 
+def test_each_of_several_attacks_has_its_share_and_its_name_in_the_titles(network, crafted):
+    net = network("FC10(1)", 0)
+    first, second = {"name": "lbfgs", "targets": "random"}, {"name": "nearest", "targets": None}
+    sets = [
+        crafted(net, {0: 40}, attack=attack, name=name, failed=failed)
+        for name, attack, failed in (("a", first, 10), ("b", second, 20))
+    ]
+    result = analyze([net], sets, title="two", sections=("table2",))
+    assert "lbfgs, random targets: 30 of 40 attacks succeeded (75.0 %); nearest" in result.summary[0]
+    assert "20 of 40 attacks succeeded (50.0 %)." in result.summary[0]
+    assert all(t.detail.startswith(("lbfgs, random targets", "nearest")) for t in result.tables)
+    alone = analyze([net], sets[:1], title="one", sections=("table2",))
+    assert "attacked with lbfgs, random targets: 30 of 40 attacks" in alone.summary[0]
+    assert alone.tables[0].detail == ""
+
+
 def test_wrong_calls_say_what_came(network, crafted):
     net = network("FC10(1)", 0)
     with pytest.raises(ValueError, match="table7"):

@@ -51,20 +51,28 @@ def summarize(
 
 def _measured(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> str:
     seeds = sorted({n.seed for n in networks})
-    attacks = sorted({s.attack_name for s in sets if not s.is_noise})
     attacked = [s for s in sets if not s.is_noise and s.amplify is None]
     seeds_text = f"{'seed' if len(seeds) == 1 else 'seeds'} {_listed(seeds)}"
     text = f"{_count(len(networks), 'network')} trained on {_data(networks)} ({seeds_text})"
     if not attacked:
         return f"{text}; no attack was measured."
-    tried, succeeded = sum(s.num for s in attacked), sum(s.num_success for s in attacked)
+    if not any(s.num for s in attacked):
+        return f"{text}; the adversarial sets are empty."
     were = "was" if len(networks) == 1 else "were"
-    return (
-        f"{text} {were} attacked with {_listed(attacks)}: {succeeded:,} of {tried:,} attacks succeeded "
-        f"({100 * succeeded / tried:.1f} %)."
-        if tried
-        else f"{text}; the adversarial sets are empty."
-    )
+    shares = {
+        attack: sum((Count(s.num_success, s.num) for s in attacked if s.attack_name == attack), Count(0, 0))
+        for attack in sorted({s.attack_name for s in attacked})
+    }
+    if len(shares) == 1:
+        ((attack, share),) = shares.items()
+        return f"{text} {were} attacked with {attack}: {_succeeded(share)}."
+    return f"{text} {were} attacked: " + "; ".join(f"{attack}: {_succeeded(n)}" for attack, n in shares.items()) + "."
+
+
+def _succeeded(share: Count) -> str:
+    if not share.n:
+        return "no attacks"
+    return f"{share.k:,} of {share.n:,} attacks succeeded ({share.percent:.1f} %)"
 
 
 def _distortions(tables: Sequence[Table], whose: str) -> list[str]:

@@ -64,8 +64,9 @@ def transfer_tables(networks: Sequence[Network], sets: Sequence[MeasuredSet], *,
         victims = [n for n in networks if pool_of(n.split) == pool]
         noise = [s for s in sets if s.is_noise and s.subset == subset]
         members = [s for s in sets if not s.is_noise and (pool_of(s.split), s.subset) == (pool, subset)]
-        for number, (attack, group) in enumerate(variants(members)):
-            matrix = _Matrix(key, subset, pool, attack, number, victims, labels)
+        attacks = variants(members)
+        for number, (attack, group) in enumerate(attacks):
+            matrix = _Matrix(key, subset, pool, attack, number, len(attacks) > 1, victims, labels)
             found += matrix.tables(rows_of([*group, *noise], labels))
     return found
 
@@ -80,6 +81,7 @@ class _Matrix:
         pool: networks trained on all images or on halves.
         attack: description of the attack.
         number: of the attack among those of this combination; 0 is the paper's.
+        several: whether the combination has other attacks.
         victims: the columns' networks.
         labels: of the networks, by the name of the run.
     """
@@ -89,6 +91,7 @@ class _Matrix:
     pool: str
     attack: str
     number: int
+    several: bool
     victims: Sequence[Network]
     labels: Mapping[str, str]
 
@@ -160,8 +163,8 @@ class _Matrix:
         return _TITLES.get(self.key, other)
 
     def _detail(self, excess: Excess | None) -> str:
-        """Name the attack, where it is not the first, and the excess."""
-        return ": ".join([self.attack] * (self.number > 0) + ([excess.name] if excess else []))
+        """Name the attack, where there are several, and the excess."""
+        return ": ".join([self.attack] * self.several + ([excess.name] if excess else []))
 
     def _caption(self, excess: Excess | None) -> str:
         if excess is not None:
