@@ -261,6 +261,15 @@ def test_each_of_several_attacks_has_its_share_and_its_name_in_the_titles(networ
     assert alone.tables[0].detail == ""
 
 
+def test_the_summary_names_the_folder_and_says_which_networks_were_only_evaluated(network):
+    folder = {"data__name": "image_folder", "data__folder": "/somewhere/photographs"}
+    trained = network("Net", 0, **folder)
+    summary = analyze([trained], [], title="folder").summary[0]
+    assert summary == "1 network trained on photographs (seed 0); no attack was measured."
+    taken = network("Net", 0, trainer__max_epochs=0, **folder)
+    assert "1 network evaluated on photographs (seed 0)" in analyze([taken], [], title="taken").summary[0]
+
+
 def test_wrong_calls_say_what_came(network, crafted):
     net = network("FC10(1)", 0)
     with pytest.raises(ValueError, match="table7"):

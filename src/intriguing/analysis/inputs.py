@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -103,6 +104,17 @@ class Network:
         """The data set, e.g. mnist; the class or function that gives a user's own images."""
         data = self.config.get("data", {})
         return str(data.get("target") or data.get("name", "unknown"))
+
+    @property
+    def data_name(self) -> str:
+        """The data set in a sentence: the name of its folder for a folder of images."""
+        folder = self.config.get("data", {}).get("folder")
+        return Path(str(folder)).name or self.data if self.data == "image_folder" and folder else self.data
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its run trained it; False for one that was taken as it came (``trainer.max_epochs=0``)."""
+        return self.config.get("trainer", {}).get("max_epochs") != 0
 
     @property
     def has_images(self) -> bool:

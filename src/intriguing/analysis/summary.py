@@ -53,7 +53,9 @@ def _measured(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> str:
     seeds = sorted({n.seed for n in networks})
     attacked = [s for s in sets if not s.is_noise and s.amplify is None]
     seeds_text = f"{'seed' if len(seeds) == 1 else 'seeds'} {_listed(seeds)}"
-    text = f"{_count(len(networks), 'network')} trained on {_data(networks)} ({seeds_text})"
+    evaluated = bool(networks) and not any(n.is_trained for n in networks)
+    verb = "evaluated" if evaluated else "trained"
+    text = f"{_count(len(networks), 'network')} {verb} on {_data(networks)} ({seeds_text})"
     if not attacked:
         return f"{text}; no attack was measured."
     if not any(s.num for s in attacked):
@@ -106,7 +108,7 @@ def _transfer(tables: Sequence[Table]) -> list[str]:
 
 def _data(networks: Sequence[Network]) -> str:
     names = {"mnist": "MNIST", "digits": "scikit-learn's 8x8 digits"}
-    return _listed(sorted({names.get(n.data, n.data) for n in networks})) or "no data"
+    return _listed(sorted({names.get(n.data, n.data_name) for n in networks})) or "no data"
 
 
 def _count(n: int, noun: str) -> str:
