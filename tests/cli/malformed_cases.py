@@ -342,7 +342,7 @@ def forged(what: str, words: str, make: Any) -> Case:
 
 DIGITS = ("data=digits", "logger=csv")
 ARGUMENTS = [
-    train("an unknown network", "network/fc7", *DIGITS, "network=fc7"),
+    train("an unknown network", "network has no option fc7; it has ae400_10", *DIGITS, "network=fc7"),
     train("an unknown model", "model/fc7", *DIGITS, "model=fc7"),
     train("an unknown data set", "data/imagenet", *CSV, "data=imagenet"),
     train("an unknown split", "split/p3", *DIGITS, "split=p3"),
@@ -396,7 +396,12 @@ CONFIGS = [
     train("a learning rate of nan", "optimizer.lr", *DIGITS, "optimizer.lr=nan"),
     train("a precision that is none", "trainer or callbacks: Precision 7 is invalid", *DIGITS, "trainer.precision=7"),
     train("a trainer option that is none", "speed", *DIGITS, "+trainer.speed=3"),
-    train("a callback that is none", "callbacks.mine: ", *DIGITS, "+callbacks.mine={_target_: intriguing.nothing}"),
+    train(
+        "a callback that is none",
+        "intriguing has no nothing",
+        *DIGITS,
+        "+callbacks.mine={_target_: intriguing.nothing}",
+    ),
     analyze("study.limit in words", "study.limit must be a whole number", *CSV, "study=quickstart", "study.limit=some"),
     analyze(
         "a study with an unknown key", "study.colour is read by nothing", *MINE, make=study("limit: 4", "colour: 4")

@@ -236,7 +236,7 @@ def test_train_resume_attack_and_analyse_by_command_line(
     ("typed", "words"),
     [
         (["data=module"], "data=module needs data._target_=mine.MyDataModule"),
-        (["data=module", "data._target_=nowhere.Net"], "data: .*nowhere"),
+        (["data=module", "data._target_=nowhere.Net"], r"data\._target_=nowhere\.Net: there is no module nowhere"),
         (["data=module", "data.train._target_=nowhere.Net", "data.folder=x"], "data.folder is read by nothing"),
     ],
 )
