@@ -200,6 +200,7 @@ def both(last=60, flip=True):
 """
 
 
+@pytest.mark.slow
 def test_train_resume_attack_and_analyse_by_command_line(
     run_script: Callable[..., tuple], tmp_path: Path, fit_up_to: Callable
 ) -> None:

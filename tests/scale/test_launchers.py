@@ -59,6 +59,7 @@ def _check_three(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} <= {"runs", "probe.py", "__pycache__", "bin"}
 
 
+@pytest.mark.slow
 def test_joblib(tmp_path: Path) -> None:
     """Two workers for three jobs: one of them trains two networks. 15 s of CPU."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra joblib")
