@@ -256,9 +256,25 @@ def test_each_of_several_attacks_has_its_share_and_its_name_in_the_titles(networ
     assert "lbfgs, random targets: 30 of 40 attacks succeeded (75.0 %); nearest" in result.summary[0]
     assert "20 of 40 attacks succeeded (50.0 %)." in result.summary[0]
     assert all(t.detail.startswith(("lbfgs, random targets", "nearest")) for t in result.tables)
+    apart = [sets[0], crafted(net, {0: 40}, attack=second, name="c", subset="test")]
+    pages = analyze([net], apart, title="apart", sections=("table2", "transfer", "examples"))
+    assert {t.detail.partition(":")[0] for t in pages.tables} == {"lbfgs, random targets", "nearest"}
+    examples = {f.detail for f in pages.figures if f.title == "Examples"}
+    assert examples == {"FC10(1), lbfgs, random targets", "FC10(1), nearest"}
     alone = analyze([net], sets[:1], title="one", sections=("table2",))
     assert "attacked with lbfgs, random targets: 30 of 40 attacks" in alone.summary[0]
     assert alone.tables[0].detail == ""
+
+
+def test_table_1_says_which_images_its_distortions_want(network, crafted):
+    net = network("FC10(1)", 0)
+    (table,) = analyze([net], [crafted(net, {0: 40}, subset="test")], title="t", sections=("table1",)).tables
+    assert table.notes == (
+        "The distortions of this table are of train images (attack.py subset=train); the adversarial sets here are of "
+        "test images.",
+    )
+    (table,) = analyze([net], [crafted(net, {0: 40})], title="t", sections=("table1",)).tables
+    assert table.notes == ()
 
 
 def test_the_summary_names_the_folder_and_says_which_networks_were_only_evaluated(network):

@@ -273,7 +273,8 @@ def _example_grids(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> 
     for one in sorted(sets, key=lambda s: s.seed):
         if not one.is_noise and one.amplify is None:
             first.setdefault((_title(labels, one), one.subset, one.attack_name), one)
-    chosen = {one.name: title for (title, _, _), one in first.items()}
+    several = len({attack for _, _, attack in first}) > 1
+    chosen = {one.name: f"{title}, {attack}" if several else title for (title, _, attack), one in first.items()}
     order = network_order(networks)
     shown = sorted((one for one in sets if one.name in chosen), key=lambda one: order.get(one.source or "", len(order)))
     return [pictures.grid_figure(one, chosen[one.name]) for one in shown]

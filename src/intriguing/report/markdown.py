@@ -45,7 +45,7 @@ def _table(table: Table) -> str:
     lines.append(f"|{'---|' * (len(table.columns) + 1)}")
     for row, cells in table.text_rows:
         lines.append(f"| {' | '.join((_safe(row), *map(_cell, cells)))} |")
-    beside = f" Paper: {table.printed_in}." if table.printed_in else ""
+    beside = f" Beside them: {table.reference}'s numbers as printed, {table.printed_in}." if table.printed_in else ""
     lines += ["", f"{table.method_note}{beside}", *(f"- {note}" for note in table.notes), ""]
     return "\n".join(lines)
 

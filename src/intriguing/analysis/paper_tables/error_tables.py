@@ -92,7 +92,19 @@ def error_table(key: str, networks: Sequence[Network], sets: Sequence[MeasuredSe
         sample=sample_text(present.values(), (n.seed for n in members)),
         method=_method(list(present.values())),
         source=f"{paper.SOURCE}, Table {key[-1]}",
+        notes=_missing_distortions(subset, fitting, sets),
         runs=(*(n.name for n in members), *(s.name for s in attacked)),
+    )
+
+
+def _missing_distortions(subset: str, fitting: Sequence[MeasuredSet], sets: Sequence[MeasuredSet]) -> tuple[str, ...]:
+    """Say why a table has no distortions although networks were attacked; nothing where it has some."""
+    others = sorted({s.subset for s in sets if not s.is_noise and s.amplify is None} - {subset})
+    if fitting or not others:
+        return ()
+    return (
+        f"The distortions of this table are of {subset} images (attack.py subset={subset}); the adversarial sets here "
+        f"are of {' and '.join(others)} images.",
     )
 
 

@@ -55,6 +55,7 @@ def transfer_tables(networks: Sequence[Network], sets: Sequence[MeasuredSet], *,
     """
     labels = display_labels(networks)
     found: list[Table] = []
+    several = len(variants(sets)) > 1
     combinations = {(pool_of(s.split), s.subset) for s in sets if not s.is_noise}
     order = list(_KEYS)
     for pool, subset in sorted(combinations, key=lambda c: (order.index(c) if c in order else len(order), c)):
@@ -64,9 +65,8 @@ def transfer_tables(networks: Sequence[Network], sets: Sequence[MeasuredSet], *,
         victims = [n for n in networks if pool_of(n.split) == pool]
         noise = [s for s in sets if s.is_noise and s.subset == subset]
         members = [s for s in sets if not s.is_noise and (pool_of(s.split), s.subset) == (pool, subset)]
-        attacks = variants(members)
-        for number, (attack, group) in enumerate(attacks):
-            matrix = _Matrix(key, subset, pool, attack, number, len(attacks) > 1, victims, labels)
+        for number, (attack, group) in enumerate(variants(members)):
+            matrix = _Matrix(key, subset, pool, attack, number, several, victims, labels)
             found += matrix.tables(rows_of([*group, *noise], labels))
     return found
 
@@ -81,7 +81,7 @@ class _Matrix:
         pool: networks trained on all images or on halves.
         attack: description of the attack.
         number: of the attack among those of this combination; 0 is the paper's.
-        several: whether the combination has other attacks.
+        several: whether the analysis has other attacks, so that titles name theirs.
         victims: the columns' networks.
         labels: of the networks, by the name of the run.
     """
