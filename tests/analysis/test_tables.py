@@ -277,13 +277,15 @@ def test_table_1_says_which_images_its_distortions_want(network, crafted):
     assert table.notes == ()
 
 
-def test_the_summary_names_the_folder_and_says_which_networks_were_only_evaluated(network):
-    folder = {"data__name": "image_folder", "data__folder": "/somewhere/photographs"}
+def test_the_summary_says_which_images_and_which_networks_were_only_evaluated(network):
+    folder = {"data__name": "image_folder", "data__classes": ["cat", "dog"]}
     trained = network("Net", 0, **folder)
     summary = analyze([trained], [], title="folder").summary[0]
-    assert summary == "1 network trained on photographs (seed 0); no attack was measured."
-    taken = network("Net", 0, trainer__max_epochs=0, **folder)
-    assert "1 network evaluated on photographs (seed 0)" in analyze([taken], [], title="taken").summary[0]
+    assert summary == "1 network trained on a folder of images of 2 classes (seed 0); no attack was measured."
+    taken = network("Net", 0, name="taken", trainer__max_epochs=0, **folder)
+    assert "1 network evaluated on a folder of images of 2" in analyze([taken], [], title="taken").summary[0]
+    both = analyze([trained, taken], [], title="both").summary[0]
+    assert "2 networks trained on a folder of images of 2 classes (seed 0, 1 of them evaluated only)" in both
 
 
 def test_wrong_calls_say_what_came(network, crafted):

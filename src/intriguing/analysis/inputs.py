@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.identity import NetworkId, data_set
+from intriguing.errors import plural
 from intriguing.results import RunSummary
 from intriguing.runs.records import RunRecord
 from intriguing.statistics.counts import Count
@@ -107,9 +107,11 @@ class Network:
 
     @property
     def data_name(self) -> str:
-        """The data set in a sentence: the name of its folder for a folder of images."""
-        folder = self.config.get("data", {}).get("folder")
-        return Path(str(folder)).name or self.data if self.data == "image_folder" and folder else self.data
+        """The data set in a sentence; a folder of images, whose path no record holds, by its number of classes."""
+        if self.data != "image_folder":
+            return self.data
+        classes = self.config["data"].get("classes") or ()
+        return "a folder of images" + (f" of {plural(len(classes), 'class', 'classes')}" if classes else "")
 
     @property
     def is_trained(self) -> bool:

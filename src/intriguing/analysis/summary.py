@@ -53,9 +53,10 @@ def _measured(networks: Sequence[Network], sets: Sequence[MeasuredSet]) -> str:
     seeds = sorted({n.seed for n in networks})
     attacked = [s for s in sets if not s.is_noise and s.amplify is None]
     seeds_text = f"{'seed' if len(seeds) == 1 else 'seeds'} {_listed(seeds)}"
-    evaluated = bool(networks) and not any(n.is_trained for n in networks)
-    verb = "evaluated" if evaluated else "trained"
-    text = f"{_count(len(networks), 'network')} {verb} on {_data(networks)} ({seeds_text})"
+    taken = sum(not n.is_trained for n in networks)
+    verb = "evaluated" if networks and taken == len(networks) else "trained"
+    some = f", {taken} of them evaluated only" if 0 < taken < len(networks) else ""
+    text = f"{_count(len(networks), 'network')} {verb} on {_data(networks)} ({seeds_text}{some})"
     if not attacked:
         return f"{text}; no attack was measured."
     if not any(s.num for s in attacked):
