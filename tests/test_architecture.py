@@ -13,7 +13,7 @@ LAYERS = {
     1: ["attacks", "models", "data", "units", "storage"],
     2: ["checkpoints", "adversarial_set", "results", "callbacks", "runs", "tracking"],
     3: ["training", "attacking", "analysis", "report"],
-    4: ["cli", "interface"],
+    4: ["cli", "interface", "integrations"],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 STAGES = {"training", "attacking", "analysis"}
