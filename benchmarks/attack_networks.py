@@ -48,7 +48,9 @@ def read_images(path: Path) -> Images:
     with np.load(path, allow_pickle=False) as file:
         missing = {"images", "labels"} - set(file.files)
         if missing:
-            raise SystemExit(f"error: {path} lacks {' and '.join(sorted(missing))}; an .npz of images and labels is read")
+            raise SystemExit(
+                f"error: {path} lacks {' and '.join(sorted(missing))}; an .npz of images and labels is read"
+            )
         images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"]).long()
     return (images.float() / 255 if images.dtype == torch.uint8 else images.float()), labels
 
@@ -107,7 +109,9 @@ def import_file(path: Path) -> ModuleType:
     spec.loader.exec_module(module)
     for name in ("NETWORKS", "load"):
         if not hasattr(module, name):
-            raise SystemExit(f"error: {path} has no {name}; it needs NETWORKS, name -> data set, and load(name) -> module")
+            raise SystemExit(
+                f"error: {path} has no {name}; it needs NETWORKS, name -> data set, and load(name) -> module"
+            )
     return module
 
 

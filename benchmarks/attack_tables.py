@@ -46,6 +46,9 @@ FAMILIES = {
     "SuperDeepFool": "tab:pink",
     "APGD": "0.2",
 }
+ABOVE_AND_OPTIMALITY = ("above_best_percent", "optimality")
+AVERAGED = ("ms_per_image", "success", "propagations", "mean_l2", "median_l2")
+AVERAGED += ("above_best_percent", "within_1_percent", "optimality")
 TOP = 15.0  # percent above the best; what lies higher is drawn at the edge
 
 
@@ -81,14 +84,23 @@ def table(rows: Sequence[Measurement]) -> pd.DataFrame:
 
 def with_means(frame: pd.DataFrame) -> pd.DataFrame:
     """Add the mean over the networks, of each method that was measured on all of them."""
-    averaged = ["ms_per_image", "success", "propagations", "mean_l2", "median_l2"]
-    averaged += ["above_best_percent", "within_1_percent", "optimality"]
-    groups = frame.groupby(["mode", "method", "budget"], sort=False, dropna=False)
-    whole = groups.filter(lambda group: group["network"].nunique() == frame["network"].nunique())
-    if whole.empty or frame["network"].nunique() == 1:
-        return frame
-    mean = whole.groupby(["mode", "method", "budget"], sort=False, dropna=False)[averaged].mean().reset_index()
-    return pd.concat([frame, mean.assign(network=MEAN)], ignore_index=True)
+    networks = set(frame["network"])
+    groups = _groups(frame, "mode", "method", "budget")
+    means = [
+        {"network": MEAN, **key, **{name: float(np.mean([row[name] for row in rows])) for name in AVERAGED}}
+        for key, rows in groups
+        if {row["network"] for row in rows} == networks and len(networks) > 1
+    ]
+    return pd.concat([frame, pd.DataFrame(means, columns=frame.columns)], ignore_index=True) if means else frame
+
+
+def _groups(frame: pd.DataFrame, *columns: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Return rows with equal entries of some columns, in the order of the frame."""
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for row in frame.to_dict("records"):
+        key = tuple(None if pd.isna(row[name]) else row[name] for name in columns)
+        groups.setdefault(key, []).append({str(name): value for name, value in row.items()})
+    return [(dict(zip(columns, key, strict=True)), rows) for key, rows in groups.items()]
 
 
 def rounded(frame: pd.DataFrame) -> pd.DataFrame:
@@ -125,41 +137,42 @@ def _beside(row: Measurement, best: np.ndarray | None) -> dict[str, float]:
 
 
 def curves(frame: pd.DataFrame, path: Path) -> None:
-    """Propagations against the distance above the best, and against the optimality: means over the networks."""
-    limited = frame[frame["budget"].notna()]
-    if limited.empty:
+    """Draw the distance above the best, and the optimality, against propagations: means over the networks."""
+    points: dict[str, list[dict[str, float]]] = {}
+    for key, rows in _groups(frame, "method", "budget"):
+        if key["budget"] is not None:
+            means = {name: float(np.mean([row[name] for row in rows])) for name in (*ABOVE_AND_OPTIMALITY, "budget")}
+            points.setdefault(key["method"], []).append(means | {"success": min(row["success"] for row in rows)})
+    if not points:
         return
-    means = limited.groupby(["method", "budget"], sort=False).agg(
-        above=("above_best_percent", "mean"), optimality=("optimality", "mean"), success=("success", "min")
-    )
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4))
-    for method, group in means.reset_index().groupby("method", sort=False):
+    for method, line in points.items():
+        line.sort(key=lambda one: one["budget"])
         ours = method == "nearest"
-        colour = ACCENT if ours else FAMILIES[str(method)]
-        budgets = group["budget"].astype(float)
-        for axis, column, scale in ((axes[0], "above", 1.0), (axes[1], "optimality", 1.0)):
+        style: dict[str, Any] = {"color": ACCENT if ours else FAMILIES[method], "linewidth": 2.6 if ours else 1.3}
+        style["zorder"] = 3 if ours else 2
+        for axis, column in zip(axes, ABOVE_AND_OPTIMALITY, strict=True):
             label = method if axis is axes[0] else None
-            style: dict[str, Any] = {"color": colour, "linewidth": 2.6 if ours else 1.3, "zorder": 3 if ours else 2}
-            axis.plot(budgets, scale * group[column], label=label, **style)
-            for budget, value, success in zip(budgets, group[column], group["success"], strict=True):
-                full = success > 0.999
-                axis.plot(budget, value, "o", fillstyle="full" if full else "none", markersize=6, **style)
-    budgets = sorted({float(budget) for budget in limited["budget"]})
+            axis.plot([one["budget"] for one in line], [one[column] for one in line], label=label, **style)
+            for one in line:
+                fill = "full" if one["success"] > 0.999 else "none"
+                axis.plot(one["budget"], one[column], "o", fillstyle=fill, markersize=6, **style)
+    budgets = sorted({one["budget"] for line in points.values() for one in line})
     for axis in axes:
         axis.set(xscale="log", xlabel="propagations an image (forward + backward)", xticks=budgets)
         axis.set_xticklabels([f"{budget:.0f}" for budget in budgets])
         axis.minorticks_off()
         axis.grid(alpha=0.25)
     axes[0].set_yscale("symlog", linthresh=1)
-    ticks = [0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200]
+    ticks = [0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]
     axes[0].set(yticks=ticks, yticklabels=[f"{tick:g}" for tick in ticks], ylim=(0, None))
-    axes[0].set_ylabel("L2 distance above the best of all attacks, %")
+    axes[0].set_ylabel("mean L2 distance above the best of all attacks, %")
     axes[1].set_ylabel("optimality (AttackBench)")
-    count = limited["network"].nunique()
-    networks = f"{count} networks" if count > 1 else str(limited["network"].iloc[0])
-    axes[0].set_title(f"{networks}; open: some images fail, which do not count", fontsize=10)
-    axes[1].set_title("failures count as the largest distance", fontsize=10)
-    figure.legend(loc="lower center", ncols=10, fontsize=9, frameon=False)
+    names = sorted(set(frame["network"]))
+    networks = f"{len(names)} networks" if len(names) > 1 else names[0]
+    axes[0].set_title(f"{networks}; open: some images fail, which do not count here", fontsize=10)
+    axes[1].set_title("a failure counts as the largest distance", fontsize=10)
+    figure.legend(loc="lower center", ncols=10, fontsize=9, frameon=False, handlelength=1.2, columnspacing=1.2)
     figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -167,8 +180,11 @@ def curves(frame: pd.DataFrame, path: Path) -> None:
 
 def times(frame: pd.DataFrame, path: Path) -> None:
     """Time per image against distance above the best of the panel; a method that sometimes fails is open."""
-    frame = frame[frame["budget"].isna()]
-    networks = [name for name, group in frame.groupby("network", sort=False) if len(set(group["method"])) > 2]
+    panels = {
+        (key["network"], key["mode"]): {row["method"]: row for row in rows if pd.isna(row["budget"])}
+        for key, rows in _groups(frame, "network", "mode")
+    }
+    networks = list(dict.fromkeys(network for (network, _), rows in panels.items() if len(rows) > 2))
     if not networks:
         return
     figure, axes = plt.subplots(2, len(networks), figsize=(3.4 * len(networks), 6.4), squeeze=False, sharey=True)
@@ -176,8 +192,7 @@ def times(frame: pd.DataFrame, path: Path) -> None:
     for column, network in enumerate(networks):
         for line, mode in enumerate(("targeted", "untargeted")):
             axis = axes[line][column]
-            group = frame.query("network == @network and mode == @mode")
-            _draw(axis, {row["method"]: row for row in group.to_dict("records")}, handles)
+            _draw(axis, panels.get((network, mode), {}), handles)
             axis.set(title=f"{network}, {mode}", xscale="log", xlim=(0.2, 2000), ylim=(-0.8, TOP + 0.8))
             axis.grid(alpha=0.25)
         axes[1][column].set_xlabel("ms per image, one thread")
@@ -195,6 +210,8 @@ def _draw(axis: Any, rows: dict[str, dict[str, Any]], handles: dict[str, Any]) -
         rows["SciPy L-BFGS-B"]["distortion"] *= rows["lbfgs"]["distortion"] / few["distortion"]
     best = min((row["distortion"] for row in rows.values() if row["success"] > 0.999), default=math.nan)
     for method, row in rows.items():
+        if method not in OURS and method not in PEERS:
+            continue
         marker, colour = (OURS[method], ACCENT) if method in OURS else PEERS[method]
         above = min(100 * (row["distortion"] / best - 1), TOP)
         filled = row["success"] > 0.999

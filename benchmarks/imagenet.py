@@ -2,10 +2,10 @@
 
     uv run --group peers benchmarks/imagenet.py --weights squeezenet1_1.pth --archive sample1000.zip
 
---weights is a state dict of torchvision's squeezenet1_1, --archive a zip of `.../<synset>/<name>.JPEG` with one synset for each
-of the 1,000 classes. The first images that the network classifies correctly are attacked: towards any other class, and
-towards the ostrich, as in the paper's figure 5. The table is that of benchmarks/attacks.py, whose tracking counts
-propagations around the network; every measurement is kept in OUT/imagenet.json as soon as it is made.
+--weights is a state dict of torchvision's squeezenet1_1, --archive a zip of `.../<synset>/<name>.JPEG` with one synset
+for each of the 1,000 classes. The first images that the network classifies correctly are attacked: towards any other
+class, and towards the ostrich, as in the paper's figure 5. The table is that of benchmarks/attacks.py, whose tracking
+counts propagations around the network; every measurement is kept in OUT/imagenet.json as soon as it is made.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Normalised(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1))
 
@@ -84,7 +86,9 @@ def read(archive: Path, num: int) -> Images:
         names = sorted(name for name in file.namelist() if name.lower().endswith((".jpeg", ".jpg")))
         synsets = {synset: place for place, synset in enumerate(sorted({name.split("/")[-2] for name in names}))}
         if len(synsets) != 1000:
-            raise SystemExit(f"error: {archive} has {len(synsets)} folders of images; one for each of 1,000 classes is read")
+            raise SystemExit(
+                f"error: {archive} has {len(synsets)} folders of images; one for each of 1,000 classes is read"
+            )
         opened = [Image.open(io.BytesIO(file.read(name))).convert("RGB") for name in names[:num]]
     images = [center_crop(resize(pil_to_tensor(image), [256], antialias=True), [224]) for image in opened]
     labels = [synsets[name.split("/")[-2]] for name in names[:num]]

@@ -3,9 +3,9 @@
     uv run --group peers benchmarks/integrations.py --networks-file networks.py --network eran_conv_small
 
 AttackBench wraps the network into its own model, which counts passes, stops each image at 2,000 and keeps the nearest
-adversarial image that the network was shown. Its `enforce_box` clips each input with `torch.clamp`, whose gradient in torch 2.15 is 0
-where a pixel is exactly 0 or 1, so that every attack is blind for the black pixels of MNIST; the
-table has both settings. SecML-Torch's numbers are those of the images that come back.
+adversarial image that the network was shown. Its `enforce_box` clips each input with `torch.clamp`, whose gradient in
+torch 2.15 is 0 where a pixel is exactly 0 or 1, so that every attack is blind for the black pixels of MNIST; the table
+has both settings. SecML-Torch's numbers are those of the images that come back.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -56,7 +57,7 @@ def in_attackbench(case: Case) -> list[dict]:
     import attackbench
     from attackbench.models.benchmodel_wrapper import BenchModel
 
-    attacks = {"nearest": nearest}
+    attacks: dict[str, Callable[..., torch.Tensor]] = {"nearest": nearest}
     if (package := adv_lib()) is not None:
         attacks["DDN-1000"] = lambda model, inputs, labels: package.ddn(model, inputs, labels, steps=1000, levels=None)
     rows = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -9,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -151,10 +151,8 @@ def _within(
         part, wished = inputs[first:last], classes[first:last]
         tracked = Tracked(model, part, wished, targeted, budget)
         torch.manual_seed(0)
-        try:
+        with contextlib.suppress(BudgetSpent):
             method.attack(tracked, part, wished, inputs)
-        except BudgetSpent:
-            pass
         return tracked
 
     start = time.perf_counter()
@@ -175,10 +173,8 @@ def _within(
 
 def _warm_up(model: nn.Module, method: Method, inputs: Tensor, classes: Tensor, targeted: bool) -> None:
     """Run an attack for a moment on one image, so that what is set up once is not timed."""
-    try:
+    with contextlib.suppress(BudgetSpent):
         method.attack(Tracked(model, inputs[:1], classes[:1], targeted, 50), inputs[:1], classes[:1], inputs[:1])
-    except BudgetSpent:
-        pass
 
 
 def _evaluate(model: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:

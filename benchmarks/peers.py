@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -120,10 +121,12 @@ def within(budget: int, targeted: bool, num_classes: int) -> list[Method]:
 
 
 def adv_lib() -> ModuleType | None:
-    try:
-        return importlib.import_module("adv_lib.attacks")
-    except ImportError:
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of its imports
+        try:
+            return importlib.import_module("adv_lib.attacks")
+        except ImportError:
+            return None
 
 
 def ours(effort: str, targeted: bool, model: nn.Module, inputs: Tensor, classes: Tensor, pool: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class Tracked(nn.Module):
 
 
 def l2_of_successes(inputs: Tensor, images: Tensor, logits: Tensor, classes: Tensor, targeted: bool) -> Tensor:
-    """Return L2 distances (R,) of images (R, ...) in [0, 1] from inputs (R or 1, ...); inf where there is no success."""
+    """Return L2 distances (R,) of images (R, ...) in [0, 1] from inputs (R or 1, ...); inf where one fails."""
     answers, flat = logits.argmax(dim=1), images.flatten(1)
     success = (answers == classes) if targeted else (answers != classes)
     success &= flat.isfinite().all(dim=1) & ~logits.isnan().any(dim=1)

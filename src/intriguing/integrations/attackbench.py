@@ -5,9 +5,11 @@
 
     found = attackbench.run_attack(model, loader, nearest, "l2")
 
-AttackBench (Cina et al., arXiv 2404.19460; package attackbenchlib 2) counts the forward and backward passes of each image,
-keeps the nearest adversarial image that the network was shown, and stops an image after 2,000 passes unless
-``query_budget`` says otherwise. This module does not import the package.
+AttackBench (Cina et al., arXiv 2404.19460; package attackbenchlib 2) counts the forward and backward passes of each
+image, keeps the nearest adversarial image that the network was shown, and stops an image after 2,000 passes unless
+``query_budget`` says otherwise. It clips images with ``torch.clamp``, which in torch 2.15 has no gradient at 0 and 1;
+where many pixels are black or white, pass ``BenchModel(model, enforce_box=False)``, since the images of these attacks
+lie in the box anyway. This module does not import the package.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Run the attacks in SecML-Torch: an evasion attack of its kind.
 
-    from intriguing.integrations.secml import Evasion  # pip install 'intriguing[secml]'
+from intriguing.integrations.secml import Evasion  # pip install 'intriguing[secml]'
 
-    attacked = Evasion("nearest")(model, loader)  # a DataLoader of adversarial images and labels
+attacked = Evasion("nearest")(model, loader)  # a DataLoader of adversarial images and labels
 """
 
 from __future__ import annotations
