@@ -1,5 +1,7 @@
 """Run the attacks in AttackBench: functions with the signature that ``attackbench.run_attack`` calls.
 
+For example::
+
     import attackbench  # pip install 'intriguing[attackbench]'
     from intriguing.integrations.attackbench import nearest
 

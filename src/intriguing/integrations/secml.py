@@ -1,8 +1,10 @@
 """Run the attacks in SecML-Torch: an evasion attack of its kind.
 
-from intriguing.integrations.secml import Evasion  # pip install 'intriguing[secml]'
+For example::
 
-attacked = Evasion("nearest")(model, loader)  # a DataLoader of adversarial images and labels
+    from intriguing.integrations.secml import Evasion  # pip install 'intriguing[secml]'
+
+    attacked = Evasion("nearest")(model, loader)  # a DataLoader of adversarial images and labels
 """
 
 from __future__ import annotations
