@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 from measurements import Measurement
-from peers import LBFGS_OF_FEW
+from peers import LBFGS_OF_FEW, WITH_STARTS
 
 MEAN = "mean of all"
 ACCENT = "tab:red"
 OURS = {"nearest, fast": "o", "nearest, default": "s", "nearest, thorough": "D", "lbfgs": "^"}
+OURS |= {f"{WITH_STARTS}, fast": ".", f"{WITH_STARTS}, default": "*", f"{WITH_STARTS}, thorough": "d"}
 PEERS = {
     "SciPy L-BFGS-B": ("v", "0.45"),
     "DDN-100": ("o", "tab:blue"),
@@ -148,8 +149,9 @@ def curves(frame: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4))
     for method, line in points.items():
         line.sort(key=lambda one: one["budget"])
-        ours = method == "nearest"
+        ours = method in ("nearest", WITH_STARTS)
         style: dict[str, Any] = {"color": ACCENT if ours else FAMILIES[method], "linewidth": 2.6 if ours else 1.3}
+        style["linestyle"] = "--" if method == WITH_STARTS else "-"
         style["zorder"] = 3 if ours else 2
         for axis, column in zip(axes, ABOVE_AND_OPTIMALITY, strict=True):
             label = method if axis is axes[0] else None

@@ -142,8 +142,8 @@ def growth(results: Results, case: Case, arguments: argparse.Namespace) -> None:
         with torch.no_grad():
             logits = job.model(job.inputs)
             targets = choose_targets("runner_up", logits.argmax(dim=1), logits)  # within reach also on random networks
-        for name, attack in (("nearest, default", partial(ours, "default", True)), ("lbfgs", partial(penalty, True))):
-            measure(results, job, Method(name, name, attack), targets, targeted=True)
+        for method in (ours("default", True)[0], Method("lbfgs", "lbfgs", partial(penalty, True))):
+            measure(results, job, method, targets, targeted=True)
 
 
 if __name__ == "__main__":

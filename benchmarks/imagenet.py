@@ -20,7 +20,7 @@ import torch
 from attack_networks import Case, Images, take_correct
 from attack_tables import rounded, table
 from measurements import Results, measure
-from peers import EFFORTS, LIMITS, Method, adv_lib, of_labels, ours, peer
+from peers import LIMITS, Method, adv_lib, of_labels, ours, peer
 from PIL import Image
 from superdeepfool import superdeepfool
 from torch import Tensor, nn
@@ -96,15 +96,13 @@ def read(archive: Path, num: int) -> Images:
 
 
 def methods(targeted: bool) -> list[Method]:
-    """Ours at each effort, to its end and stopped at its number of propagations; SuperDeepFool, DDN and ALMA."""
-    found = [Method(f"nearest, {effort}", "nearest", partial(ours, effort, targeted)) for effort in EFFORTS]
+    """Ours at each effort, SuperDeepFool, and DDN and ALMA with as many propagations."""
+    found = [ours(effort, targeted)[0] for effort in LIMITS]
     if not targeted:
-        found.append(Method("SuperDeepFool", "SuperDeepFool", of_labels(superdeepfool)))
-        found += [Method("SuperDeepFool", "SuperDeepFool", of_labels(superdeepfool), limit) for limit in (60, 300)]
-    for effort, limit in LIMITS.items():
-        found.append(Method(f"nearest, {effort}", "nearest", partial(ours, effort, targeted), limit))
-        package = adv_lib()
-        if package is not None:
+        found += [Method("SuperDeepFool", "SuperDeepFool", of_labels(superdeepfool), limit) for limit in (None, 60)]
+    package = adv_lib()
+    if package is not None:
+        for limit in LIMITS.values():
             for family, name in (("DDN", "steps"), ("ALMA", "num_steps")):
                 attack = partial(peer, package, family, {name: limit // 2}, targeted)
                 found.append(Method(f"{family}-{limit // 2}", family, attack))

@@ -82,6 +82,10 @@ class Results:
         known = {field.name for field in fields(Measurement)}
         self.rows = [Measurement(**{name: row[name] for name in row.keys() & known}) for row in rows]
 
+    def find(self, wanted: Measurement) -> Measurement | None:
+        """Return what was measured before under the same key."""
+        return next((row for row in self.rows if row.key == wanted.key), None)
+
     def measure(self, wanted: Measurement, work: Callable[[Measurement], Measurement]) -> None:
         places = [place for place, known in enumerate(self.rows) if known.key == wanted.key]
         if places and not self.again:
@@ -98,12 +102,21 @@ class Results:
 
 
 def measure(results: Results, case: Case, method: Method, classes: Tensor, targeted: bool) -> None:
-    """Measure one attack, unless that is done."""
+    """Measure one attack, unless that is done.
+
+    An attack that limits the propagations of each image by its own settings is not measured again with a budget, if it
+    kept to that on average, as counted around the network.
+    """
     num = min(method.images or len(case.inputs), len(case.inputs))
     mode, device = "targeted" if targeted else "untargeted", device_name(case.inputs.device)
     inputs, classes = case.inputs[:num], classes[:num]
 
     def work(wanted: Measurement) -> Measurement:
+        whole = (
+            results.find(replace(wanted, method=method.without_limit, budget=None)) if method.without_limit else None
+        )
+        if whole is not None and whole.propagations <= (method.budget or 0):
+            return replace(whole, method=wanted.method, budget=wanted.budget, evaluations=math.nan)
         with frozen(case.model):
             try:
                 if method.budget is None:
@@ -145,11 +158,15 @@ def _within(
     targeted: bool,
     budget: int,
 ) -> Measurement:
-    """Run an attack until the budget of each image is spent; the nearest success that the network was shown counts."""
+    """Run an attack until the budget of each image is spent; the nearest success that the network was shown counts.
+
+    An attack whose rows are mixed is given one image at a time.
+    """
 
     def run(first: int, last: int) -> Tracked:
         part, wished = inputs[first:last], classes[first:last]
-        tracked = Tracked(model, part, wished, targeted, budget)
+        shared = len(inputs) - (last - first) if method.reads_pool else 0  # one pass of the pool serves all images
+        tracked = Tracked(model, part, wished, targeted, budget, shared)
         torch.manual_seed(0)
         with contextlib.suppress(BudgetSpent):
             method.attack(tracked, part, wished, inputs)

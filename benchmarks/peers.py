@@ -6,7 +6,7 @@ import importlib
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -24,13 +24,8 @@ from intriguing.attacks import closest, lbfgs, nearest
 # of the whole batch, from which an attack may start, when it is given one image alone
 Attack = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 
-# The settings of our efforts, and the propagations that each may use. A setting "starts" receives the pool.
-EFFORTS: dict[str, dict[str, Any]] = {
-    "fast": {"num_steps": 12, "num_projections": 2, "num_candidates": 1},
-    "default": {},
-    "thorough": {"num_steps": 100, "num_projections": 20, "num_candidates": 9},
-}
-LIMITS = {"fast": 60, "default": 300, "thorough": 2000}
+LIMITS = {"fast": 60, "default": 300, "thorough": 2000}  # propagations of an image, by effort of `nearest`
+WITH_STARTS = "nearest with starts"  # the family that starts from other images of the batch too
 LARGEST_RADIUS = 8.0  # L2, of the search with APGD
 SCIPY_IMAGES = 16  # SciPy takes a tenth of a second and more for each
 LBFGS_OF_FEW = "lbfgs, SciPy's images"
@@ -46,6 +41,8 @@ class Method:
         attack: see ``Attack``.
         budget: propagations after which nothing that it finds counts; None for no limit.
         images: number of images that are attacked at most; None for all.
+        without_limit: with a budget to which its settings limit it anyway, the name of this attack without a budget.
+        reads_pool: whether it makes a forward pass of the whole pool, which all images of the batch share.
     """
 
     name: str
@@ -53,11 +50,13 @@ class Method:
     attack: Attack
     budget: int | None = None
     images: int | None = None
+    without_limit: str | None = None
+    reads_pool: bool = False
 
 
 def methods(targeted: bool, linear: bool) -> list[Method]:
     """Return every attack at the settings that are usual for it; with a linear network also the exact programme."""
-    found = [Method(f"nearest, {effort}", "nearest", partial(ours, effort, targeted)) for effort in EFFORTS]
+    found = [one for effort in LIMITS for one in ours(effort, targeted)]
     found.append(Method("lbfgs", "lbfgs", partial(penalty, targeted)))
     if targeted:
         found.append(Method(LBFGS_OF_FEW, "lbfgs", partial(penalty, True), images=SCIPY_IMAGES))
@@ -88,11 +87,10 @@ def methods(targeted: bool, linear: bool) -> list[Method]:
 
 def within(budget: int, targeted: bool, num_classes: int) -> list[Method]:
     """Return every attack with settings for a number of propagations; what it finds later does not count."""
-    efforts = [effort for effort in EFFORTS if LIMITS[effort] <= budget]
     found = []
-    if efforts:
-        effort = max(efforts, key=LIMITS.__getitem__)
-        found.append(Method("nearest", "nearest", partial(ours, effort, targeted), budget))
+    if efforts := [effort for effort in LIMITS if LIMITS[effort] <= budget]:
+        largest = max(efforts, key=LIMITS.__getitem__)
+        found = [limited(one, budget) for one in ours(largest, targeted)]
     if not targeted:
         found.append(Method("SuperDeepFool", "SuperDeepFool", of_labels(superdeepfool), budget))
     package = adv_lib()
@@ -129,11 +127,23 @@ def adv_lib() -> ModuleType | None:
             return None
 
 
-def ours(effort: str, targeted: bool, model: nn.Module, inputs: Tensor, classes: Tensor, pool: Tensor) -> Tensor:
-    settings = dict(EFFORTS[effort])
-    if "starts" in settings:
-        settings["starts"] = pool
-    return nearest(model, inputs, classes, targets=classes if targeted else None, **settings).adv_inputs
+def ours(effort: str, targeted: bool) -> list[Method]:
+    """Return `nearest` at an effort, alone and with the other images of the batch as further starts."""
+
+    def attack(starts: bool, model: nn.Module, inputs: Tensor, classes: Tensor, pool: Tensor) -> Tensor:
+        targets = classes if targeted else None
+        given = pool if starts else None
+        return nearest(model, inputs, classes, targets=targets, effort=effort, starts=given).adv_inputs
+
+    return [
+        Method(f"nearest, {effort}", "nearest", partial(attack, False)),
+        Method(f"{WITH_STARTS}, {effort}", WITH_STARTS, partial(attack, True), reads_pool=True),
+    ]
+
+
+def limited(method: Method, budget: int) -> Method:
+    """Return one of our attacks with a budget that its effort keeps to."""
+    return replace(method, name=method.family, budget=budget, without_limit=method.name)
 
 
 def penalty(targeted: bool, model: nn.Module, inputs: Tensor, classes: Tensor, pool: Tensor) -> Tensor:

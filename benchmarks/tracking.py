@@ -32,6 +32,7 @@ class Tracked(nn.Module):
         classes: (N,), labels to leave, or targets to reach.
         targeted: which of the two.
         budget: propagations after which an image's record is closed; None for no limit.
+        shared: first propagations that are not counted, since the attack makes them once for many images.
 
     Attributes:
         total: propagations of all images.
@@ -41,12 +42,18 @@ class Tracked(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, inputs: Tensor, classes: Tensor, targeted: bool, budget: int | None = None
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        classes: Tensor,
+        targeted: bool,
+        budget: int | None = None,
+        shared: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.inputs, self.classes, self.targeted, self.budget = model, inputs, classes, targeted, budget
         self.total, self.seconds = 0, 0.0
-        self.spent = torch.zeros(len(inputs), dtype=torch.int64)
+        self.spent = torch.full((len(inputs),), -shared)
         self.nearest = torch.full((len(inputs),), torch.inf)
 
     def forward(self, images: Tensor) -> Tensor:

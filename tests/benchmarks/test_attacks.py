@@ -61,6 +61,8 @@ def test_any_file_of_networks_gives_a_table_and_goes_on_where_it_stopped(
     assert (frame["within_1_percent"] == 1).all()  # every attack finds a linear network's nearest boundary
     assert (frame.query("budget == 60")["propagations"] <= 60).all()
     measured = json.loads((tmp_path / "attacks_networks.json").read_text())
+    distances = {(row["method"], row["budget"]): row["l2"] for row in measured}
+    assert distances["nearest", 60] == distances["nearest, fast", None]  # whose effort keeps to these propagations
     assert "measuring" in capsys.readouterr().out
     run(*wanted)
     assert "measuring" not in capsys.readouterr().out

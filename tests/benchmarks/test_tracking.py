@@ -56,6 +56,16 @@ def test_of_many_rows_of_one_image_those_beyond_the_budget_do_not_count() -> Non
     assert tracked.spent.tolist() == [3]
 
 
+def test_passes_that_many_images_share_are_not_counted() -> None:
+    tracked = Tracked(Threshold(), INPUTS[:1], LABELS[:1], False, 2, shared=3)
+    tracked(torch.cat([_moved(0.9)] * 4))
+    tracked(_moved(0.7))
+    assert tracked.spent.tolist() == [2]
+    torch.testing.assert_close(tracked.nearest, torch.tensor([0.6]))
+    with pytest.raises(BudgetSpent):
+        tracked(_moved(0.6))
+
+
 def test_rows_that_cannot_be_given_to_their_images_are_refused_with_a_budget_only() -> None:
     with pytest.raises(RowsMixed):
         Tracked(Threshold(), INPUTS, LABELS, False, 9)(INPUTS[:1])
