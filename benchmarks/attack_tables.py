@@ -92,7 +92,10 @@ def with_means(frame: pd.DataFrame) -> pd.DataFrame:
         for key, rows in groups
         if {row["network"] for row in rows} == networks and len(networks) > 1
     ]
-    return pd.concat([frame, pd.DataFrame(means, columns=frame.columns)], ignore_index=True) if means else frame
+    if not means:
+        return frame
+    both = pd.concat([frame, pd.DataFrame(means, columns=frame.columns)], ignore_index=True)
+    return both.astype({"budget": "Int64", "images": "Int64"})
 
 
 def _groups(frame: pd.DataFrame, *columns: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
@@ -174,7 +177,7 @@ def curves(frame: pd.DataFrame, path: Path) -> None:
     networks = f"{len(names)} networks" if len(names) > 1 else names[0]
     axes[0].set_title(f"{networks}; open: some images fail, which do not count here", fontsize=10)
     axes[1].set_title("a failure counts as the largest distance", fontsize=10)
-    figure.legend(loc="lower center", ncols=10, fontsize=9, frameon=False, handlelength=1.2, columnspacing=1.2)
+    figure.legend(loc="lower center", ncols=10, fontsize=9, frameon=False, handlelength=2, columnspacing=1)
     figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -27,6 +27,18 @@ Attack = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 LIMITS = {"fast": 60, "default": 300, "thorough": 2000}  # propagations of an image, by effort of `nearest`
 WITH_STARTS = "nearest with starts"  # the family that starts from other images of the batch too
 LARGEST_RADIUS = 8.0  # L2, of the search with APGD
+USUAL: dict[str, tuple[str, dict[str, Any]]] = {  # adv-lib's attacks: family and settings
+    "DDN-100": ("DDN", {"steps": 100}),
+    "DDN-1000": ("DDN", {"steps": 1000}),
+    "ALMA-1000": ("ALMA", {"num_steps": 1000}),
+    "FMN-1000": ("FMN", {"steps": 1000}),
+    "PDGD-1000": ("PDGD", {"num_steps": 1000}),
+    "PDPGD-1000": ("PDPGD", {"num_steps": 1000}),
+    "C&W 9x1000": ("C&W", {"max_iterations": 1000}),
+    "FAB-100": ("FAB", {"n_iter": 100}),
+    "APGD 14x100": ("APGD", {"n_iter": 100, "binary_search_steps": 14}),
+}
+UNTARGETED = ("FAB", "APGD")  # without a targeted form in adv-lib
 SCIPY_IMAGES = 16  # SciPy takes a tenth of a second and more for each
 LBFGS_OF_FEW = "lbfgs, SciPy's images"
 
@@ -68,20 +80,9 @@ def methods(targeted: bool, linear: bool) -> list[Method]:
     package = adv_lib()
     if package is None:
         return found
-    usual: dict[str, dict[str, Any]] = {
-        "DDN-100": {"steps": 100},
-        "DDN-1000": {"steps": 1000},
-        "ALMA-1000": {"num_steps": 1000},
-        "FMN-1000": {"steps": 1000},
-        "PDGD-1000": {"num_steps": 1000},
-        "PDPGD-1000": {"num_steps": 1000},
-        "C&W 9x1000": {"max_iterations": 1000},
-    }
-    if not targeted:  # adv-lib's FAB and search over radii have no targeted form
-        usual |= {"FAB-100": {"n_iter": 100}, "APGD 14x100": {"n_iter": 100, "binary_search_steps": 14}}
-    for name, settings in usual.items():
-        family = name.replace("-", " ").split()[0]
-        found.append(Method(name, family, partial(peer, package, family, settings, targeted)))
+    for name, (family, settings) in USUAL.items():
+        if not targeted or family not in UNTARGETED:
+            found.append(Method(name, family, partial(peer, package, family, settings, targeted)))
     return found
 
 
@@ -111,10 +112,10 @@ def within(budget: int, targeted: bool, num_classes: int) -> list[Method]:
     if not targeted:
         settings["FAB"] = {"n_iter": max(1, budget // (num_classes + 1))}
         settings["APGD"] = {"binary_search_steps": radii, "n_iter": max(2, steps // radii - 1)}
-    found += [
-        Method(family, family, partial(peer, package, family, one, targeted), budget)
-        for family, one in settings.items()
-    ]
+    for family, one in settings.items():
+        alike = [name for name, usual in USUAL.items() if usual == (family, one)]
+        attack = partial(peer, package, family, one, targeted)
+        found.append(Method(family, family, attack, budget, without_limit=alike[0] if alike else None))
     return found
 
 

@@ -67,7 +67,10 @@ def test_a_row_is_compared_with_the_best_of_all_attacks_on_the_same_images() -> 
 
 def test_means_are_of_methods_measured_on_all_networks() -> None:
     rows = [_row("x", 1.0, 2.0), _row("y", 1.0, 1.0), _row("x", 3.0, 4.0, network="b")]
-    means = with_means(table(rows)).query("network == @MEAN")
+    rows += [_row("x", 5.0, 6.0, network=network, budget=60) for network in "ab"]
+    frame = with_means(table(rows))
+    assert frame["budget"].dropna().tolist() == [60] * 3 and frame["budget"].dtype == "Int64"
+    means = frame[frame["budget"].isna()].query("network == @MEAN")
     assert means["method"].tolist() == ["x"]
     assert means["mean_l2"].tolist() == [2.5]
     assert MEAN not in set(with_means(table(rows[:2]))["network"])
