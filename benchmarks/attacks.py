@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from attack_networks import TRAINED_HERE, Case, mnist, multilayer, opened, published, read_images, trained_here
-from attack_tables import curves, rounded, table, times, with_means
+from attack_tables import MEAN, curves, rounded, table, times, with_means
 from measurements import Results, measure
 from peers import Method, methods, ours, penalty, within
 
@@ -54,7 +54,8 @@ def main() -> None:
     if arguments.networks_file:
         frame = with_means(frame)
     rounded(frame).to_csv(arguments.out / f"{stem}.csv", index=False)
-    print(rounded(frame).to_string(index=False))
+    means = rounded(frame.query("network == @MEAN"))
+    print((means if len(means) else rounded(frame)).to_string(index=False))
     if arguments.networks_file:
         curves(table(results.rows).query("mode == 'untargeted'"), arguments.out / f"{stem}.png")
     else:
