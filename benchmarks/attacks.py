@@ -54,7 +54,7 @@ def main() -> None:
     if arguments.networks_file:
         frame = with_means(frame)
     rounded(frame).to_csv(arguments.out / f"{stem}.csv", index=False)
-    means = rounded(frame.query("network == @MEAN"))
+    means = rounded(frame).query(f"network == {MEAN!r}")
     print((means if len(means) else rounded(frame)).to_string(index=False))
     if arguments.networks_file:
         curves(table(results.rows).query("mode == 'untargeted'"), arguments.out / f"{stem}.png")
