@@ -1,6 +1,5 @@
 """The boundary attack against quadratic programmes solved by SciPy, and against the penalty method."""
 
-import itertools
 import math
 
 import numpy as np
@@ -108,9 +107,12 @@ def test_a_curved_network_is_crossed_nearer_than_by_the_penalty_method(targeted)
 def test_it_never_ends_farther_than_it_started():
     model, inputs = curved_network(seed=4), images(20, dtype=torch.float32)
     targets = (model(inputs).argmax(dim=1) + 2) % 4
-    lengths = [nearest(model, inputs, targets, targets=targets, num_projections=n).distortion for n in (0, 2, 6)]
-    for earlier, later in itertools.pairwise(lengths):
-        assert (later <= earlier * (1 + 1e-6)).all()
+    start, *ends = (
+        nearest(model, inputs, targets, targets=targets, num_projections=n, num_restarts=0).distortion
+        for n in (0, 2, 6)
+    )
+    for end in ends:
+        assert (end <= start * (1 + 1e-6)).all()
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])

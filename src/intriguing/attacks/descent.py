@@ -13,12 +13,10 @@ from torch import Tensor
 from intriguing.attacks.tracker import Tracker
 
 _CHANGE = 0.4, 0.05  # relative change of the radius, at the first and at the last step
-_STEP = 2.0, 0.1  # length of a step in radii, at the first and at the last step
+_STEP = 2.0, 0.3  # length of a step in radii, at the first and at the last step
 
 
-def descend(
-    tracker: Tracker, rows: Tensor, x: Tensor, radius: Tensor, num_steps: int, *, targets: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def descend(tracker: Tracker, rows: Tensor, x: Tensor, radius: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
     """Descend from start points towards the boundary and keep the nearest successful point of each.
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-import torch
 from torch import Tensor
 
 from intriguing.attacks.base import attack_in_chunks
@@ -13,7 +12,7 @@ from intriguing.attacks.chunk import ChunkResult, Goal
 from intriguing.attacks.network import Model, Network
 from intriguing.attacks.result import AttackResult
 from intriguing.attacks.search import EFFORTS, Effort, Search
-from intriguing.attacks.starts import Pool, as_pool
+from intriguing.attacks.starts import Pool, check_starts, classify
 from intriguing.errors import did_you_mean
 from intriguing.validation import whole_number
 
@@ -99,12 +98,13 @@ def nearest(
         num_candidates=num_candidates,
         num_restarts=num_restarts,
     ).resolved
+    images = check_starts(starts, inputs)
     pool: Pool | None = None
 
     def attack(net: Network, origin: Tensor, goal: Goal, _: Tensor) -> ChunkResult:
         nonlocal pool
-        if pool is None and starts is not None:
-            pool = as_pool(net, starts, inputs)
+        if pool is None and images is not None:
+            pool = classify(net, images)
         return Search(net, origin, goal, settings, pool).run()
 
     return attack_in_chunks(

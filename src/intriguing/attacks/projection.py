@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _DAMPING = 1e-6  # relative; makes the system solvable for parallel constraints
+_TOLERANCE = 1e-5  # relative change of the multipliers that ends the Newton steps
 
 
 def project_onto_halfspaces(
@@ -22,7 +23,7 @@ def project_onto_halfspaces(
         normals: (N, q, n); q is small.
         offsets: (N, q).
         guess: (N, q), initial multipliers, for example those of an earlier projection; None starts from 0.
-        num_steps: Newton steps; one is enough if neither the active bounds nor the active inequalities change.
+        num_steps: most Newton steps; one is enough if neither the active bounds nor the active inequalities change.
 
     Returns:
         The points (N, n) and the multipliers (N, q). Where the box has no feasible point, the result violates the
@@ -42,5 +43,7 @@ def project_onto_halfspaces(
         damping = working * _DAMPING * diagonal + (1 - working) + torch.finfo(origin.dtype).tiny ** 0.5
         system = curvature * (working[:, :, None] * working[:, None, :]) + torch.diag_embed(damping)
         step = torch.linalg.solve_ex(system, (lacking * working)[:, :, None])[0].squeeze(2)
-        multipliers = (multipliers + step.nan_to_num(0.0, 0.0, 0.0)).clamp_min_(0)
+        before, multipliers = multipliers, (multipliers + step.nan_to_num(0.0, 0.0, 0.0)).clamp_min_(0)
+        if bool(((multipliers - before).abs() <= _TOLERANCE * multipliers).all()):
+            break
     return torch.baddbmm(origin[:, None], multipliers[:, None], normals).squeeze(1).clamp_(0, 1), multipliers

@@ -39,18 +39,20 @@ class Effort:
 
 
 EFFORTS = {
-    "fast": Effort(60, num_candidates=1, num_steps=8, num_projections=4, num_rivals=2, patience=1, num_slopes=4),
-    "default": Effort(300, num_candidates=1, num_steps=12, num_projections=8, num_rivals=4, patience=2),
-    "thorough": Effort(2000, num_candidates=3, num_steps=16, num_projections=12, num_rivals=4, patience=6),
+    "fast": Effort(60, num_candidates=1, num_steps=6, num_projections=5, num_rivals=2, patience=1, num_slopes=4),
+    "default": Effort(300, num_candidates=3, num_steps=12, num_projections=8, num_rivals=4, patience=1),
+    "thorough": Effort(2000, num_candidates=9, num_steps=16, num_projections=12, num_rivals=4, patience=4),
 }
 _RESERVE = 3  # passes for the check of the unperturbed image and of the result
 _DEFAULT_RADIUS = 0.01  # in diagonals of the box, where the gradient gives no distance
-_SMALLEST_NOISE, _LARGEST_NOISE = 2.0, 10.0  # of a restart, in distances of the nearest success so far
+_RIVAL = 1.2  # ratio of the distances of two linearised boundaries, up to which the farther one is tried too
+_SMALLEST_NOISE, _LARGEST_NOISE = 3.0, 12.0  # of a restart, in distances of the nearest success so far
 _LENGTHS = 1.0, 1.4, 2.0, 4.0  # factors of a restart's perturbation, tried until one succeeds
 _SHARES = 0.5, 0.75, 1.0  # of the way to another image, tried until one succeeds
-_HOPELESS = 1.5, 1.15  # ratios to the nearest success, after the descent and the first steps, that end a restart
+_HOPELESS = 1.3, 1.08  # ratios to the nearest success, after the descent and the first steps, that end a restart
 _FIRST_PROJECTIONS = 3
 _IDLE = 2  # steps without a gain that end a walk
+_EXACT = 1e-4  # relative gain of a step that counts in the last walk
 _SAME = 1e-3  # relative difference of distances that belong to one minimum
 _NUM_POINTS = 24  # of the whole box, tried where the first descents failed
 _COARSE = Settings(
@@ -74,6 +76,7 @@ class Search:
         self._tracker = Tracker(net, origin, goal)
         self._effort = effort
         self._pool = pool
+        self._extra = torch.zeros_like(goal.classes)  # passes of searches that do not count against the budget
         self._returns = torch.zeros_like(goal.classes)  # restarts that ended at the best distance
 
     def run(self) -> ChunkResult:
@@ -81,25 +84,28 @@ class Search:
         tracker = self._tracker
         self._from_the_images()
         self._from_box_points()
-        self._restart()
-        self._walk_on()
         if not bool(tracker.found.all()):
             self._search_further()
+        self._restart()
+        self._walk_on()
         return tracker.result()
 
     def _left(self, rows: Tensor) -> Tensor:
         """Return the passes (R,) that are left for the images ``rows``."""
-        return self._effort.budget - _RESERVE - self._tracker.passes[rows]
+        return self._effort.budget + self._extra[rows] - _RESERVE - self._tracker.passes[rows]
 
     def _from_the_images(self) -> None:
         """Descend from the images towards the nearest linearised boundaries, and walk on from where they end."""
         tracker, effort = self._tracker, self._effort
         distances, directions = tracker.boundaries(effort.num_slopes)
         count = min(effort.num_candidates, distances.shape[1])
+        rival = 2.0 if tracker.goal.targeted else _RIVAL
         diagonal = tracker.origin.shape[1] ** 0.5
-        radius = torch.where(distances < diagonal, distances, _DEFAULT_RADIUS * diagonal)[:, :count].flatten()
-        rows = torch.arange(len(distances), device=radius.device).repeat_interleave(count)
-        start = tracker.origin[rows] + unit(directions[:, :count].flatten(0, 1)) * radius[:, None]
+        near = distances[:, :count] <= rival * distances[:, :1]
+        near[:, 0] = True
+        rows, places = near.nonzero(as_tuple=True)
+        radius = torch.where(distances < diagonal, distances, _DEFAULT_RADIUS * diagonal)[rows, places]
+        start = tracker.origin[rows] + unit(directions[rows, places]) * radius[:, None]
         self._improve(rows, start.clamp_(0, 1), radius)
 
     def _from_box_points(self) -> None:
@@ -226,29 +232,36 @@ class Search:
     def _walk_on(self) -> None:
         """Spend what is left on a walk from the nearest success."""
         tracker = self._tracker
-        rows = (tracker.found & (self._returns < self._effort.patience)).nonzero().squeeze(1)
+        rows = tracker.found.nonzero().squeeze(1)
         if len(rows) == 0 or self._effort.num_projections == 0:
             return
-        walk = Walk(tracker, rows, tracker.best[rows], self._effort.num_rivals)
+        walk = Walk(tracker, rows, tracker.best[rows], self._effort.num_rivals, settled=_EXACT)
         while len(walk):
-            walk.take((self._left(walk.rows) >= walk.cost) & (walk.idle <= _IDLE))
+            walk.take((self._left(walk.rows) >= walk.cost) & (walk.idle < _IDLE))
             if len(walk):
                 walk.step()
 
     def _search_further(self) -> None:
-        """Search images without a success by the penalty method and in the whole box, and improve what is found."""
+        """Search images without a success by the penalty method and in the whole box, and improve what is found.
+
+        The passes of these searches do not count against the budget: an image is not given up before.
+        """
         tracker = self._tracker
-        rows = (~tracker.found).nonzero().squeeze(1)
-        goal = tracker.goal.take(rows)
-        targets = goal.classes
-        if not goal.targeted:
-            logits = tracker.net.logits(tracker.origin[rows])
+        missing = (~tracker.found).nonzero().squeeze(1)
+        before = tracker.passes[missing]
+        targets = tracker.goal.classes[missing]
+        if not tracker.goal.targeted:
+            logits = tracker.net.logits(tracker.origin[missing])
             targets = logits.scatter(1, targets[:, None], -torch.inf).argmax(dim=1)
-        first = search(tracker.net, tracker.origin[rows], targets, _COARSE)
-        tracker.add(rows, first)
-        rows = rows[~first.success]
+        tracker.add(missing, search(tracker.net, tracker.origin[missing], targets, _COARSE))
+        rows = missing[~tracker.found[missing]]
         if len(rows):
-            tracker.add(rows, search_from_box_points(tracker.net, tracker.origin[rows], tracker.goal.take(rows), _COARSE))
+            goal = tracker.goal.take(rows)
+            tracker.add(rows, search_from_box_points(tracker.net, tracker.origin[rows], goal, _COARSE))
+        self._extra[missing] = tracker.passes[missing] - before
+        rows = missing[tracker.found[missing]]
+        if len(rows):
+            self._improve(rows, tracker.best[rows], tracker.distance[rows])
 
 
 def _halton(number: int) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from intriguing.attacks.base import check_inputs
 from intriguing.attacks.chunk import Goal
 from intriguing.attacks.network import Network
 
@@ -39,24 +40,44 @@ class Pool:
         """
         answers = self.logits.argmax(dim=1)
         distances = torch.cdist(origin, self.images)
+        distances = torch.where(distances > 0, distances, torch.inf)  # the image itself is no start
         same = answers[None] == goal.classes[:, None]
         distances = torch.where(same if goal.targeted else ~same, distances, torch.inf)
         distances, indices = distances.topk(min(count, len(self.images)), dim=1, largest=False)
         return indices, distances.isfinite()
 
 
-def as_pool(net: Network, starts: Tensor | str, inputs: Tensor) -> Pool:
-    """Check further images and let the network classify them.
+def check_starts(starts: object, inputs: Tensor) -> Tensor | None:
+    """Check the images that an attack may start from.
 
     Args:
-        net: the network under attack.
-        starts: (P, ...) in [0, 1], of the shape of the inputs; or "batch" for the inputs themselves.
-        inputs: (N, ...), all images under attack.
+        starts: (P, ...) in [0, 1], of the shape of the inputs; "batch" for the inputs themselves; None for none.
+        inputs: (N, ...), all images under attack, or one image without N.
+
+    Returns:
+        The images (P, ...); None for none.
 
     Raises:
         TypeError: the images are no floating-point tensor.
-        ValueError: they have another shape than the inputs, or values outside [0, 1]; or another word than "batch".
+        ValueError: they have another shape than the inputs, or values outside [0, 1]; or it is another word.
     """
-    images = inputs if isinstance(starts, str) else starts
-    flat = images.detach().to(inputs.device).flatten(1).to(net.dtype)
+    if starts is None:
+        return None
+    if isinstance(starts, str):
+        if starts != BATCH:
+            raise ValueError(f"expected starts as images (P, ...), {BATCH!r} or None, got {starts!r}")
+        return inputs
+    try:
+        images = check_inputs(starts)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace("expected inputs", "expected starts", 1)) from None
+    if isinstance(inputs, Tensor) and images.shape[1:] not in (inputs.shape[1:], inputs.shape):
+        shape = ", ".join(map(str, inputs.shape[1:]))
+        raise ValueError(f"expected starts of shape (P, {shape}) as the inputs have it, got {tuple(images.shape)}")
+    return images
+
+
+def classify(net: Network, images: Tensor) -> Pool:
+    """Let the network classify images (P, ...) that may be starts."""
+    flat = images.detach().to(net.first_logits.device).flatten(1).to(net.dtype)
     return Pool(flat, net.logits(flat))

@@ -105,9 +105,10 @@ class Tracker:
         return self._keep(x, rows, logits), slopes[:, 0]
 
     def boundaries(self, num_classes: int) -> tuple[Tensor, Tensor]:
-        """Linearise, at the images, the boundaries to the target or to the classes with the largest logits.
+        """Linearise, at the images, the boundaries to the classes with the largest logits, or to the target.
 
-        Also sets the scale of the logits.
+        Also sets the scale of the logits. With targets, the second boundary is that of the smooth margin, at twice the
+        distance of the first: where it differs from the first, it often leads to another minimum.
 
         Args:
             num_classes: number of boundaries without targets.
@@ -121,19 +122,25 @@ class Tracker:
 
         def gaps(logits: Tensor, classes: Tensor) -> Tensor:
             column = classes[:, None]
-            others = logits.scatter(1, column, -torch.inf).topk(count, dim=1).values
-            return logits.gather(1, column) - others if targeted else others - logits.gather(1, column)
+            own, others = logits.gather(1, column), logits.scatter(1, column, -torch.inf)
+            rivals = others.topk(count, dim=1).values
+            if not targeted:
+                return rivals - own
+            scale = _temperature(logits.detach(), classes)[:, None]
+            return torch.cat([own - rivals, own - (others / scale).logsumexp(dim=1, keepdim=True) * scale], dim=1)
 
         rows = torch.arange(len(self.origin), device=self.origin.device)
         logits, values, slopes = self._differentiate(self.origin, rows, gaps)
-        clean = margin(logits, self.goal.classes).abs().nan_to_num(1.0, 1.0, 1.0)
-        self._scale = (clean / _SATURATION).clamp_min(torch.finfo(clean.dtype).tiny ** 0.5)
+        self._scale = _temperature(logits, self.goal.classes)
         largest = slopes.abs().amax(dim=2).clamp_min(torch.finfo(slopes.dtype).tiny)
         slopes = slopes / largest[:, :, None]  # squares of small slopes would underflow
         norms = slopes.norm(dim=2)
         distances = (-values / (norms * largest)).clamp_min(0)
         distances = torch.where(norms > 0, distances, torch.inf).nan_to_num(torch.inf)
         directions = slopes / norms.clamp_min(1e-12)[:, :, None]
+        if targeted:
+            distances = distances[:, :1] * distances.new_tensor([1.0, 2.0])
+            return distances, directions
         distances, order = distances.sort(dim=1)
         return distances, directions.gather(1, order[:, :, None].expand_as(directions))
 
@@ -157,9 +164,18 @@ class Tracker:
     def _keep(self, x: Tensor, rows: Tensor, logits: Tensor) -> Tensor:
         """Store the points that succeed and are nearer; return the margins (R,) of all, less the least to trust."""
         excess = self.goal.take(rows).excess(logits) - self.net.least_margin(logits)
-        length = torch.where(excess > 0, (x - self.origin[rows]).norm(dim=1), torch.inf)
-        nearest = self.distance.scatter_reduce(0, rows, length, "amin")
-        chosen = ((length <= nearest[rows]) & (length < self.distance[rows])).nonzero().squeeze(1)
-        self.best[rows[chosen]] = x[chosen]
-        self.distance = nearest
+        reached = (excess > 0).nonzero().squeeze(1)
+        if len(reached):
+            x, rows = x[reached], rows[reached]
+            length = (x - self.origin[rows]).norm(dim=1)
+            nearest = self.distance.scatter_reduce(0, rows, length, "amin")
+            chosen = ((length <= nearest[rows]) & (length < self.distance[rows])).nonzero().squeeze(1)
+            self.best[rows[chosen]] = x[chosen]
+            self.distance = nearest
         return excess
+
+
+def _temperature(logits: Tensor, classes: Tensor) -> Tensor:
+    """Choose the temperature (N,) of the smooth margin from the margins of logits (N, K)."""
+    clean = margin(logits, classes).abs().nan_to_num(1.0, 1.0, 1.0)
+    return (clean / _SATURATION).clamp_min(torch.finfo(clean.dtype).tiny ** 0.5)

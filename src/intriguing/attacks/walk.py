@@ -12,10 +12,10 @@ _FIRST_FRACTION = 0.5  # of the way to the projection
 _STEP_UP, _STEP_DOWN = 1.5, 0.65  # factors of the fraction after a step that came nearer, and after one that did not
 _MEMORY = 3  # points whose linearisations hold at once
 _NEWTON_STEPS = 6
-_TRIES = 4  # points evaluated on a ray
+_TRIES = 3  # points evaluated on a ray
 _WORTHWHILE = 0.3  # a ray is searched on while the expected gain exceeds this share of the gain so far
 _NO_CONDITION = -1e9  # offset that every point satisfies with a normal of 0
-_SETTLED = 2e-3  # a smaller relative gain counts as none
+_SETTLED = 2e-3  # a smaller relative gain counts as none, unless another limit is given
 
 
 class Walk:
@@ -34,16 +34,16 @@ class Walk:
         idle: (R,) int64, number of steps without a gain since the last gain.
     """
 
-    def __init__(self, tracker: Tracker, rows: Tensor, x: Tensor, num_rivals: int) -> None:
+    def __init__(self, tracker: Tracker, rows: Tensor, x: Tensor, num_rivals: int, settled: float = _SETTLED) -> None:
         """Start at successful points x (R, n) of the images ``rows``."""
-        self._tracker, self._num_rivals = tracker, num_rivals
+        self._tracker, self._num_rivals, self._settled = tracker, num_rivals, settled
         self.rows, self.x = rows, x
         self.distance = (x - tracker.origin[rows]).norm(dim=1)
         self.idle = torch.zeros_like(rows)
         self._fraction = torch.full_like(self.distance, _FIRST_FRACTION)
         self._failed_at = x
         self._failed = torch.zeros_like(rows, dtype=torch.bool)
-        self._conditions: tuple[Tensor, Tensor] | None = None
+        self._memory: tuple[Tensor, Tensor] | None = None
         self._slot = 0
 
     def __len__(self) -> int:
@@ -60,17 +60,9 @@ class Walk:
             return
         for name in ("rows", "x", "distance", "idle", "_fraction", "_failed_at", "_failed"):
             setattr(self, name, getattr(self, name)[kept])
-        if self._conditions is not None:
-            normals, offsets = self._conditions
-            self._conditions = normals[kept], offsets[kept]
-
-    def settle(self) -> None:
-        """Move the points along their rays to the boundary."""
-        origin = self._tracker.origin[self.rows]
-        x, crossed = _cross(self._tracker, self.rows, self.x, None, self.distance)
-        length = (x - origin).norm(dim=1)
-        nearer = crossed & (length < self.distance)
-        self.x, self.distance = torch.where(nearer[:, None], x, self.x), torch.where(nearer, length, self.distance)
+        if self._memory is not None:
+            normals, offsets = self._memory
+            self._memory = normals[kept], offsets[kept]
 
     def step(self) -> None:
         """Make one step with every point."""
@@ -82,36 +74,40 @@ class Walk:
         # The point itself must satisfy the conditions of a failed point.
         here = torch.linalg.vecdot(normals, self.x[:, None])
         offsets = torch.where(self._failed[:, None], torch.minimum(offsets, here), offsets)
-        projected, _ = project_onto_halfspaces(origin, *self._remember(normals, offsets), num_steps=_NEWTON_STEPS)
+        projected = self._project(origin, normals, offsets)
         trial = torch.lerp(self.x, projected, self._fraction[:, None])
         slope = torch.linalg.vecdot(normals[:, 0], trial - origin)
         x, crossed = _cross(tracker, rows, trial, slope, self.distance)
         length = (x - origin).norm(dim=1)
         nearer = crossed & (length < self.distance)
-        gained = nearer & (length < (1 - _SETTLED) * self.distance)
+        gained = nearer & (length < (1 - self._settled) * self.distance)
         self.idle = torch.where(gained, 0, self.idle + 1)
         self.x, self.distance = torch.where(nearer[:, None], x, self.x), torch.where(nearer, length, self.distance)
         self._failed, self._failed_at = ~nearer, trial
         self._fraction = torch.where(nearer, (_STEP_UP * self._fraction).clamp(max=1), _STEP_DOWN * self._fraction)
 
-    def _remember(self, normals: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Add linearisations (R, q, n) to those that still hold; a step that came nearer has ended all older ones."""
+    def _project(self, origin: Tensor, normals: Tensor, offsets: Tensor) -> Tensor:
+        """Project the images onto the conditions (R, q, n) and, where the last step failed, on those before it too."""
         count = normals.shape[1]
-        if self._conditions is None:
+        if self._memory is None:
             shape = len(normals), _MEMORY * count
-            self._conditions = normals.new_zeros(*shape, normals.shape[2]), offsets.new_full(shape, _NO_CONDITION)
-        all_normals, all_offsets = self._conditions
-        ended = ~self._failed
-        all_normals[ended], all_offsets[ended] = 0.0, _NO_CONDITION
+            self._memory = normals.new_zeros(*shape, normals.shape[2]), offsets.new_full(shape, _NO_CONDITION)
+        all_normals, all_offsets = self._memory
+        all_normals[~self._failed], all_offsets[~self._failed] = 0.0, _NO_CONDITION
         part = slice(self._slot * count, (self._slot + 1) * count)
         all_normals[:, part], all_offsets[:, part] = normals, offsets
         self._slot = (self._slot + 1) % _MEMORY
-        return all_normals, all_offsets
+        projected = torch.empty_like(origin)
+        for some, ways, ends in ((~self._failed, normals, offsets), (self._failed, all_normals, all_offsets)):
+            rows = some.nonzero().squeeze(1)
+            if len(rows):
+                projected[rows], _ = project_onto_halfspaces(
+                    origin[rows], ways[rows], ends[rows], num_steps=_NEWTON_STEPS
+                )
+        return projected
 
 
-def _cross(
-    tracker: Tracker, rows: Tensor, x: Tensor, slope: Tensor | None, distance: Tensor
-) -> tuple[Tensor, Tensor]:
+def _cross(tracker: Tracker, rows: Tensor, x: Tensor, slope: Tensor | None, distance: Tensor) -> tuple[Tensor, Tensor]:
     """Find points where the rays from the images through x cross the boundary, on the successful side.
 
     A ray is given up when its crossing must lie farther than ``distance``, and left when little can be gained.
