@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,11 @@ def lbfgs(
     each minimisation starts from the previous minimiser and keeps its curvature. The result is the smallest successful
     perturbation among all evaluated points.
 
+    The minimiser for a given c is local. Where no minimisation from the image succeeds (networks with vanishing or
+    misleading gradients), the search starts again from a successful point elsewhere in the box, moved to the decision
+    boundary; it first takes the c at which that point is stationary along its ray, and goes back to the last successful
+    minimiser after each c that fails.
+
     Args:
         model: images in [0, 1] of any shape to logits (N, K).
         inputs: (N, ...) in [0, 1]; one image (C, H, W) if the class is a single number.
@@ -74,8 +80,8 @@ def lbfgs(
         tolerance: a minimisation ends when the norm of its projected gradient is below this fraction of the norm of the
             penalty's gradient.
         history_size: number of pairs that L-BFGS stores.
-        max_evaluations: largest number of forward passes per image, and of backward passes, those of ``levels`` aside.
-            Where it is reached before ``c_tolerance``, the result is the best so far.
+        max_evaluations: largest number of forward passes per image, and of backward passes, those of ``levels`` aside;
+            100 at least. Where it is reached before ``c_tolerance``, the result is the best so far.
         levels: number of values k / (levels - 1) that a pixel may have, 256 for files with 8 bits (see
             ``levels.search_grid``); None for any value in [0, 1].
         chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
@@ -164,8 +170,7 @@ class Settings:
         object.__setattr__(self, "c_factor", real_number("c_factor", self.c_factor, 1, open_low=True))
         for name in ("search_steps", "max_iter", "history_size"):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
-        fewest = 2 * _CHECKS
-        object.__setattr__(self, "max_evaluations", whole_number("max_evaluations", self.max_evaluations, fewest))
+        object.__setattr__(self, "max_evaluations", whole_number("max_evaluations", self.max_evaluations, 100))
         ordered = self.c_min <= self.c_start <= self.c_max
         check_setting(ordered, "0 < c_min <= c_start <= c_max", (self.c_min, self.c_start, self.c_max))
 
@@ -214,13 +219,9 @@ class _Search:
 
     def take(self, rows: Tensor) -> _Search:
         """Select rows, given as int64 indices."""
-        kept = {field.name: getattr(self, field.name) for field in fields(self)}
-        return _Search(**{name: None if value is None else _select(value, rows) for name, value in kept.items()})
-
-
-def _select(value: Tensor | _Known, rows: Tensor) -> Tensor | _Known:
-    """Select rows, given as int64 indices."""
-    return value.take(rows) if isinstance(value, _Known) else value[rows]
+        kept: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        known = None if self.known is None else self.known.take(rows)
+        return _Search(**{name: value[rows] for name, value in kept.items() if name != "known"}, known=known)
 
 
 @dataclass
@@ -349,8 +350,9 @@ def _start(
     known, length = None, torch.full_like(loss, _FIRST_LENGTH)
     if start is not None:
         known = _Known(x.clone(), loss.clone(), gradient.clone(), margins.clone())
-        c = _balanced_c(perturbation, gradient, c).clamp(settings.c_min, settings.c_max)
-        length = torch.minimum(length, _FIRST_FRACTION * distance.sqrt()).clamp_min(torch.finfo(loss.dtype).eps)
+        c = torch.where(margins > least, _balanced_c(perturbation, gradient, c), c)
+        c = c.clamp(settings.c_min, settings.c_max)
+        length = torch.where(distance > 0, _FIRST_FRACTION * distance.sqrt(), length).clamp(max=_FIRST_LENGTH)
     gradient.addcmul_(perturbation, 2 * c[:, None])
     state = ProjectedLbfgs.start(
         x.clone(),
@@ -470,9 +472,7 @@ def _next_c(work: _Search, state: ProjectedLbfgs, settings: Settings) -> Tensor:
     return done
 
 
-def _return_to_known(
-    work: _Search, known: _Known, state: ProjectedLbfgs, succeeded: Tensor, failed: Tensor
-) -> None:
+def _return_to_known(work: _Search, known: _Known, state: ProjectedLbfgs, succeeded: Tensor, failed: Tensor) -> None:
     """Keep the minimisers of the rows that succeeded (B,) bool, and return those that failed to the last such point."""
     rows = succeeded.nonzero().squeeze(1)
     if len(rows):

@@ -245,7 +245,8 @@ class ProjectedLbfgs:
             self.singular[rows] = 0
         free = self._free_mask(x, gradient)
         free_gradient = gradient * free
-        self.x[rows], self.value[rows], self.gradient[rows] = x, value, gradient
+        self.x = self.x.index_copy(0, rows, x)  # before the first step it is the caller's
+        self.value[rows], self.gradient[rows] = value, gradient
         self.free[rows], self.free_gradient[rows], self.free_norm[rows] = free, free_gradient, free_gradient.norm(dim=1)
         self.num_cuts[rows] = 0
 
