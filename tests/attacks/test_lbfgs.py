@@ -201,6 +201,7 @@ def test_never_worse_than_any_evaluated_success():
         ({}, {"c_start": 0.0}, ValueError, "c_start"),
         ({}, {"c_factor": 1.0}, ValueError, "c_factor"),
         ({}, {"history_size": 0}, ValueError, "history_size"),
+        ({}, {"max_evaluations": 99}, ValueError, "max_evaluations"),
     ],
 )
 def test_wrong_calls_are_refused_in_one_line(arguments, settings_, error, message):
@@ -226,3 +227,106 @@ def test_in_single_precision_a_chunk_changes_no_more_than_the_search_resolves(ch
     together, apart = (lbfgs(model, inputs, targets, chunk_size=size) for size in (None, chunk_size))
     assert torch.equal(together.success, apart.success)
     torch.testing.assert_close(together.distortion.mean(), apart.distortion.mean(), rtol=1e-2, atol=0)
+
+
+class Plateau(nn.Module):
+    """Class 0 where the mean of the pixels is below 0.8; below 0.7 its logits are constant, so that no gradient is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.flatten(1).mean(dim=1)
+        return torch.stack([torch.full_like(mean, 0.1), (mean - 0.7).clamp(min=0)], dim=1) * 20
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_where_the_gradient_at_the_image_is_zero_the_search_starts_elsewhere_and_comes_back(scale):
+    model, inputs = Plateau(), images(6, low=0.1, high=0.4, dtype=torch.float32)
+    point = inputs.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(point).sum(), point)
+    assert not slope.any()
+    result = lbfgs(lambda x: scale * model(x), inputs, torch.ones(6, dtype=torch.long))
+    exact = 0.8 - inputs.flatten(1).mean(dim=1)  # all pixels rise alike, and none meets its bound
+    assert result.success.all()
+    torch.testing.assert_close(result.distortion, exact, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_logits_of_any_size_give_the_distance_to_the_boundary_of_two_linear_classes(scale):
+    model = linear_network(scale=2.0).float()
+    inputs = images(8, low=0.45, high=0.55, dtype=torch.float32)
+    targets = other_class(model, inputs)
+    result = lbfgs(lambda x: scale * model(x), inputs, targets)
+    logits = model(inputs).detach()
+    exact = (logits[:, 0] - logits[:, 1]).abs() / (model[1].weight[0] - model[1].weight[1]).norm().detach() / 4
+    assert result.success.all()
+    torch.testing.assert_close(result.distortion, exact, rtol=2e-2, atol=1e-5)
+
+
+def trap(num_classes: int, *, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """A network whose last class wins only above a mean of 0.8525; its other logits are waves between 1 and 3.
+
+    At darker images every slope of the last class is zero.
+    """
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(16, num_classes - 1, generator=generator, dtype=torch.float64).to(dtype)
+
+    class Trap(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            flat = x.flatten(1)
+            far = 400 * (flat.mean(dim=1, keepdim=True) - 0.85).clamp(min=0)
+            return torch.cat([2 + (flat @ weight).sin(), far], dim=1)
+
+    return Trap()
+
+
+@pytest.mark.parametrize("num_classes", [3, 1000])
+def test_a_class_far_from_the_image_is_reached_with_few_and_with_many_classes(num_classes):
+    model, inputs = trap(num_classes), images(5, high=0.4)
+    result = lbfgs(model, inputs, torch.full((5,), num_classes - 1))
+    assert result.success.all()
+    least = 0.8525 - inputs.flatten(1).mean(dim=1)  # of any image whose last logit is above 1
+    assert (result.distortion > least).all()
+    assert (result.distortion < 1.2 * least).all()
+
+
+@pytest.mark.parametrize("max_evaluations", [100, 400])
+def test_no_image_takes_more_evaluations_than_allowed(max_evaluations):
+    model, inputs = trap(6), images(24, high=0.4)
+    targets = torch.arange(24) % 5  # of which some are already met
+    targets[::3] = 5
+    targets[0], inputs[0] = 5, 0.0
+    unreachable = torch.zeros(6, dtype=torch.float64)
+    unreachable[4] = -1e3
+    evaluated = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        evaluated.append(len(x))
+        return model(x) + unreachable
+
+    result = lbfgs(network, inputs, targets, c_tolerance=1e-9, tolerance=1e-9, max_evaluations=max_evaluations)
+    assert result.success[targets != 4].all()
+    assert not result.success[(targets == 4)].any()
+    assert result.num_forwards.max() <= max_evaluations
+    assert result.num_backwards.max() <= max_evaluations
+    assert sum(evaluated) <= int(result.num_forwards.sum()) + 1  # and the first image, to learn the network's shape
+
+
+def test_more_evaluations_give_no_farther_images():
+    model, inputs = curved_network(dtype=torch.float64), images(12)
+    targets = other_class(model, inputs)
+    few, many = (
+        lbfgs(lambda x: 1e3 * model(x), inputs, targets, c_tolerance=1e-9, tolerance=1e-9, max_evaluations=n)
+        for n in (100, 200)
+    )
+    assert (many.distortion <= few.distortion * (1 + 1e-9)).all()
+    assert many.num_forwards.max() > 100
+
+
+def test_an_image_that_needs_other_start_points_does_not_depend_on_its_batch():
+    model, inputs = trap(4), images(9, high=0.4)
+    targets = torch.tensor([3, 0, 3, 1, 3, 2, 3, 3, 3])
+    together = lbfgs(model, inputs, targets)
+    for row in (0, 8):
+        alone = lbfgs(model, inputs[row : row + 1], targets[row : row + 1])
+        torch.testing.assert_close(alone.distortion[0], together.distortion[row], rtol=1e-4, atol=1e-9)
+        assert alone.c is not None and together.c is not None
+        torch.testing.assert_close(alone.c[0], together.c[row], rtol=1e-2, atol=0)

@@ -1,8 +1,10 @@
 """The rules that choose a target class."""
 
+import warnings
+
 import pytest
 import torch
-from attack_networks import curved_network, images
+from attack_networks import curved_network, images, linear_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +55,22 @@ def test_closest_returns_misclassified_images_unchanged():
     model, inputs = curved_network(), images(3, dtype=torch.float32)
     labels = (model(inputs).argmax(dim=1) + 1) % 4
     assert closest(lbfgs, model, inputs, labels).distortion.tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize(("num_classes", "warns"), [(101, False), (102, True)])
+def test_closest_says_before_the_first_attack_that_many_classes_take_many(num_classes, warns):
+    model, inputs = linear_network(num_classes), images(1)
+    shown = []
+
+    def attack(model, inputs, targets):
+        shown.append(len(caught))
+        return lbfgs(model, inputs, model(inputs).argmax(dim=1))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        closest(attack, model, inputs, model(inputs).argmax(dim=1))
+    assert shown == [int(warns)] * (num_classes - 1)
+    assert all(f"runs attack {num_classes - 1} times on each image" in str(one.message) for one in caught)
 
 
 def test_wrong_calls_are_refused():

@@ -439,6 +439,22 @@ def test_a_state_does_not_modify_its_arguments():
     assert [one._version for one in arguments] == versions
 
 
+def test_a_row_that_is_moved_continues_as_one_that_starts_there():
+    x, there = start(2, 3), torch.tensor([[1.0, 0.6, 0.0]])
+    fresh = ProjectedLbfgs.start(
+        there, bowl(there), 2 * (there - 0.3), lower=0.0, upper=1.0, history_size=3, initial_length=0.2
+    )
+    state = ProjectedLbfgs.start(x, bowl(x), 2 * (x - 0.3), lower=0.0, upper=1.0, history_size=3, initial_length=0.2)
+    before, other = x.clone(), state.trial()[0]
+    state.move(torch.tensor([1]), there, bowl(there), 2 * (there - 0.3))
+    assert torch.equal(x, before)
+    for name in ("x", "value", "gradient", "free", "free_gradient", "free_norm"):
+        assert torch.equal(getattr(state, name)[1:], getattr(fresh, name)), name
+    trial = state.trial()
+    assert torch.equal(trial[0], other)
+    torch.testing.assert_close(trial[1:], fresh.trial())
+
+
 def test_an_infinite_slope_outlasts_a_change_of_the_quadratic_part():
     x = torch.tensor([[0.0, 0.5]])
     gradient = torch.tensor([[math.inf, 1.0]])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import math
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,11 @@ from intriguing.validation import real_number, whole_number
 
 _COMPACT_BELOW = 0.8  # finished rows are dropped when at most this fraction is still active
 _MOST_CUTS = 10  # rejected steps in a row that end a minimisation
+_CHECKS = 10  # evaluations outside the search: of the images, of the results, of failures
+_FIRST_SHARE = 0.1  # of the evaluations: without success after it, the search from the image has failed
+_LOST = 8  # iterations after which a minimisation from another point has failed if it has left the target class
+_FIRST_LENGTH = 0.5  # of a first step from the image, L2
+_FIRST_FRACTION = 0.2  # and of one from another point, in lengths of its perturbation
 _SETTLED = 0.1  # a smaller decrease ends a minimisation; in units of tolerance^2 times the penalty
 
 
@@ -36,6 +43,7 @@ def lbfgs(
     max_iter: int = 100,
     tolerance: float = 3e-2,
     history_size: int = 5,
+    max_evaluations: int = 400,
     levels: int | None = None,
     chunk_size: int | None = None,
 ) -> AttackResult:
@@ -50,6 +58,11 @@ def lbfgs(
     search multiplies or divides c by ``c_factor`` until c is bracketed, then narrows the bracket to ``c_tolerance``;
     each minimisation starts from the previous minimiser and keeps its curvature. The result is the smallest successful
     perturbation among all evaluated points.
+
+    The minimiser for a given c is local. Where no minimisation from the image succeeds (networks with vanishing or
+    misleading gradients), the search starts again from a successful point elsewhere in the box, moved to the decision
+    boundary; it first takes the c at which that point is stationary along its ray, and goes back to the last successful
+    minimiser after each c that fails.
 
     Args:
         model: images in [0, 1] of any shape to logits (N, K).
@@ -67,6 +80,8 @@ def lbfgs(
         tolerance: a minimisation ends when the norm of its projected gradient is below this fraction of the norm of the
             penalty's gradient.
         history_size: number of pairs that L-BFGS stores.
+        max_evaluations: largest number of forward passes per image, and of backward passes, those of ``levels`` aside;
+            100 at least. Where it is reached before ``c_tolerance``, the result is the best so far.
         levels: number of values k / (levels - 1) that a pixel may have, 256 for files with 8 bits (see
             ``levels.search_grid``); None for any value in [0, 1].
         chunk_size: images per chunk; None chooses as many as fit in the memory of the device.
@@ -98,6 +113,7 @@ def lbfgs(
         max_iter=max_iter,
         tolerance=tolerance,
         history_size=history_size,
+        max_evaluations=max_evaluations,
     )
 
     def attack(net: Network, origin: Tensor, goal: Goal, _: Tensor) -> ChunkResult:
@@ -146,6 +162,7 @@ class Settings:
     max_iter: int
     tolerance: float
     history_size: int = 5
+    max_evaluations: int = 400
 
     def __post_init__(self) -> None:
         for name in ("c_start", "c_min", "c_max", "c_tolerance", "tolerance"):
@@ -153,6 +170,7 @@ class Settings:
         object.__setattr__(self, "c_factor", real_number("c_factor", self.c_factor, 1, open_low=True))
         for name in ("search_steps", "max_iter", "history_size"):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
+        object.__setattr__(self, "max_evaluations", whole_number("max_evaluations", self.max_evaluations, 100))
         ordered = self.c_min <= self.c_start <= self.c_max
         check_setting(ordered, "0 < c_min <= c_start <= c_max", (self.c_min, self.c_start, self.c_max))
 
@@ -177,6 +195,8 @@ class _Search:
         best: (B, n), nearest successful image among all evaluated points.
         best_distance: (B,), its squared L2 distance.
         best_c: (B,), c at which it was found.
+        limit: (B,) int64, number of evaluations at which the search ends.
+        known: the point to which the search returns when a c has failed; None continues from the failure.
     """
 
     row: Tensor
@@ -194,14 +214,52 @@ class _Search:
     best: Tensor
     best_distance: Tensor
     best_c: Tensor
+    limit: Tensor
+    known: _Known | None
 
     def take(self, rows: Tensor) -> _Search:
         """Select rows, given as int64 indices."""
-        return _Search(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        kept: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        known = None if self.known is None else self.known.take(rows)
+        return _Search(**{name: value[rows] for name, value in kept.items() if name != "known"}, known=known)
+
+
+@dataclass
+class _Known:
+    """Hold the minimiser for the largest c that succeeded, or the start point, and the cross-entropy there.
+
+    Attributes:
+        x: (B, n).
+        loss: (B,), the cross-entropy.
+        slope: (B, n), its gradient.
+        margin: (B,), margin of the target class.
+    """
+
+    x: Tensor
+    loss: Tensor
+    slope: Tensor
+    margin: Tensor
+
+    def take(self, rows: Tensor) -> _Known:
+        """Select rows, given as int64 indices."""
+        return _Known(self.x[rows], self.loss[rows], self.slope[rows], self.margin[rows])
+
+
+@dataclass(frozen=True)
+class Start:
+    """Hold the points from which searches for c start elsewhere than at the images.
+
+    Attributes:
+        x: (M, n), inside the box.
+        limit: (M,) int64, number of evaluations of each search.
+    """
+
+    x: Tensor
+    limit: Tensor
 
 
 def search(
-    net: Network, origin: Tensor, targets: Tensor, settings: Settings, start: Tensor | None = None
+    net: Network, origin: Tensor, targets: Tensor, settings: Settings, start: Start | None = None
 ) -> ChunkResult:
     """Run the whole search for c on a chunk.
 
@@ -212,12 +270,15 @@ def search(
         origin: (M, n), flat images in [0, 1].
         targets: (M,) int64.
         settings: see ``lbfgs``.
-        start: (M, n), start of the first minimisation; None starts from the images.
+        start: where the search starts; None starts from the images, and ends without a result where a tenth of the
+            evaluations reached no success.
 
     Returns:
         The result with c.
     """
-    work, state = _start(net, origin, targets, settings, origin if start is None else start)
+    work, state = _start(net, origin, targets, settings, start)
+    first = math.ceil(_FIRST_SHARE * settings.max_evaluations) if start is None else 0
+    stops = {first} if start is None else set(start.limit.tolist())
     found = ChunkResult(
         x=origin.clone(),
         success=torch.zeros_like(targets, dtype=torch.bool),
@@ -226,12 +287,14 @@ def search(
         c=work.best_c.clone(),
     )
     done = torch.zeros_like(found.success)
-    num_passes = 1
+    num_passes, total = 1, 1
     while True:
+        # images whose evaluations have ended take part in no further pass
+        ended = total in stops and bool((done & (work.best_distance.isinf() | (total >= work.limit))).any())
         state.active = ~done
         num_active = int(state.active.sum())  # the one synchronisation with the host in a pass
         report(1 - num_active / len(targets))
-        if num_active <= _COMPACT_BELOW * len(done):
+        if ended or num_active <= _COMPACT_BELOW * len(done):
             _store(found, work, num_passes)
             if num_active == 0:
                 return found
@@ -239,7 +302,7 @@ def search(
             work, state, done, num_passes = work.take(kept), state.take(kept), done[kept], 0
         trial = state.trial()
         loss, gradient, margins, least = _evaluate(net, trial, work.target)
-        num_passes += 1
+        num_passes, total = num_passes + 1, total + 1
         perturbation = trial - work.origin
         distance = torch.linalg.vecdot(perturbation, perturbation)
         _keep_best(work, trial, distance, (margins > least) & state.active)
@@ -247,26 +310,22 @@ def search(
         moved = state.update(trial, loss + work.c * distance, gradient)
         work.margin = torch.where(moved, margins, work.margin)
         work.distance = torch.where(moved, distance, work.distance)
-        done = done | _next_c(work, state, settings)
+        done = done | _next_c(work, state, settings) | (total >= work.limit)
+        if total >= first > 0:
+            done |= work.best_distance.isinf()
 
 
 def search_from_box_points(net: Network, origin: Tensor, goal: Goal, settings: Settings) -> ChunkResult:
-    """Run the search for c from the best points of the whole box, where the search from the image has failed.
+    """Run the search for c from points of the whole box, where the search from the image has failed.
 
-    c starts at its smallest value and rises as long as the minimiser meets the goal.
+    The minimiser for a given c is local: another start point gives another one.
     """
-    start, reached, num_forwards, num_backwards = search_box(net, origin, goal)
-    targets = goal.classes
-    if not goal.targeted:
-        targets = net.logits(start).scatter(1, goal.classes[:, None], -torch.inf).argmax(dim=1)
-        num_forwards += 1
-    found = search(net, origin, targets, replace(settings, c_start=settings.c_min), start)
-    assert found.c is not None
-    only_start = reached & ~found.success
-    found.x[only_start], found.c[only_start] = start[only_start], settings.c_min
-    found.success |= reached
-    found.num_forwards += num_forwards
-    found.num_backwards += num_backwards
+    box = search_box(net, origin, goal, settings.max_evaluations)
+    spent = math.ceil(_FIRST_SHARE * settings.max_evaluations) + _CHECKS + box.spent
+    limit = (settings.max_evaluations - spent).clamp_min(1)
+    found = search(net, origin, box.targets, settings, Start(box.x, limit))
+    found.num_forwards += box.num_forwards
+    found.num_backwards += box.num_backwards
     return found
 
 
@@ -280,22 +339,30 @@ def _store(found: ChunkResult, work: _Search, num_passes: int) -> None:
 
 
 def _start(
-    net: Network, origin: Tensor, targets: Tensor, settings: Settings, start: Tensor
+    net: Network, origin: Tensor, targets: Tensor, settings: Settings, start: Start | None
 ) -> tuple[_Search, ProjectedLbfgs]:
     """Make the states of the search and of L-BFGS at the start points (M, n)."""
-    loss, gradient, margins, least = _evaluate(net, start, targets)
-    perturbation = start - origin
+    x = origin if start is None else start.x
+    loss, gradient, margins, least = _evaluate(net, x, targets)
+    perturbation = x - origin
     distance = torch.linalg.vecdot(perturbation, perturbation)
-    gradient.addcmul_(perturbation, gradient.new_tensor(2 * settings.c_start))
+    c = torch.full_like(loss, settings.c_start)
+    known, length = None, torch.full_like(loss, _FIRST_LENGTH)
+    if start is not None:
+        known = _Known(x.clone(), loss.clone(), gradient.clone(), margins.clone())
+        c = torch.where(margins > least, _balanced_c(perturbation, gradient, c), c)
+        c = c.clamp(settings.c_min, settings.c_max)
+        length = torch.where(distance > 0, _FIRST_FRACTION * distance.sqrt(), length).clamp(max=_FIRST_LENGTH)
+    gradient.addcmul_(perturbation, 2 * c[:, None])
     state = ProjectedLbfgs.start(
-        start.clone(),
-        loss + settings.c_start * distance,
+        x.clone(),
+        loss + c * distance,
         gradient,
         lower=0.0,
         upper=1.0,
         history_size=settings.history_size,
-        initial_length=0.5,
-        ridge=torch.full_like(loss, 2 * settings.c_start),
+        initial_length=length,
+        ridge=2 * c,
     )
     zero, count = torch.zeros_like(loss), torch.zeros_like(targets)
     reached = margins > least
@@ -303,7 +370,7 @@ def _start(
         row=torch.arange(len(targets), device=targets.device),
         origin=origin,
         target=targets,
-        c=zero + settings.c_start,
+        c=c,
         c_low=zero.clone(),
         c_high=zero + torch.inf,
         margin=margins,
@@ -312,11 +379,26 @@ def _start(
         margin_high=zero.clone(),
         num_c=count.clone(),
         iterations_before=count.clone(),
-        best=torch.where(reached[:, None], start, origin),
+        best=torch.where(reached[:, None], x, origin),
         best_distance=torch.where(reached, distance, torch.inf),
-        best_c=torch.where(reached, zero + settings.c_start, torch.nan),
+        best_c=torch.where(reached, c, torch.nan),
+        limit=count + (settings.max_evaluations - _CHECKS) if start is None else start.limit,
+        known=known,
     )
     return search, state
+
+
+def _balanced_c(perturbation: Tensor, slope: Tensor, default: Tensor) -> Tensor:
+    """Compute the c (B,) at which a point is stationary on its ray: the cross-entropy balances the penalty.
+
+    Args:
+        perturbation: (B, n).
+        slope: (B, n), gradient of the cross-entropy.
+        default: (B,), where the cross-entropy does not fall along the ray.
+    """
+    size = torch.linalg.vecdot(perturbation, perturbation)
+    c = -torch.linalg.vecdot(slope, perturbation) / (2 * size)
+    return torch.where((c > 0) & (c < torch.inf), c, default)
 
 
 def _evaluate(net: Network, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -362,6 +444,8 @@ def _next_c(work: _Search, state: ProjectedLbfgs, settings: Settings) -> Tensor:
         | (iterations >= settings.max_iter)
         | (state.num_cuts >= _MOST_CUTS)
     ) & state.active
+    if work.known is not None:
+        ended |= (iterations >= _LOST) & (work.margin <= 0) & state.active
     succeeded, failed = ended & (work.margin > 0), ended & ~(work.margin > 0)
     work.c_low = torch.where(succeeded, work.c, work.c_low)
     work.margin_low = torch.where(succeeded, work.margin, work.margin_low)
@@ -377,6 +461,8 @@ def _next_c(work: _Search, state: ProjectedLbfgs, settings: Settings) -> Tensor:
         | (failed & (work.c <= settings.c_min))
         | (succeeded & (work.c >= settings.c_max))
     )
+    if work.known is not None:
+        _return_to_known(work, work.known, state, succeeded, failed & ~done)
     fraction = work.margin_low / (work.margin_low - work.margin_high)
     fraction = fraction.nan_to_num(0.5).clamp(0.1, 0.9)
     inside = torch.exp(work.c_low.log() * (1 - fraction) + work.c_high.log() * fraction)
@@ -384,6 +470,24 @@ def _next_c(work: _Search, state: ProjectedLbfgs, settings: Settings) -> Tensor:
     c = torch.where(bracketed, inside, outside).clamp(settings.c_min, settings.c_max)
     _change_c(work, state, torch.where(ended & ~done, c, work.c))
     return done
+
+
+def _return_to_known(work: _Search, known: _Known, state: ProjectedLbfgs, succeeded: Tensor, failed: Tensor) -> None:
+    """Keep the minimisers of the rows that succeeded (B,) bool, and return those that failed to the last such point."""
+    rows = succeeded.nonzero().squeeze(1)
+    if len(rows):
+        known.x[rows], known.margin[rows] = state.x[rows], work.margin[rows]
+        known.loss[rows] = state.value[rows] - work.c[rows] * work.distance[rows]
+        offset = state.x[rows] - work.origin[rows]
+        known.slope[rows] = state.gradient[rows].addcmul_(offset, 2 * work.c[rows, None], value=-1)
+    rows = failed.nonzero().squeeze(1)
+    if len(rows):
+        x, c = known.x[rows], work.c[rows]
+        offset = x - work.origin[rows]
+        distance = torch.linalg.vecdot(offset, offset)
+        gradient = known.slope[rows].addcmul_(offset, 2 * c[:, None])
+        state.move(rows, x, known.loss[rows] + c * distance, gradient)
+        work.margin[rows], work.distance[rows] = known.margin[rows], distance
 
 
 def _change_c(work: _Search, state: ProjectedLbfgs, c: Tensor) -> None:

@@ -111,7 +111,7 @@ class Search:
     def _from_box_points(self) -> None:
         """Look for a first success at points of the whole box, where the descents found none."""
         tracker = self._tracker
-        points = box_points(tracker.origin)[:_NUM_POINTS]
+        points = box_points(tracker.origin, _NUM_POINTS)
         rows = (~tracker.found).nonzero().squeeze(1)
         missing = rows
         for point in points:

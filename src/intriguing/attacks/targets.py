@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,12 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intriguing.attacks.base import as_batch, check_classes, check_inputs, clean_logits, warn_of_strange_outputs
+from intriguing.attacks.base import (
+    AttackWarning,
+    as_batch,
+    check_classes,
+    check_inputs,
+    clean_logits,
+    warn_of_strange_outputs,
+)
 from intriguing.attacks.network import Model, under_attack
 from intriguing.attacks.progress import portion
 from intriguing.attacks.result import AttackResult
 
 RULES = ("random", "runner_up", "least_likely")
+_MANY_ATTACKS = 100  # on each image
 
 
 def choose_targets(rule: str, labels: Tensor, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -63,6 +72,8 @@ def closest(
 ) -> AttackResult:
     """Attack every wrong class of every image and keep the example with the smallest distortion.
 
+    With many classes this takes long: an ``AttackWarning`` says so before the first attack.
+
     Args:
         attack: a targeted attack: ``(model, inputs, targets, **settings) -> AttackResult``.
         model: images in [0, 1] of any shape to logits (N, K).
@@ -85,6 +96,15 @@ def closest(
         check_classes("labels", labels, logits)
         warn_of_strange_outputs(logits, labels.long())
         num_classes = net.num_classes
+    if num_classes - 1 > _MANY_ATTACKS:
+        name = getattr(attack, "__name__", "the attack")
+        warnings.warn(
+            f"attacking every wrong class runs {name} {num_classes - 1} times on each image; for one run, choose a "
+            "target for each image (targets='runner_up' is the likeliest wrong class), or use the attack nearest, "
+            "which needs none",
+            AttackWarning,
+            stacklevel=2,
+        )
     with torch.inference_mode(False):
         wide = labels.detach().long().clone()  # narrow integers overflow below
     results = []

@@ -232,6 +232,24 @@ class ProjectedLbfgs:
         """Return the rows that store at least one pair: (N,) bool."""
         return (self.products.diagonal(dim1=1, dim2=2).amax(dim=1) > 0) | self.moved.any(dim=1)
 
+    def move(self, rows: Tensor, x: Tensor, value: Tensor, gradient: Tensor) -> None:
+        """Move some rows to another point, at which the objective is known; this keeps the memory.
+
+        Args:
+            rows: (R,) int64.
+            x: (R, n), inside the box.
+            value: (R,), the objective at ``x``, quadratic part included.
+            gradient: (R, n), its finite gradient, quadratic part included.
+        """
+        if self.singular is not None:
+            self.singular[rows] = 0
+        free = self._free_mask(x, gradient)
+        free_gradient = gradient * free
+        self.x = self.x.index_copy(0, rows, x)  # before the first step it is the caller's
+        self.value[rows], self.gradient[rows] = value, gradient
+        self.free[rows], self.free_gradient[rows], self.free_norm[rows] = free, free_gradient, free_gradient.norm(dim=1)
+        self.num_cuts[rows] = 0
+
     def change_ridge(self, rows: Tensor, ridge: Tensor, centre: Tensor) -> None:
         """Change the quadratic part of some rows; this needs no evaluation and keeps the memory.
 
