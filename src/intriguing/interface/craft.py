@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,7 +53,9 @@ def craft(
         limit: number of images to attack, drawn by the seed, in their order; None: all.
         seed: of whatever is random: which images, which targets, the attack's own choices.
         progress: True for a progress bar, or a function of the share of the attack that is done, from 0 to 1.
-        settings: of the attack, see its function (``intriguing.attacks.nearest``).
+        settings: of the attack, see its function (``intriguing.attacks.nearest``): ``effort``, ``levels`` and others.
+            ``starts`` of ``nearest`` are images in [0, 1] of other classes from which it begins, (P, C, H, W): a tensor
+            or an array, for example ``data.train.images``; or ``"batch"``, the other ones of ``images``.
 
     Returns:
         The set, on the CPU. Its ``targets`` are the classes that were asked for, or else those that were reached; its
@@ -83,6 +86,9 @@ def craft(
         images, labels = images[indices], labels[indices]
         targets = targets[indices] if isinstance(targets, Tensor) else targets
     device = device_of(net)
+    starts = settings.get("starts")
+    if isinstance(method, Attack) and starts is not None and not (isinstance(starts, str) and starts == "batch"):
+        settings["starts"] = _checked_starts(starts, images).to(device)
     inputs, classes = images.to(device), labels.to(device)
     model = None if net is None else taking_float32(net, inputs)
     wanted = _targets(targets, model, inputs, classes, seed)
@@ -128,11 +134,19 @@ def _described(
     method: Attack | FunctionAttack, settings: dict[str, Any], rule: str, limit: int | None
 ) -> dict[str, Any]:
     """Describe an attack in plain values."""
-    plain = {key: value if _is_plain(value) else f"a {type(value).__name__}" for key, value in settings.items()}
+    plain = {key: value if _is_plain(value) else _kind(value) for key, value in settings.items()}
     if not method.reads_model:
         return {"name": method.name, **plain}
     function = {"function": method.path} if isinstance(method, FunctionAttack) else {}
     return {"name": method.name, **function, "targets": rule, "settings": plain, "limit": limit}
+
+
+def _kind(value: Any) -> str:
+    """Describe a value that is no plain one: "5000 images (a1b2c3d4)", with a digest, or its type."""
+    if not isinstance(value, Tensor) or value.dim() < 2:
+        return f"a {type(value).__name__}"
+    content = value.detach().cpu().float().contiguous().numpy().tobytes()
+    return f"{len(value)} images ({hashlib.sha256(content).hexdigest()[:8]})"
 
 
 def _is_plain(value: Any) -> bool:
@@ -168,6 +182,24 @@ def _checked_classes(name: str, classes: Any, count: int) -> Tensor:
     if classes.shape != (count,):
         raise ValueError(f"expected {name} of shape {(count,)}, one for each image, got {tuple(classes.shape)}")
     return classes.long()
+
+
+def _checked_starts(starts: Any, images: Tensor) -> Tensor:
+    """Return the images from which an attack begins (P, C, H, W), in float32.
+
+    Raises:
+        TypeError: they are no images.
+        ValueError: they have another shape than the images under attack.
+    """
+    if isinstance(starts, str):
+        raise ValueError(f"expected starts as images, such as data.train.images, or 'batch', got {starts!r}")
+    starts = torch.as_tensor(starts).detach()
+    if not starts.is_floating_point():
+        raise TypeError(f"expected starts as floating-point numbers in [0, 1], got {starts.dtype}; divide by 255")
+    if starts.shape[1:] != images.shape[1:]:
+        expected = f"(P, {', '.join(map(str, images.shape[1:]))})"
+        raise ValueError(f"expected starts of shape {expected}, that of the images, got {tuple(starts.shape)}")
+    return starts.float()
 
 
 def _targets(
