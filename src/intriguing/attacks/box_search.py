@@ -34,7 +34,7 @@ def search_box(net: Network, origin: Tensor, goal: Goal) -> tuple[Tensor, Tensor
         The images (M, n), or the points with the largest margin where the search failed; success (M,) bool; and the
         numbers of forward and backward passes per image.
     """
-    points = _points(origin)
+    points = box_points(origin)
     best, best_excess = origin.clone(), torch.full_like(origin[:, 0], -torch.inf)
     nearest, distance = origin.clone(), torch.full_like(best_excess, torch.inf)
 
@@ -76,7 +76,7 @@ def search_box(net: Network, origin: Tensor, goal: Goal) -> tuple[Tensor, Tensor
     return x, found, num_forwards, num_backwards
 
 
-def _points(origin: Tensor) -> Tensor:
+def box_points(origin: Tensor) -> Tensor:
     """Make points (P, n) of the whole box, equal for all images, so that no result depends on the batch."""
     n = origin.shape[1]
     generator = torch.Generator().manual_seed(0)

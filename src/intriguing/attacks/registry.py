@@ -29,7 +29,7 @@ from intriguing.errors import did_you_mean
 from intriguing.metrics import distortion
 from intriguing.validation import whole_number
 
-_GIVEN = ("model", "inputs", "labels", "targets", "generator")  # arguments that are no settings
+_GIVEN = ("model", "inputs", "labels", "targets", "generator", "starts")  # arguments that are no settings
 
 
 @dataclass(frozen=True)

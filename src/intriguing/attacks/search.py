@@ -1,0 +1,259 @@
+"""Search the nearest successes of images: from the images, from noise around the best so far, from other images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from intriguing.attacks.box_search import box_points
+from intriguing.attacks.chunk import ChunkResult, Goal
+from intriguing.attacks.descent import descend, random_direction, unit
+from intriguing.attacks.lbfgs import Settings, search, search_from_box_points
+from intriguing.attacks.network import Network
+from intriguing.attacks.progress import report
+from intriguing.attacks.starts import Pool
+from intriguing.attacks.tracker import Tracker
+from intriguing.attacks.walk import Walk
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Hold the settings of a search; see ``nearest``.
+
+    Attributes:
+        budget, num_candidates, num_steps, num_projections, num_rivals, num_restarts: see ``nearest``.
+        patience: restarts that end at the same distance, after which an image is done.
+        num_slopes: classes whose boundaries are linearised at the image.
+    """
+
+    budget: int
+    num_candidates: int
+    num_steps: int
+    num_projections: int
+    num_rivals: int
+    patience: int
+    num_slopes: int = 9
+    num_restarts: int | None = None
+
+
+EFFORTS = {
+    "fast": Effort(60, num_candidates=1, num_steps=8, num_projections=4, num_rivals=2, patience=1, num_slopes=4),
+    "default": Effort(300, num_candidates=1, num_steps=12, num_projections=8, num_rivals=4, patience=2),
+    "thorough": Effort(2000, num_candidates=3, num_steps=16, num_projections=12, num_rivals=4, patience=6),
+}
+_RESERVE = 3  # passes for the check of the unperturbed image and of the result
+_DEFAULT_RADIUS = 0.01  # in diagonals of the box, where the gradient gives no distance
+_SMALLEST_NOISE, _LARGEST_NOISE = 2.0, 10.0  # of a restart, in distances of the nearest success so far
+_LENGTHS = 1.0, 1.4, 2.0, 4.0  # factors of a restart's perturbation, tried until one succeeds
+_SHARES = 0.5, 0.75, 1.0  # of the way to another image, tried until one succeeds
+_HOPELESS = 1.5, 1.15  # ratios to the nearest success, after the descent and the first steps, that end a restart
+_FIRST_PROJECTIONS = 3
+_IDLE = 2  # steps without a gain that end a walk
+_SAME = 1e-3  # relative difference of distances that belong to one minimum
+_NUM_POINTS = 24  # of the whole box, tried where the first descents failed
+_COARSE = Settings(
+    c_start=0.1, c_min=1e-8, c_max=1e8, c_factor=10.0, c_tolerance=1.0, search_steps=40, max_iter=100, tolerance=0.1
+)
+
+
+class Search:
+    """Search the nearest successes of a chunk of images within a budget of passes."""
+
+    def __init__(self, net: Network, origin: Tensor, goal: Goal, effort: Effort, pool: Pool | None) -> None:
+        """Prepare the search.
+
+        Args:
+            net: the network under attack.
+            origin: (N, n), flat images in [0, 1].
+            goal: goal of each image.
+            effort: settings.
+            pool: images that may be starts; None for none.
+        """
+        self._tracker = Tracker(net, origin, goal)
+        self._effort = effort
+        self._pool = pool
+        self._returns = torch.zeros_like(goal.classes)  # restarts that ended at the best distance
+
+    def run(self) -> ChunkResult:
+        """Run the search."""
+        tracker = self._tracker
+        self._from_the_images()
+        self._from_box_points()
+        self._restart()
+        self._walk_on()
+        if not bool(tracker.found.all()):
+            self._search_further()
+        return tracker.result()
+
+    def _left(self, rows: Tensor) -> Tensor:
+        """Return the passes (R,) that are left for the images ``rows``."""
+        return self._effort.budget - _RESERVE - self._tracker.passes[rows]
+
+    def _from_the_images(self) -> None:
+        """Descend from the images towards the nearest linearised boundaries, and walk on from where they end."""
+        tracker, effort = self._tracker, self._effort
+        distances, directions = tracker.boundaries(effort.num_slopes)
+        count = min(effort.num_candidates, distances.shape[1])
+        diagonal = tracker.origin.shape[1] ** 0.5
+        radius = torch.where(distances < diagonal, distances, _DEFAULT_RADIUS * diagonal)[:, :count].flatten()
+        rows = torch.arange(len(distances), device=radius.device).repeat_interleave(count)
+        start = tracker.origin[rows] + unit(directions[:, :count].flatten(0, 1)) * radius[:, None]
+        self._improve(rows, start.clamp_(0, 1), radius)
+
+    def _from_box_points(self) -> None:
+        """Look for a first success at points of the whole box, where the descents found none."""
+        tracker = self._tracker
+        points = box_points(tracker.origin)[:_NUM_POINTS]
+        rows = (~tracker.found).nonzero().squeeze(1)
+        missing = rows
+        for point in points:
+            if len(missing) == 0:
+                break
+            tracker.gap(point.expand(len(missing), -1), missing)
+            missing = missing[~tracker.found[missing]]
+        rows = rows[tracker.found[rows]]
+        if len(rows):
+            self._improve(rows, tracker.best[rows], tracker.distance[rows])
+
+    def _restart(self) -> None:
+        """Restart the search until the budgets are spent, or all restarts of an image end at the same distance."""
+        tracker, effort = self._tracker, self._effort
+        least = sum((len(_LENGTHS), 2 * effort.num_steps, 2 + effort.num_rivals))
+        indices, usable = self._pool_starts()
+        number = 0
+        while effort.num_restarts is None or number < effort.num_restarts:
+            rows = tracker.found & (self._returns < effort.patience)
+            rows = rows.nonzero().squeeze(1)
+            rows = rows[self._left(rows) >= least]
+            if len(rows) == 0:
+                break
+            number += 1
+            before = tracker.distance[rows]
+            place = number // 2
+            from_pool = number % 2 == 0 and place <= indices.shape[1]
+            if from_pool:
+                x, success = self._towards_pool(rows, indices[rows, place - 1], usable[rows, place - 1])
+            else:
+                x, success = self._with_noise(rows, number)
+            rows, before = rows[success], before[success]
+            if len(rows) == 0:
+                continue
+            reached = self._improve(rows, x[success], (x[success] - tracker.origin[rows]).norm(dim=1))
+            same = (reached - before).abs() <= _SAME * before
+            self._returns.index_add_(0, rows, same.long())
+            report(float((tracker.passes.double() / effort.budget).clamp(max=1).mean()))
+
+    def _pool_starts(self) -> tuple[Tensor, Tensor]:
+        """Choose the images of the pool for the restarts."""
+        tracker = self._tracker
+        if self._pool is None:
+            nothing = torch.zeros(len(tracker.origin), 0, dtype=torch.int64, device=tracker.origin.device)
+            return nothing, nothing.bool()
+        return self._pool.nearest(tracker.origin, tracker.goal, max(1, self._effort.budget // 100))
+
+    def _with_noise(self, rows: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Add noise to the nearest successes, and lengthen the perturbation until it succeeds.
+
+        Returns:
+            Points (R, n), and whether they succeed (R,) bool.
+        """
+        tracker = self._tracker
+        origin, best = tracker.origin[rows], tracker.best[rows]
+        size = _SMALLEST_NOISE * (_LARGEST_NOISE / _SMALLEST_NOISE) ** _halton(number)
+        noise = random_direction(origin, number)
+        noisy = torch.addcmul(best, noise[None], (size * tracker.distance[rows])[:, None]).clamp_(0, 1)
+        return self._first_success(rows, noisy, _LENGTHS)
+
+    def _towards_pool(self, rows: Tensor, index: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the nearest of a few points on the way to other images that succeeds.
+
+        Returns:
+            Points (R, n), and whether they succeed (R,) bool.
+        """
+        assert self._pool is not None
+        x = self._pool.images[index]
+        success = torch.zeros_like(usable)
+        x[usable], success[usable] = self._first_success(rows[usable], x[usable], _SHARES)
+        return x, success
+
+    def _first_success(self, rows: Tensor, x: Tensor, lengths: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+        """Try the perturbations to x (R, n) at several lengths; stop at the first that succeeds."""
+        tracker = self._tracker
+        found, success = x.clone(), torch.zeros_like(rows, dtype=torch.bool)
+        trying = torch.arange(len(rows), device=rows.device)
+        for length in lengths:
+            trial = torch.lerp(tracker.origin[rows[trying]], x[trying], length).clamp_(0, 1)
+            reached = tracker.gap(trial, rows[trying]) > 0
+            found[trying[reached]], success[trying[reached]] = trial[reached], True
+            trying = trying[~reached]
+            if len(trying) == 0:
+                break
+        return found, success
+
+    def _improve(self, rows: Tensor, x: Tensor, radius: Tensor) -> Tensor:
+        """Descend from start points, and walk along the boundary from those that come near the best results.
+
+        Args:
+            rows: (R,), the image of each start point.
+            x: (R, n), start points.
+            radius: (R,), first radius of the descent.
+
+        Returns:
+            The distances (R,) where the walks ended; inf where the descent found nothing.
+        """
+        tracker, effort = self._tracker, self._effort
+        x, reached = descend(tracker, rows, x, radius, effort.num_steps)
+        places = (reached < _HOPELESS[0] * tracker.distance[rows]).nonzero().squeeze(1)
+        if len(places) == 0:
+            return reached
+        walk = Walk(tracker, rows[places], x[places], effort.num_rivals)
+        for index in range(effort.num_projections):
+            kept = self._left(walk.rows) >= walk.cost
+            if index == _FIRST_PROJECTIONS:
+                kept &= walk.distance <= _HOPELESS[1] * tracker.distance[walk.rows]
+            elif index > _FIRST_PROJECTIONS:
+                kept &= walk.idle < _IDLE
+            walk.take(kept)
+            places = places[kept]
+            if len(walk) == 0:
+                break
+            walk.step()
+            reached[places] = walk.distance
+        return reached
+
+    def _walk_on(self) -> None:
+        """Spend what is left on a walk from the nearest success."""
+        tracker = self._tracker
+        rows = (tracker.found & (self._returns < self._effort.patience)).nonzero().squeeze(1)
+        if len(rows) == 0 or self._effort.num_projections == 0:
+            return
+        walk = Walk(tracker, rows, tracker.best[rows], self._effort.num_rivals)
+        while len(walk):
+            walk.take((self._left(walk.rows) >= walk.cost) & (walk.idle <= _IDLE))
+            if len(walk):
+                walk.step()
+
+    def _search_further(self) -> None:
+        """Search images without a success by the penalty method and in the whole box, and improve what is found."""
+        tracker = self._tracker
+        rows = (~tracker.found).nonzero().squeeze(1)
+        goal = tracker.goal.take(rows)
+        targets = goal.classes
+        if not goal.targeted:
+            logits = tracker.net.logits(tracker.origin[rows])
+            targets = logits.scatter(1, targets[:, None], -torch.inf).argmax(dim=1)
+        first = search(tracker.net, tracker.origin[rows], targets, _COARSE)
+        tracker.add(rows, first)
+        rows = rows[~first.success]
+        if len(rows):
+            tracker.add(rows, search_from_box_points(tracker.net, tracker.origin[rows], tracker.goal.take(rows), _COARSE))
+
+
+def _halton(number: int) -> float:
+    """Return the element of van der Corput's sequence in base 2, evenly spread over (0, 1)."""
+    value, share = 0.0, 0.5
+    while number:
+        value, share, number = value + share * (number % 2), share / 2, number // 2
+    return value
