@@ -67,9 +67,9 @@ class AttackSettings:
         if not ATTACKS[name].reads_model:
             settings = {key: value for key, value in config.items() if key != "name"}
             return cls(name=name, settings=_checked(ATTACKS[name], "attack", settings))
-        own = [key for key in _BESIDE if key in ATTACKS[name].defaults]
+        own = [key for key in _BESIDE if ATTACKS[name].takes(key)]
         if given := [key for key in _BESIDE if key in config and key not in own]:
-            takers = [f"attack={other}" for other in ATTACKS if given[0] in ATTACKS[other].defaults]
+            takers = [f"attack={other}" for other, attack in ATTACKS.items() if attack.takes(given[0])]
             raise UserError(
                 f"attack.{given[0]} is read by nothing with attack={name}; it is a setting of {', '.join(takers)}"
             )
@@ -95,7 +95,7 @@ class AttackSettings:
     @property
     def takes_starts(self) -> bool:
         """Whether it begins from images of other classes; a function of the user's reads its keywords itself."""
-        return self.own is None and "starts" in ATTACKS[self.name].defaults
+        return self.own is None and ATTACKS[self.name].takes("starts")
 
     @property
     def clip(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-import torch
 from torch import Tensor
 
 from intriguing.attacks.base import attack_in_chunks

@@ -248,7 +248,9 @@ class Search:
         tracker.add(rows, first)
         rows = rows[~first.success]
         if len(rows):
-            tracker.add(rows, search_from_box_points(tracker.net, tracker.origin[rows], tracker.goal.take(rows), _COARSE))
+            tracker.add(
+                rows, search_from_box_points(tracker.net, tracker.origin[rows], tracker.goal.take(rows), _COARSE)
+            )
 
 
 def _halton(number: int) -> float:

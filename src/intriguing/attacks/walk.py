@@ -109,9 +109,7 @@ class Walk:
         return all_normals, all_offsets
 
 
-def _cross(
-    tracker: Tracker, rows: Tensor, x: Tensor, slope: Tensor | None, distance: Tensor
-) -> tuple[Tensor, Tensor]:
+def _cross(tracker: Tracker, rows: Tensor, x: Tensor, slope: Tensor | None, distance: Tensor) -> tuple[Tensor, Tensor]:
     """Find points where the rays from the images through x cross the boundary, on the successful side.
 
     A ray is given up when its crossing must lie farther than ``distance``, and left when little can be gained.
