@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
@@ -214,3 +215,30 @@ def test_other_words_are_refused_in_one_line(config: dict[str, Any], words: str)
     with pytest.raises(UserError, match=re.escape(words)) as caught:
         AttackSettings.of(GIVEN | config)
     assert "\n" not in str(caught.value)
+
+
+def test_the_folder_it_begins_from_counts_where_other_images_are_attacked(
+    composed: Callable[..., dict], tmp_path: Path
+) -> None:
+    for part, count in (("train", 4), ("test", 3)):
+        for name, grey in (("ant", 40), ("bee", 200)):
+            (tmp_path / "pics" / part / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("L", (4, 4), grey + i).save(tmp_path / "pics" / part / name / f"{i}.png")
+    images = ("data=image_folder", f"data.folder={tmp_path}/pics", "data.size=4")
+    net = fit(training_job(composed("train", *images, "model=fc10", "trainer.max_epochs=1")))
+    attack = (f"checkpoints={net}", "attack=nearest", "attack.effort=fast", "subset=test", "attack.targets=closest")
+
+    def job(*more: str) -> AttackJob:
+        return AttackJob.from_config(composed("attack", *attack, *more))[0]
+
+    whole = job()
+    craft(whole)
+    digest = whole.data.description["files"]
+    assert whole.identity["starts"] == {"files": digest["train"]}
+    assert whole.identity["data"]["files"] == {"test": digest["test"]}
+    assert "starts" not in job("attack.starts=batch").identity
+    (tmp_path / "pics/train").rename(tmp_path / "away")
+    assert job().attack.starts == "none" and "starts" not in job().identity
+    with pytest.raises(UserError, match=r"attack\.starts=train: .*pics has no train/; or give"):
+        job("attack.starts=train")

@@ -246,19 +246,21 @@ def _identified(
         job: the job.
         config: the whole config.
         data: arguments of ``ImageData``; of images in folders and Datasets, the classes and files that are there
-            count, and not the place: those of the images under attack, and of those from which it begins.
+            count, and not the place.
         prefix: first part of the name.
         extras: last parts of the name.
     """
     if data["name"] in ("image_folder", "module"):
-        read = {"test" if job.subset == "test" else "train"} | ({"train"} if job.attack.starts == TRAIN else set())
+        part = "test" if job.subset == "test" else "train"
         there = job.data.description
-        data = there | {key: {part: there[key][part] for part in sorted(read)} for key in ("counts", "files")}
+        data = there | {key: {part: there[key][part]} for key in ("counts", "files")}
     identity = identity_of(config, "attack") | {
         "source": None if job.source is None else job.source.description,
         "data": {key: value for key, value in data.items() if key not in ("root", "download", "folder")},
         "attack": job.attack.description,
     }
+    if job.attack.starts == TRAIN and "files" in data:  # of images in folders and Datasets, those it begins from
+        identity["starts"] = {"files": job.data.description["files"]["train"]}
     if job.attack.starts == BATCH:  # an image begins from the others of its shard
         identity["shard"] = job.shard
     parts = [prefix, job.attack.label, f"{job.subset}{'all' if job.limit is None else job.limit}", f"seed{job.seed}"]
