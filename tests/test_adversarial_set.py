@@ -80,6 +80,20 @@ def test_round_trip_is_exact_and_the_file_is_a_function_of_the_set(tmp_path, cou
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
 
 
+def test_distortions_before_the_search_on_a_grid_are_kept_where_there_are_some(tmp_path):
+    none = AdversarialSet(**values())
+    made = AdversarialSet(**values(), unrounded_distortion=torch.tensor([0.1, torch.inf, 0.0, 2.0, 0.3]))
+    for one, name in ((none, "none"), (made, "some")):
+        one.save(tmp_path / name)
+    loaded = AdversarialSet.load(tmp_path / "some")
+    assert AdversarialSet.load(tmp_path / "none").unrounded_distortion is None
+    assert loaded.unrounded_distortion is not None and made.unrounded_distortion is not None
+    assert torch.equal(loaded.unrounded_distortion, made.unrounded_distortion)
+    for wrong in (torch.tensor([0.1] * 4), torch.tensor([0.1, -1, 0, 0, 0]), torch.tensor([0.1, torch.nan, 0, 0, 0])):
+        with pytest.raises(ValueError, match="unrounded_distortion: expected"):
+            AdversarialSet(**values(), unrounded_distortion=wrong)
+
+
 def test_the_file_is_plain_safetensors(tmp_path):
     made = AdversarialSet(**values())
     made.save(tmp_path / "set.safetensors")

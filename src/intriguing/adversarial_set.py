@@ -39,6 +39,7 @@ DTYPES = {
     "num_forwards": torch.int64,
     "num_backwards": torch.int64,
 }
+OPTIONAL = {"unrounded_distortion": torch.float32}
 KINDS = {"amplify": int | float | None, "clip": bool, "seed": int | None, "study": str | None, "version": str}
 SOURCE = {"name": str, "label": str, "split": str, "seed": int}
 _DEFAULTS: dict[str, Any] = {
@@ -68,6 +69,8 @@ class AdversarialSet:
             where the attack has none.
         num_forwards: (N,) int64, forward passes spent on the image; -1 where they were not counted.
         num_backwards: (N,) int64, backward passes.
+        unrounded_distortion: (N,) float32, distortion of the example before it was moved to the grid of ``levels``;
+            inf where there was none. None for attacks without a grid.
         metadata: Plain values: source (name, label, checkpoint_sha256, split, seed; None for Gaussian noise), data
             (name, subset; of images in folders also classes, in the order of the labels, and files, a digest), attack
             (name and all its settings), amplify (None, or the per-pixel RMS scaled to), clip, seed, study, version.
@@ -88,10 +91,13 @@ class AdversarialSet:
     num_forwards: Tensor
     num_backwards: Tensor
     metadata: dict[str, Any]
+    unrounded_distortion: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name, dtype in DTYPES.items():
+        for name, dtype in (DTYPES | OPTIONAL).items():
             value = getattr(self, name)
+            if value is None and name in OPTIONAL:
+                continue
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
             if value.dtype != dtype:
@@ -167,6 +173,7 @@ class AdversarialSet:
             c=c.float(),
             num_forwards=result.num_forwards,
             num_backwards=result.num_backwards,
+            unrounded_distortion=None if result.unrounded_distortion is None else result.unrounded_distortion.float(),
             metadata=_DEFAULTS | {"clip": boxed, "version": __version__} | (metadata or {}),
         )
 
@@ -193,8 +200,8 @@ class AdversarialSet:
         """
         entry, tensors = safetensors_file.load(path, KEY, _check_format, what="adversarial set", recorded=sha256)
         metadata: Any = entry.get("metadata")
-        if set(tensors) != set(DTYPES):
-            odd = ", ".join(sorted(set(tensors) ^ set(DTYPES)))
+        if odd := (set(tensors) - set(OPTIONAL)) ^ set(DTYPES):
+            odd = ", ".join(sorted(odd))
             raise UserError(f"{path} is no adversarial set: its tensors differ in {shown(odd)}")
         try:
             return cls(**tensors, metadata=metadata)
@@ -202,7 +209,8 @@ class AdversarialSet:
             raise UserError(f"{path} is no valid adversarial set: {error}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "metadata"}
+        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "metadata"}
+        return {name: column for name, column in columns.items() if column is not None}
 
 
 def _check_format(entry: dict[str, Any], path: Path) -> None:
@@ -250,9 +258,9 @@ def _check_shapes(item: AdversarialSet) -> None:
         raise ValueError(f"inputs: expected shape (N, C, H, W), got {tuple(shape)}")
     if item.adv_inputs.shape != shape:
         raise ValueError(f"adv_inputs: expected the shape of inputs {tuple(shape)}, got {tuple(item.adv_inputs.shape)}")
-    for name in DTYPES:
+    for name in DTYPES | OPTIONAL:
         value = getattr(item, name)
-        if name not in ("inputs", "adv_inputs") and value.shape != shape[:1]:
+        if name not in ("inputs", "adv_inputs") and value is not None and value.shape != shape[:1]:
             raise ValueError(f"{name}: expected shape ({shape[0]},), got {tuple(value.shape)}")
 
 
@@ -269,10 +277,11 @@ def _check_values(item: AdversarialSet) -> None:
             f"distortion: expected finite exactly where success, got {float(item.distortion[row])} "
             f"with success {bool(item.success[row])} in row {row}"
         )
-    if bool((torch.isnan(item.distortion) | (item.distortion < 0)).any()):
-        raise ValueError(
-            "distortion: expected values of at least 0 (inf where the attack failed), got a negative or nan"
-        )
+    for name, size in (("distortion", item.distortion), ("unrounded_distortion", item.unrounded_distortion)):
+        if size is not None and not bool((size >= 0).all()):  # a comparison with nan is false
+            raise ValueError(
+                f"{name}: expected values of at least 0 (inf where the attack failed), got a negative or nan"
+            )
     if bool((item.c < 0).any()):
         raise ValueError("c: expected values of at least 0 (inf: already there, nan: none), got a negative one")
 

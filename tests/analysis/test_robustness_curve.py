@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 
 from intriguing.analysis import analyze
-from intriguing.analysis.robustness_curve import WITHOUT, RobustnessCurveSettings
+from intriguing.analysis.robustness_curve import ON_GRID, UNROUNDED, WITHOUT, RobustnessCurveSettings
 from intriguing.results import AnalysisResult
 from intriguing.statistics.intervals import wilson_interval
 
@@ -66,5 +67,37 @@ def test_seeds_are_pooled_attacks_kept_apart_and_noise_left_out(
     assert [figure.key for figure in result.figures] == ["robustness_curve", "robustness_curve_2"]
     line = canvases[0].axes[0].get_lines()[0]
     shares = np.asarray(line.get_ydata())
-    assert (shares[0], shares[-1]) == (0, 100)
+    assert (shares[0], shares[-1]) == (100, 0)  # the robust accuracy
+    assert result.figures[0].title == "Security curve: robust accuracy against distortion"
     assert _analysed(nets, []).tables == ()
+
+
+def test_distortions_on_a_grid_stand_beside_the_unrounded_ones(network: Callable, crafted: Callable) -> None:
+    nets = [network("FC10(1e-4)", 0, seed=seed) for seed in (0, 1)]
+    attack = {"name": "nearest", "targets": "closest", "settings": {"levels": 256}}
+    sets = [crafted(net, {0: 40}, attack=attack, failed=5) for net in nets]
+    for one in sets:
+        examples = one.load()
+        examples.unrounded_distortion = examples.distortion / 2
+        examples.unrounded_distortion[0] = math.inf  # nothing was found before the search on the grid
+    sets.append(crafted(nets[0], {0: 40}))
+    table = _analysed(nets, sets).table("robustness_curve_grid")
+    (row,) = table.rows
+    assert row == "FC10(1e-4), nearest, closest targets, train images" and table.columns == (ON_GRID, UNROUNDED)
+    on_grid, unrounded = (table.cells[row, column] for column in table.columns)
+    assert on_grid.value == pytest.approx(2 * unrounded.value)
+    assert (on_grid.n, on_grid.images, unrounded.n) == (68, 34, 68)
+    assert _analysed(nets, sets[2:]).tables[0].key == "robustness_curve" and len(_analysed(nets, sets[2:]).tables) == 1
+
+
+def test_attacks_of_other_effort_or_starts_have_curves_of_their_own(network: Callable, crafted: Callable) -> None:
+    net = network("FC10(1e-4)", 0)
+    given = [("default", "train"), ("thorough", "train"), ("default", "batch"), ("fast", "none")]
+    attacks = [{"name": "nearest", "targets": "closest", "settings": {"effort": e}, "starts": s} for e, s in given]
+    table = _analysed([net], [crafted(net, {0: 40}, attack=attack, name=str(attack)) for attack in attacks]).tables[0]
+    assert sorted(table.rows) == [
+        "FC10(1e-4), nearest, closest targets, train images",
+        "FC10(1e-4), nearest, fast, without starts, closest targets, train images",
+        "FC10(1e-4), nearest, starts of the batch, closest targets, train images",
+        "FC10(1e-4), nearest, thorough, closest targets, train images",
+    ]

@@ -10,7 +10,7 @@ import torch
 from attack_networks import curved_network, images, linear_network
 from torch import Tensor, nn
 
-from intriguing.attacks import ATTACKS, adam_l1, as_attack, lbfgs, nearest
+from intriguing.attacks import ATTACKS, AttackWarning, adam_l1, as_attack, lbfgs, nearest
 from intriguing.attacks.levels import to_grid
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -167,4 +167,44 @@ def test_a_users_attack_is_moved_to_the_grid_or_does_it_itself() -> None:
         assert bool(result.success.all()) and torch.equal(result.adv_inputs, to_grid(result.adv_inputs, 256))
         with torch.no_grad():
             assert bool((network(result.adv_inputs).argmax(1) != labels).all())
+        beside = None if attack is gridded else nearest(network, inputs, labels).distortion
+        assert (result.unrounded_distortion is None) == (beside is None)
+        if beside is not None and result.unrounded_distortion is not None:
+            torch.testing.assert_close(result.unrounded_distortion, beside)
     assert given == [256]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_distortion_without_the_grid_stands_beside_that_on_it(name: str) -> None:
+    network, inputs = curved_network(dtype=torch.float64), to_grid(images(5), 16)
+    with torch.no_grad():
+        labels = network(inputs).argmax(1)
+    labels[0] = (labels[0] + 1) % 4  # wrong, and on the grid
+    for targets in (None, (network(inputs).argmax(1) + 1) % 4):
+        free, result = (
+            ATTACKS[name](
+                *(network, inputs, labels),
+                targets=targets,
+                generator=torch.Generator().manual_seed(0),
+                levels=levels,
+                **QUICK[name],
+            )
+            for levels in (None, 16)
+        )
+        assert free.unrounded_distortion is None and result.unrounded_distortion is not None
+        assert torch.equal(result.unrounded_distortion, free.distortion)
+        assert bool(result.success.all()) and (targets is not None or float(result.unrounded_distortion[0]) == 0)
+        perturbed = result.distortion > 0
+        assert result.summary()["mean_unrounded_distortion"] == pytest.approx(float(free.distortion[perturbed].mean()))
+        assert "mean_unrounded_distortion" not in free.summary() and "; unrounded mean " in repr(result)
+        assert result.to_frame()["unrounded_distortion"].tolist() == free.distortion.tolist()
+
+
+def test_where_nothing_is_found_there_is_no_distortion_without_the_grid() -> None:
+    def constant(x: Tensor) -> Tensor:
+        return torch.stack([x.flatten(1).sum(1) * 0 + 1, x.flatten(1).sum(1) * 0], dim=1)
+
+    with pytest.warns(AttackWarning):
+        result = nearest(constant, torch.rand(2, 1, 2, 2), torch.tensor([0, 1]), levels=256)
+    assert result.success.tolist() == [False, True]
+    assert result.unrounded_distortion is not None and result.unrounded_distortion.tolist() == [torch.inf, 0.0]

@@ -48,6 +48,7 @@ def test_every_option_makes_a_job(composed: Callable[..., dict], group: str, opt
 def test_attack_settings_are_the_functions_own_defaults(composed: Callable[..., dict], name: str) -> None:
     config = composed("attack", f"attack={name}")["attack"]
     given = config["settings"] if ATTACKS[name].reads_model else {k: v for k, v in config.items() if k != "name"}
+    given = given | ({"effort": config["effort"]} if "effort" in config else {})
     defaults = ATTACKS[name].defaults
     assert given == {key: given[key] if value is inspect.Parameter.empty else value for key, value in defaults.items()}
 

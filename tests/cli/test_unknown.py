@@ -38,6 +38,11 @@ TRAIN = ("data=digits", "logger=csv")
             "attack.settings.level is read by nothing; did you mean attack.settings.levels?",
         ),
         (
+            "attack.py",
+            ("attack=lbfgs", "attack.starts=train"),
+            "attack.starts is read by nothing here; it is a setting of attack=nearest",
+        ),
+        (
             "analyze.py",
             ("settings.robustness_curve.rmss=1",),
             "settings.robustness_curve.rmss is read by nothing; did you mean settings.robustness_curve.rms?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import intriguing as ig
-from intriguing.attacks import choose_targets, lbfgs
+from intriguing.attacks import ATTACKS, choose_targets, lbfgs, nearest
 from intriguing.data import open_images
 from intriguing.errors import UserError
 from intriguing.models import FullyConnected
@@ -149,6 +150,38 @@ def test_a_networks_label_is_recorded() -> None:
     assert found.metadata["source"]["label"] == "FC5"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_images_to_begin_from_reach_the_attack(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def adapter(function: Any, model: Any, inputs: Tensor, labels: Tensor, targets: Any, settings: dict) -> Any:
+        given.append(settings)
+        return nearest(model, inputs, labels, targets=targets)
+
+    monkeypatch.setitem(ATTACKS, "nearest", replace(ATTACKS["nearest"], adapter=adapter))
+    net, images, pool = _linear(dtype), _images(), torch.rand(7, 2, 3, 4, dtype=torch.float64)
+    labels = net(images.to(dtype)).argmax(1)
+    found = [
+        ig.craft(net, images, labels, effort="fast", starts=starts) for starts in (pool, pool.numpy(), "batch", None)
+    ]
+    assert all(settings["effort"] == "fast" for settings in given)
+    assert torch.equal(given[0]["starts"], pool.float()) and torch.equal(given[1]["starts"], pool.float())
+    assert given[2]["starts"] == "batch" and "starts" not in given[3]
+    recorded = [one.metadata["attack"]["settings"].get("starts") for one in found]
+    assert recorded[0] == recorded[1] and recorded[0].startswith("7 images (") and recorded[2:] == ["batch", None]
+    other = ig.craft(net, images, labels, starts=1 - pool).metadata["attack"]["settings"]["starts"]
+    assert other.startswith("7 images (") and other != recorded[0]
+
+
+@pytest.mark.parametrize("effort", ["fast", "default"])
+def test_images_to_begin_from_serve_also_the_attack_itself(effort: str) -> None:
+    net, images = _linear(torch.float64), _images()
+    labels = net(images.double()).argmax(1)
+    for starts in (torch.rand(20, 2, 3, 4), "batch"):
+        found = ig.craft(net, images, labels, effort=effort, starts=starts, limit=5)
+        assert found.success.all() and (net(found.adv_inputs.double()).argmax(1) != found.labels).all()
+
+
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
@@ -161,6 +194,19 @@ def test_a_networks_label_is_recorded() -> None:
         ({"labels": [0] * 3}, ValueError, r"expected labels of shape \(12,\)"),
         ({"labels": [7] * 12}, ValueError, r"expected labels in 0\.\.4"),
         ({"images": torch.zeros(12, 2, 3, 4, dtype=torch.uint8)}, TypeError, "divide by 255"),
+        (
+            {"starts": "train"},
+            ValueError,
+            "expected starts as images, such as data.train.images, or 'batch', got 'train'",
+        ),
+        (
+            {"starts": torch.rand(3, 1, 3, 4)},
+            ValueError,
+            r"expected starts of shape \(P, 2, 3, 4\), that of the images",
+        ),
+        ({"starts": torch.zeros(3, 2, 3, 4, dtype=torch.uint8)}, TypeError, "expected starts as .*; divide by 255"),
+        ({"starts": _images(), "attack": "lbfgs"}, TypeError, "lbfgs takes no starts; nearest does"),
+        ({"effort": "hard"}, ValueError, "expected effort"),
         ({"images": torch.zeros(12, 24)}, ValueError, r"expected images of shape \(N, C, H, W\)"),
         ({"images": torch.zeros(12, 1, 9, 9)}, ValueError, r"the network cannot take images of shape \(1, 1, 9, 9\)"),
     ],

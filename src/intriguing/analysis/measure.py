@@ -30,6 +30,7 @@ NUM_EXAMPLES: int = 10
 """Images kept of each set for the pictures: one per class on digits."""
 
 _AMPLIFICATION = ("amplify", "amplify_by")
+_STARTS = {"batch": ", starts of the batch", "none": ", without starts"}
 
 Progress = Callable[[str, int, int], None]
 """Called with (a name of the work, steps done, steps in all)."""
@@ -133,9 +134,17 @@ class MeasuredSet:
 
     @property
     def attack_name(self) -> str:
-        """The attack and its targets in words: "lbfgs, random targets"; of a user's function, its settings too."""
+        """The attack and its targets in words: "lbfgs, random targets"; of a user's function, its settings too.
+
+        An effort that is not the default and images to begin from that are not the training images are named:
+        "nearest, thorough, without starts, closest targets".
+        """
         name, targets = str(self.attack.get("name", "unknown")), self.attack.get("targets")
         settings = self.attack.get("settings")
+        effort = settings.get("effort", "default") if isinstance(settings, Mapping) else "default"
+        if "function" not in self.attack:
+            name += "" if effort == "default" else f", {effort}"
+            name += _STARTS.get(str(self.attack.get("starts")), "")
         if "function" in self.attack and isinstance(settings, Mapping):
             name += "".join(f", {key}={value}" for key, value in settings.items())
         return f"{name}, {str(targets).replace('_', ' ')} targets" if targets else name

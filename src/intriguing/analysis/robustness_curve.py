@@ -1,15 +1,16 @@
-"""Section "robustness_curve": the share of images that are fooled within a distortion, per network and attack.
+"""Section "robustness_curve": security curves, robust accuracy against distortion, per network and attack.
 
 An image that the network gets wrong without a perturbation counts as fooled at distortion 0, one whose attack failed as
-fooled at no distortion. An attack finds an upper bound of an image's smallest distortion, so the curve is a lower bound
-of the share that could be fooled.
+fooled at no distortion. An attack finds an upper bound of an image's smallest distortion, so the robust accuracy is an
+upper bound of that under the strongest attack. A network's curve is of the sets that were made for it, so it holds no
+set that is transferred from another network; each attack, with its settings and its images, has a figure of its own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from torch import Tensor
 
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.cells import (
+    MEAN,
     WILSON,
     display_labels,
+    distortion_cell,
     error_cell,
     made_by,
     method,
@@ -37,6 +40,7 @@ from intriguing.statistics.counts import Count
 
 POINTS = 120  # radii at which a curve and its band are computed
 WITHOUT = "no perturbation"
+ON_GRID, UNROUNDED = "on the grid", "unrounded"
 _DASHES = ("-", "--", ":", "-.")
 _WRONG = (
     "An image that is wrong without a perturbation counts as fooled at distortion 0, one whose attack failed as fooled "
@@ -65,11 +69,17 @@ class Distances:
         rms: (N,) per-pixel RMS; 0 where the image is wrong anyway, inf where the attack failed.
         num_values: C * H * W of an image; its square root is the L2 norm of RMS 1.
         indices: (N,) of the images in the data set; empty where they are not known.
+        on_grid: (M,) per-pixel RMS of the examples of an attack on the grid of a file's values; None for others.
+        unrounded: (M,) per-pixel RMS of the examples before they were moved to the grid; None for others.
+        grid_indices: (M,) of their images in the data set; empty where they are not known.
     """
 
     rms: Tensor
     num_values: int
     indices: Tensor
+    on_grid: Tensor | None = None
+    unrounded: Tensor | None = None
+    grid_indices: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def fooled(self, radius: float) -> Tensor:
         """Mark the images that are fooled within an RMS of ``radius``: (N,) bool."""
@@ -118,19 +128,26 @@ def observe(examples: AdversarialSet, measured: MeasuredSet, inputs: SectionInpu
     wrong = wrong_answers(source.module, batches)
     found = torch.where(examples.success.bool(), examples.distortion.double(), math.inf).cpu()
     rms = torch.where(wrong.cpu(), 0.0, found)
-    indices = getattr(examples, "indices", None)
-    return Distances(rms, examples.inputs[0].numel(), torch.empty(0, dtype=torch.int64) if indices is None else indices)
+    known = getattr(examples, "indices", None)
+    indices = torch.empty(0, dtype=torch.int64) if known is None else known
+    distances = Distances(rms, examples.inputs[0].numel(), indices)
+    if (unrounded := getattr(examples, "unrounded_distortion", None)) is None:
+        return distances
+    rows = examples.success.bool().cpu() & unrounded.isfinite()
+    chosen = indices if known is None else indices[rows]
+    return replace(distances, on_grid=found[rows], unrounded=unrounded.double()[rows], grid_indices=chosen)
 
 
 def section(inputs: SectionInputs) -> SectionOutput:
-    """Make the table at named radii and a figure of the curves for each attack."""
+    """Make the table at named radii, a figure of the curves for each attack, and distortions on grids beside others."""
     settings: RobustnessCurveSettings = inputs.settings
     curves = curves_of(inputs)
     if not curves:
         return SectionOutput()
     attacks = list(dict.fromkeys(curve.attack for curve in curves))
     figures = [_figure([c for c in curves if c.attack == attack], attack, n) for n, attack in enumerate(attacks)]
-    return SectionOutput.of(_table(curves, settings), *figures)
+    on_grids = [curve for curve in curves if all(one.unrounded is not None for one in curve.distances)]
+    return SectionOutput.of(_table(curves, settings), *([_grid_table(on_grids)] if on_grids else []), *figures)
 
 
 def curves_of(inputs: SectionInputs) -> list[Curve]:
@@ -162,14 +179,40 @@ def _table(curves: Sequence[Curve], settings: RobustnessCurveSettings) -> Table:
         key="robustness_curve",
         title="Images fooled within a distortion",
         caption="Share of images in percent that the attack fools within a distortion, as per-pixel RMS and as the L2 "
-        f"norm of the perturbation. {_WRONG}. An attack bounds the smallest distortion from above, so each share is at "
-        "least this.",
+        f"norm of the perturbation; 100 % minus it is the robust accuracy. {_WRONG}. An attack bounds the smallest "
+        "distortion from above, so each share is at least this.",
         row_header="network and attack",
         rows=tuple(curve.row for curve in curves),
         columns=tuple(columns),
         cells=present,
         sample=sample_text(present.values(), (one.seed for curve in curves for one in curve.sets)),
         method=method(WILSON, present.values()),
+        runs=tuple(dict.fromkeys(run for curve in curves for run in made_by(curve.sets))),
+    )
+
+
+def _grid_table(curves: Sequence[Curve]) -> Table:
+    """Make the table of the distortions of examples on the grid of a file's values, beside the unrounded ones."""
+    cells: dict[tuple[str, str], Cell] = {}
+    for curve in curves:
+        columns = {ON_GRID: [one.on_grid for one in curve.distances]}
+        columns[UNROUNDED] = [one.unrounded for one in curve.distances]
+        for name, values in columns.items():
+            sizes = [value for value in values if value is not None]
+            indices = [one.grid_indices for one in curve.distances]
+            if cell := distortion_cell(sizes, indices=indices, runs=made_by(curve.sets)):
+                cells[curve.row, name] = cell
+    return Table(
+        key="robustness_curve_grid",
+        title="Distortion on the grid of an image file's values",
+        caption="Mean distortion (per-pixel RMS) of the examples whose pixels have the values of an image file, and of "
+        "the examples of any values in [0, 1] from which their search began, over the images that have both.",
+        row_header="network and attack",
+        rows=tuple(curve.row for curve in curves),
+        columns=(ON_GRID, UNROUNDED),
+        cells=cells,
+        sample=sample_text(cells.values(), (one.seed for curve in curves for one in curve.sets)) if cells else "",
+        method=method(MEAN, cells.values()),
         runs=tuple(dict.fromkeys(run for curve in curves for run in made_by(curve.sets))),
     )
 
@@ -184,29 +227,31 @@ def _figure(curves: Sequence[Curve], attack: str, number: int) -> Figure:
         for index, curve in enumerate(curves):
             look = COLOURS[index % len(COLOURS)], _DASHES[index // len(COLOURS) % len(_DASHES)]
             _draw(axes, curve, np.linspace(0, end, POINTS), *look)
-        axes.set(xlim=(0, end), ylim=(0, 100), xlabel="distortion, per-pixel RMS", ylabel="images fooled, %")
+        axes.set(xlim=(0, end), ylim=(0, 100), xlabel="distortion, per-pixel RMS", ylabel="robust accuracy, %")
         axes.grid(axis="y")
         sizes = {curve.num_values for curve in curves}
         if len(sizes) == 1:
             root = math.sqrt(sizes.pop())
             top = axes.secondary_xaxis("top", functions=(lambda x: np.multiply(x, root), lambda x: np.divide(x, root)))
-            top.set_xlabel("L2 norm")
+            top.set_xlabel("eps, L2 norm")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     names = ", ".join(curve.label for curve in curves)
     return chart(
         figure,
         key="robustness_curve" if number == 0 else f"robustness_curve_{number + 1}",
-        title="Images fooled within a distortion",
-        caption=f"{attack}: share of images that are fooled within a distortion, with its 95 % interval at each point. "
-        f"{_WRONG}.",
-        alt=f"Curves of the share of fooled images against distortion, {attack}, for {names}.",
+        title="Security curve: robust accuracy against distortion",
+        caption=f"{attack}: robust accuracy, the share of images that the attack does not fool within a distortion, "
+        f"with its 95 % interval at each point. {_WRONG}. An attack bounds the smallest distortion from above, so the "
+        "accuracy under the strongest attack is at most this.",
+        alt=f"Curves of the robust accuracy against distortion, {attack}, for {names}.",
         runs=(run for curve in curves for run in made_by(curve.sets)),
     )
 
 
 def _draw(axes: Axes, curve: Curve, radii: np.ndarray, colour: str, dash: str) -> None:
     cells = [(radius, cell) for radius in radii if (cell := curve.cell(float(radius))) is not None]
-    x, y = [radius for radius, _ in cells], [cell.value for _, cell in cells]
+    x, y = [radius for radius, _ in cells], [100 - cell.value for _, cell in cells]
     axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.5, label=curve.label)
     bands = [cell.interval or (cell.value, cell.value) for _, cell in cells]
-    axes.fill_between(x, [low for low, _ in bands], [high for _, high in bands], color=colour, alpha=0.15, linewidth=0)
+    ends = [100 - high for _, high in bands], [100 - low for low, _ in bands]
+    axes.fill_between(x, *ends, color=colour, alpha=0.15, linewidth=0)

@@ -14,7 +14,7 @@ from intriguing.attacking.job import AttackJob
 from intriguing.attacks import FunctionAttack
 
 _PACKAGES = (attacks, optim)
-_MODULES = ("intriguing.attacking.shards", "intriguing.metrics")
+_MODULES = ("intriguing.attacking.shards", "intriguing.attacking.starts", "intriguing.metrics")
 
 
 def code_digest(job: AttackJob) -> str:

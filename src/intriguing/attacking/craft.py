@@ -146,16 +146,23 @@ def _amplified(job: AttackJob, base: Path) -> AdversarialSet:
     found, adv_inputs = plain.success, plain.adv_inputs.clone()
     adv_inputs[found] = amplify(plain.inputs[found], adv_inputs[found], size, by=job.attack.amplify_by)
     reached = torch.where(found, distortion(plain.inputs, adv_inputs), torch.inf)
-    return replace(plain, adv_inputs=adv_inputs, distortion=reached, metadata=_metadata(job, clip=False))
+    return replace(
+        plain, adv_inputs=adv_inputs, distortion=reached, unrounded_distortion=None, metadata=_metadata(job, clip=False)
+    )
 
 
 def _summary(made: AdversarialSet, seconds: float) -> dict[str, Any]:
     found = made.distortion[made.success]
+    beside: dict[str, Any] = {}
+    if made.unrounded_distortion is not None:
+        sizes = made.unrounded_distortion[made.success]
+        beside["mean_unrounded_distortion"] = float(sizes.mean()) if len(found) else None
     return {
         "num": len(made),
         "num_success": int(made.success.sum()),
         "mean_distortion": float(found.mean()) if len(found) else None,
         "median_distortion": float(found.median()) if len(found) else None,
+        **beside,
         "forwards_per_image": mean_count(made.num_forwards),
         "backwards_per_image": mean_count(made.num_backwards),
         "seconds": seconds,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from intriguing.attacking.settings import AttackSettings
+from intriguing.attacking.settings import BATCH, TRAIN, AttackSettings
+from intriguing.attacking.starts import chosen_starts
 from intriguing.checkpoints import Network, TrainedNetwork, find_checkpoints, load_network, refuse_unused
 from intriguing.data import (
     DATA_NAMES,
@@ -230,7 +231,9 @@ def _network_job(
     folder = checkpoint.parent if checkpoint.name == "model.ckpt" else checkpoint.parent.parent
     stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"
     source = Source(stem, data["split"], trained)
-    job = AttackJob(**common, data=open_images(**data, own=images), source=source, label=trained.model.label)
+    opened, attack = open_images(**data, own=images), common["attack"]
+    attack = replace(attack, starts=chosen_starts(attack, opened))
+    job = AttackJob(**{**common, "attack": attack}, data=opened, source=source, label=trained.model.label)
     return _identified(job, config, data, stem, extras)
 
 
@@ -256,6 +259,10 @@ def _identified(
         "data": {key: value for key, value in data.items() if key not in ("root", "download", "folder")},
         "attack": job.attack.description,
     }
+    if job.attack.starts == TRAIN and "files" in data:  # of images in folders and Datasets, those it begins from
+        identity["starts"] = {"files": job.data.description["files"]["train"]}
+    if job.attack.starts == BATCH:  # an image begins from the others of its shard
+        identity["shard"] = job.shard
     parts = [prefix, job.attack.label, f"{job.subset}{'all' if job.limit is None else job.limit}", f"seed{job.seed}"]
     parts += [job.attack.amplification.removeprefix("_")] if job.attack.amplification else []
     name = str(config["name"]) if config["name"] else slug("_".join([*parts, *extras]))

@@ -13,6 +13,8 @@ from intriguing.errors import UserError
 from intriguing.validation import choice, flag, number, refuse_unknown
 
 CLOSEST = "closest"
+TRAIN, BATCH, NONE = STARTS = "train", "batch", "none"
+"""Images from which an attack begins: the training images of the data set, the other attacked ones, none."""
 MODULE = "module"
 """Name of the option of conf/attack for a function of the user's."""
 
@@ -26,6 +28,8 @@ class AttackSettings:
         settings: keywords of the attack.
         targets: rule for target classes: one of ``attacks.targets.RULES`` or ``closest``; empty for noise, and for a
             function that is given no targets.
+        starts: one of `STARTS`, for attacks that begin from images of other classes; empty for others, and where the
+            data decides, see ``starts.chosen_starts``.
         amplify: per-pixel RMS to scale the perturbations to afterwards; None: they are not scaled.
         amplify_by: ``set`` or ``image``, see ``attacks.amplify``.
         own: the function of the user's; None for an attack of the project.
@@ -35,6 +39,7 @@ class AttackSettings:
     name: str
     settings: Mapping[str, Any]
     targets: str = ""
+    starts: str = ""
     amplify: float | None = None
     amplify_by: str = "set"
     own: FunctionAttack | None = field(default=None, repr=False)
@@ -62,15 +67,35 @@ class AttackSettings:
         if not ATTACKS[name].reads_model:
             settings = {key: value for key, value in config.items() if key != "name"}
             return cls(name=name, settings=_checked(ATTACKS[name], "attack", settings))
-        refuse_unknown("attack", config, ("name", "targets", "amplify", "amplify_by", "settings"))
-        settings = _checked(ATTACKS[name], "attack.settings", config["settings"] or {})
-        targets = choice("attack.targets", config["targets"], (*RULES, CLOSEST))
-        return cls(name=name, settings=settings, targets=targets, **_amplification(config))
+        own = [key for key in _BESIDE if ATTACKS[name].takes(key)]
+        if given := [key for key in _BESIDE if key in config and key not in own]:
+            takers = [f"attack={other}" for other, attack in ATTACKS.items() if attack.takes(given[0])]
+            raise UserError(
+                f"attack.{given[0]} is read by nothing with attack={name}; it is a setting of {', '.join(takers)}"
+            )
+        refuse_unknown("attack", config, ("name", *own, "targets", "amplify", "amplify_by", "settings"))
+        settings = dict(config["settings"] or {})
+        if twice := [key for key in own if key in settings]:
+            raise UserError(f"attack.settings.{twice[0]} is read by nothing; give attack.{twice[0]}")
+        beside = {"effort": config["effort"]} if "effort" in own else {}
+        starts = config["starts"] if "starts" in own else None
+        return cls(
+            name=name,
+            settings=_checked(ATTACKS[name], "attack", beside) | _checked(ATTACKS[name], "attack.settings", settings),
+            targets=choice("attack.targets", config["targets"], (*RULES, CLOSEST)),
+            starts="" if starts is None else choice("attack.starts", starts, STARTS),
+            **_amplification(config),
+        )
 
     @property
     def attack(self) -> Attack | FunctionAttack:
         """The attack itself."""
         return self.own or ATTACKS[self.name]
+
+    @property
+    def takes_starts(self) -> bool:
+        """Whether it begins from images of other classes; a function of the user's reads its keywords itself."""
+        return self.own is None and ATTACKS[self.name].takes("starts")
 
     @property
     def clip(self) -> bool:
@@ -82,8 +107,12 @@ class AttackSettings:
         """The attack in plain values, as sets and run folders record it."""
         if not self.attack.reads_model:
             return {"name": self.name, **self.settings}
-        settings = {key: value for key, value in self.settings.items() if (key, value) != ("levels", None)}
+        usual = self.attack.defaults
+        # What is null is not said where null is the default: no grid, or the number that the effort says.
+        settings = {k: v for k, v in self.settings.items() if k == "chunk_size" or (v, usual.get(k, 0)) != (None, None)}
         described: dict[str, Any] = {"name": self.name, "targets": self.targets or None, "settings": settings}
+        if self.takes_starts:
+            described["starts"] = self.starts
         described["amplify"] = self.amplify
         if self.own:
             described |= {"function": self.function, "clip": self.own.clip}
@@ -91,10 +120,14 @@ class AttackSettings:
 
     @property
     def label(self) -> str:
-        """The part of a run's name that names the attack, "lbfgs_random", "mine.fgsm" or "gaussian0.1"."""
+        """The part of a run's name that names the attack: "lbfgs_random", "nearest_fast_closest_starts_batch"."""
         if self.own:
             return f"{self.function}_{self.targets}" if self.targets else self.function
-        return f"{self.name}_{self.targets}" if self.targets else f"{self.name}{self.settings['stddev']:g}"
+        if not self.targets:
+            return f"{self.name}{self.settings['stddev']:g}"
+        effort, usual = self.settings.get("effort"), self.attack.defaults.get("effort")
+        parts = [self.name, *([] if effort == usual else [str(effort)]), self.targets]
+        return "_".join([*parts, *(["starts", self.starts] if self.starts not in ("", TRAIN) else [])])
 
     @property
     def amplification(self) -> str:
@@ -103,6 +136,7 @@ class AttackSettings:
         return "" if self.amplify is None else f"_amplify{self.amplify:g}{by}"
 
 
+_BESIDE = ("effort", "starts")  # keywords of single attacks that stand beside their settings
 _OWN_KEYS = ("name", "_target_", "targets", "amplify", "amplify_by", "clip", "settings")
 
 

@@ -1,20 +1,23 @@
 """Make the shards of an adversarial set, in processes that share nothing but a folder.
 
-The images of a shard, its targets and its random stream follow from the job alone. So the set does not depend on how
-many processes make the shards, in which order, or how often the attack was interrupted.
+The images of a shard, its targets, its random stream and the training images from which it begins follow from the job
+alone. So the set does not depend on how many processes make the shards, in which order, or how often the attack was
+interrupted. With attack.starts=batch an image begins from the others of its shard, so the size of a shard counts.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -22,6 +25,7 @@ from torch import Tensor, nn
 
 from intriguing.attacking.job import AttackJob, Processes
 from intriguing.attacking.settings import CLOSEST
+from intriguing.attacking.starts import start_images
 from intriguing.attacks import AttackResult, AttackWarning, choose_targets
 from intriguing.attacks.progress import watching
 from intriguing.commands import command_name
@@ -118,6 +122,8 @@ def fill(fabric: Fabric, job: AttackJob, images: Subset, folder: Path, code: str
     make_folder(folder)
     model = None if job.source is None else job.source.model.to(fabric.device)
     targets = _targets(job, model, images)
+    device = fabric.device if model is not None else torch.device("cpu")
+    starts = functools.cache(lambda: start_images(job.attack, job.data, job.seed, device))  # read if a shard is missing
     firsts = range(0, len(images), job.shard)[fabric.global_rank :: fabric.world_size]
     parts = [slice(first, min(first + job.shard, len(images))) for first in firsts]
     done, total, success = 0, sum(part.stop - part.start for part in parts), 0
@@ -128,7 +134,7 @@ def fill(fabric: Fabric, job: AttackJob, images: Subset, folder: Path, code: str
         shard = _load(file, code)
         if shard is None:
             with watching(_within(progress, done, part, total, success)):
-                shard = _make(job, model, images, targets, part)
+                shard = _make(job, model, images, targets, part, starts())
             safetensors_file.save(shard.tensors(), file, KEY, {"format": 1, "code": code})
         done, success = done + part.stop - part.start, success + int(shard.result.success.sum())
         if progress is not None:
@@ -213,7 +219,14 @@ def _seed(job: AttackJob, first: int) -> int:
     return int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], "big") >> 1
 
 
-def _make(job: AttackJob, model: nn.Module | None, images: Subset, targets: Tensor | None, part: slice) -> Shard:
+def _make(
+    job: AttackJob,
+    model: nn.Module | None,
+    images: Subset,
+    targets: Tensor | None,
+    part: slice,
+    starts: Mapping[str, Any],
+) -> Shard:
     device = torch.device("cpu") if model is None else next(model.parameters()).device
     inputs, labels = images.images[part].to(device), images.labels[part].to(device)
     wanted = None if targets is None else targets[part].to(device)
@@ -221,9 +234,8 @@ def _make(job: AttackJob, model: nn.Module | None, images: Subset, targets: Tens
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AttackWarning)
         try:
-            result = job.attack.attack(
-                model, inputs, labels, targets=wanted, generator=generator, **job.attack.settings
-            )
+            settings = {**job.attack.settings, **starts}
+            result = job.attack.attack(model, inputs, labels, targets=wanted, generator=generator, **settings)
         except NotFiniteError:
             raise
         except (TypeError, ValueError) as error:

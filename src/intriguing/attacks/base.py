@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -185,6 +186,7 @@ def attack_in_chunks(
         best = flat.clone()
         success = already.clone()
         c = torch.where(already, torch.inf, torch.nan).to(net.dtype)
+        unrounded = None if levels is None else torch.where(goal.reached(logits), 0.0, torch.inf).to(net.dtype)
         num_forwards, num_backwards = torch.ones_like(goal.classes), torch.zeros_like(goal.classes)
         pending = (~already).nonzero().squeeze(1)
         for number, rows in enumerate(pending.split(net.max_rows) if len(pending) else ()):
@@ -197,6 +199,8 @@ def attack_in_chunks(
             num_backwards[rows] += found.num_backwards
             if found.c is not None:
                 c[rows] = torch.where(reached, found.c, torch.nan)
+            if unrounded is not None and found.unrounded_distortion is not None:
+                unrounded[rows] = found.unrounded_distortion
         failed = (~success).nonzero().squeeze(1)
         if len(failed):
             num_forwards[failed] += 1
@@ -214,6 +218,7 @@ def attack_in_chunks(
             inputs=inputs,
             labels=None if goal.targeted else goal.classes,
             targets=goal.classes if goal.targeted else None,
+            unrounded_distortion=unrounded,
         )
 
 
@@ -231,18 +236,21 @@ def _attack_chunk(
     beside = goal.reached(net.logits(origin))  # images that meet the goal, but beside the grid
     part = (~beside).nonzero().squeeze(1)
     forwards, backwards = torch.ones_like(rows), torch.zeros_like(rows)
-    c = torch.full_like(origin[:, 0], torch.inf)
+    c, unrounded = torch.full_like(origin[:, 0], torch.inf), torch.zeros_like(origin[:, 0])
     x, success = origin.clone(), beside.clone()
     if len(part):
         with portion(0, 0.7):
             found = attack(net, origin[part], goal.take(part), rows[part])
         x[part], success[part] = found.x, found.success
-        forwards[part] += found.num_forwards
+        checked, reached, checks = _recheck(net, origin[part], found, goal.take(part))  # as without a grid
+        unrounded[part] = torch.where(reached, distortion(origin[part], checked), torch.inf).to(unrounded.dtype)
+        forwards[part] += found.num_forwards + checks
         backwards[part] += found.num_backwards
         if found.c is not None:
             c[part] = found.c
     with portion(0.7, 1):
-        return search_grid(net, origin, ChunkResult(x, success, forwards, backwards, c), goal, levels)
+        moved = search_grid(net, origin, ChunkResult(x, success, forwards, backwards, c), goal, levels)
+    return replace(moved, unrounded_distortion=unrounded)
 
 
 def _recheck(

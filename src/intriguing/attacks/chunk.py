@@ -16,6 +16,7 @@ class ChunkResult:
         x: (M, n) flat images in [0, 1].
         success: (M,) bool, as the attack computed it.
         c: (M,) constants of the penalty, or None; see ``AttackResult``.
+        unrounded_distortion: (M,) of the examples from which the search on a grid began; None where none was searched.
         num_forwards, num_backwards: passes per image, (M,) int64, or one number for all images.
     """
 
@@ -24,6 +25,7 @@ class ChunkResult:
     num_forwards: Tensor | int
     num_backwards: Tensor | int
     c: Tensor | None = None
+    unrounded_distortion: Tensor | None = None
 
 
 @dataclass(frozen=True)

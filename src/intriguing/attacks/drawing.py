@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from intriguing.attacks.strength import robust_share
 from intriguing.metrics import difference, distortion
 
 _WIDTH, _CURVE_HEIGHT = 8.0, 3.2  # inches
@@ -63,6 +64,36 @@ def fooled_curve(sizes: Tensor, num: int) -> tuple[Tensor, Tensor]:
     """
     ordered = sizes.double().sort().values
     return ordered, torch.arange(1, len(ordered) + 1, dtype=torch.float64) / max(num, 1)
+
+
+def draw_security_curve(l2: Tensor, axes: Axes | None, label: str) -> Figure:
+    """Draw the robust accuracy against the L2 distance; see `AttackResult.plot_security_curve`.
+
+    Args:
+        l2: (N,), distances of the examples; 0 where the image is wrong unperturbed, inf where there is none.
+        axes: where to draw; None for a figure of its own.
+        label: of the curve, for a legend.
+
+    Returns:
+        The figure.
+    """
+    if axes is None:
+        figure = Drawing(figsize=(_WIDTH, _CURVE_HEIGHT), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        axes.set(xlabel="eps, L2 norm of the perturbation", ylabel="robust accuracy (%)", ylim=(0, 102))
+        axes.grid(alpha=0.4)
+    radii = torch.cat([torch.zeros(1, dtype=torch.float64), l2[l2.isfinite()].double()]).unique()
+    end = 1.05 * float(radii[-1]) or 1.0
+    end = max(end, axes.get_xlim()[1]) if axes.lines else end
+    radii = torch.cat([radii, radii.new_tensor([end])])
+    axes.step(radii.tolist(), (100 * robust_share(l2, radii)).tolist(), where="post", label=label or None)
+    axes.set_xlim(0, end)
+    if label:
+        axes.legend()
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
 
 
 def _draw_curve(axes: Axes, title: str, sizes: Tensor, num: int) -> None:

@@ -172,8 +172,10 @@ class FunctionAttack:
                 found = self.function(network, inputs.clone(), labels.clone(), **given)
             if isinstance(found, AttackResult):
                 forwards, backwards, c = found.num_forwards, found.num_backwards, found.c
+                unrounded = found.unrounded_distortion
             else:
                 (forwards, backwards), c = passes.per_image(len(inputs), inputs.device), None
+                unrounded = None
             adv_inputs = self._checked(found, inputs)
             adv_inputs = torch.where(per_image(already, inputs), inputs, adv_inputs)
             success = goal.reached(_logits(model, adv_inputs))
@@ -187,6 +189,7 @@ class FunctionAttack:
                 inputs=inputs,
                 labels=labels.long(),
                 targets=targets,
+                unrounded_distortion=unrounded,
             )
         return result if levels is None else _on_grid(model, result, goal, levels)
 
@@ -271,4 +274,5 @@ def _on_grid(model: Model, result: AttackResult, goal: Goal, levels: int) -> Att
         inputs=inputs,
         labels=result.labels,
         targets=result.targets,
+        unrounded_distortion=result.distortion,
     )

@@ -67,7 +67,7 @@ class Attack:
             labels: (N,) integers in 0..K-1, the classes to get away from.
             targets: (N,) integers in 0..K-1, or None for any class but the label.
             generator: source of random numbers; None is PyTorch's global one.
-            settings: see the function.
+            settings: see the function; also ``starts`` of a function that takes them.
 
         Raises:
             TypeError: an argument has a wrong type, or the network does not return logits.
@@ -85,6 +85,10 @@ class Attack:
     def name(self) -> str:
         """The attack's name."""
         return self.function.__name__
+
+    def takes(self, name: str) -> bool:
+        """Return whether the function takes a keyword."""
+        return name in inspect.signature(self.function).parameters
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
 
 from intriguing.attacks.saved_images import SavedImages, save_images
+from intriguing.attacks.strength import move_on, robust_share
 from intriguing.errors import UserError
+from intriguing.metrics import distortion
 from intriguing.nn import evaluating, pick_output
 from intriguing.statistics.intervals import t_interval
 from intriguing.storage import safetensors_file
@@ -19,6 +22,8 @@ from intriguing.validation import import_pandas
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from intriguing.attacks.drawing import Drawing
     from intriguing.attacks.network import Model
@@ -44,6 +49,8 @@ class AttackResult:
         inputs: (N, ...), the images; None if the result does not hold them.
         labels: (N,) int64, the classes to leave; None if the attack was given targets alone.
         targets: (N,) int64, the classes aimed at; None for any class but the label.
+        unrounded_distortion: (N,) distortion of the example in [0, 1] from which the search on the grid of ``levels``
+            began, that of the attack without ``levels``; inf where there was none. None where no grid was searched.
     """
 
     adv_inputs: Tensor
@@ -55,6 +62,7 @@ class AttackResult:
     inputs: Tensor | None = None
     labels: Tensor | None = None
     targets: Tensor | None = None
+    unrounded_distortion: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.success)
@@ -66,11 +74,17 @@ class AttackResult:
             ``images`` (N), ``success`` (number of examples), ``already`` (number of unperturbed images among them that
             meet the goal), ``mean_distortion`` with ``low`` and ``high`` (95 % interval of Student's t, cut at 0) and
             ``median_distortion`` of the perturbed examples, None where there are none or one; ``forwards`` and
-            ``backwards`` (mean number of passes per image, None where they were not counted).
+            ``backwards`` (mean number of passes per image, None where they were not counted). With ``levels`` also
+            ``mean_unrounded_distortion``, of the examples whose distortion is averaged, before they were moved to the
+            grid.
         """
         already = self.success & (self.distortion == 0)
         sizes = self.distortion[self.success & ~already].detach().cpu().double()
         interval = t_interval(sizes) if len(sizes) else None
+        beside: dict[str, Any] = {}
+        if self.unrounded_distortion is not None:
+            unrounded = self.unrounded_distortion[self.success & ~already].detach().cpu().double()
+            beside["mean_unrounded_distortion"] = float(unrounded.mean()) if len(unrounded) else None
         return {
             "images": len(self),
             "success": int(self.success.sum()),
@@ -81,6 +95,7 @@ class AttackResult:
             "median_distortion": float(sizes.quantile(0.5)) if len(sizes) else None,
             "forwards": mean_count(self.num_forwards),
             "backwards": mean_count(self.num_backwards),
+            **beside,
         }
 
     def __repr__(self) -> str:
@@ -92,7 +107,119 @@ class AttackResult:
             text += f"; distortion mean {found['mean_distortion']:.4g}"
             text += "" if found["low"] is None else f" ({found['low']:.4g} to {found['high']:.4g})"
             text += f", median {found['median_distortion']:.4g}"
+            if self.unrounded_distortion is not None:
+                text += f"; unrounded mean {found['mean_unrounded_distortion']:.4g}"
         return f"AttackResult({text})"
+
+    @property
+    def l2(self) -> Tensor:
+        """(N,) L2 norms of the perturbations; 0 and inf where ``distortion`` is."""
+        return self.distortion * math.sqrt(math.prod(self.adv_inputs.shape[1:]))
+
+    @overload
+    def robust_accuracy(self, eps: float) -> float: ...
+    @overload
+    def robust_accuracy(self, eps: Tensor) -> Tensor: ...
+
+    def robust_accuracy(self, eps: float | Tensor) -> float | Tensor:
+        """Compute the share of images that no example within an L2 distance fools.
+
+        An image that meets the goal unperturbed (with labels: one that the network gets wrong) counts as fooled, one
+        whose attack failed as robust. An attack finds an upper bound of an image's smallest distance, so this is an
+        upper bound of the accuracy under the strongest attack. With targets, it is the share of images that are not
+        taken for their target.
+
+        Args:
+            eps: L2 distance, or a tensor of some.
+
+        Returns:
+            The share, 0 to 1; for a tensor of distances float64, in its shape. nan without images.
+
+        Raises:
+            ValueError: a distance is negative or nan.
+
+        Example:
+            >>> import torch
+            >>> from intriguing.attacks import nearest
+            >>> def network(images):  # class 1 where the first pixel is above 0.5
+            ...     first = images.flatten(1)[:, 0]
+            ...     return torch.stack([0.5 - first, first - 0.5], dim=1)
+            >>> images = torch.tensor([0.6, 0.4, 0.2, 0.0]).view(4, 1, 1, 1)  # the first one is wrong
+            >>> result = nearest(network, images, labels=torch.zeros(4, dtype=torch.int64))
+            >>> result.robust_accuracy(0.2), result.robust_accuracy(torch.tensor([0.0, 0.4])).tolist()
+            (0.5, [0.75, 0.25])
+        """
+        radii = eps if isinstance(eps, Tensor) else torch.tensor(float(eps), dtype=torch.float64)
+        if not bool((radii >= 0).all()):
+            raise ValueError(f"expected eps as distances of at least 0, got {eps}")
+        shares = robust_share(self.l2, radii)
+        return shares if isinstance(eps, Tensor) else float(shares)
+
+    def at(self, eps: float, *, model: Model | None = None) -> AttackResult:
+        """Return the examples within an L2 distance: the minimal ones that are that near, and no others.
+
+        An image with no example within ``eps`` is returned unperturbed, without success: a perturbation of this size
+        was not found to fool the network. Minimal examples lie at the decision boundary. With a network, each is moved
+        on along its perturbation, within [0, 1], to the distance ``eps``, or as far as it stays an example.
+
+        Args:
+            eps: L2 distance.
+            model: images in [0, 1] to logits, which judges the images on their way; None leaves the examples where
+                they are. What is moved is no longer on the grid of ``levels``.
+
+        Returns:
+            A result of all N images; its forward passes are those of this one and those spent here.
+
+        Raises:
+            ValueError: ``eps`` is negative or nan; or, with a model, the result holds no inputs, or neither labels nor
+                targets.
+
+        Example:
+            >>> import torch
+            >>> from intriguing.attacks import nearest
+            >>> def network(images):  # class 1 where the first pixel is above 0.5
+            ...     first = images.flatten(1)[:, 0]
+            ...     return torch.stack([0.5 - first, first - 0.5], dim=1)
+            >>> result = nearest(network, torch.tensor([0.4, 0.1]).view(2, 1, 1, 1), labels=torch.tensor([0, 0]))
+            >>> strong = result.at(0.25, model=network)
+            >>> strong.success.tolist(), round(strong.l2[0].item(), 4)
+            ([True, False], 0.25)
+        """
+        if self.inputs is None:
+            raise ValueError("expected a result that holds its inputs, to which images without an example go back")
+        if not eps >= 0:
+            raise ValueError(f"expected eps as a distance of at least 0, got {eps}")
+        within = self.success & (self.l2 <= eps)
+        adv_inputs = torch.where(within.view(-1, *[1] * (self.inputs.dim() - 1)), self.adv_inputs, self.inputs)
+        forwards, rows = self.num_forwards.clone(), (within & (self.distortion > 0)).nonzero().squeeze(1)
+        if model is not None and len(rows):
+            judge = self._judge(model, rows)
+            adv_inputs[rows], asked = move_on(self.inputs[rows], adv_inputs[rows], float(eps), judge)
+            forwards[rows] += torch.where(forwards[rows] < 0, 0, asked)  # -1 where they were not counted
+        size = distortion(self.inputs, adv_inputs)
+        return replace(
+            self,
+            adv_inputs=adv_inputs,
+            success=within,
+            distortion=torch.where(within, size, torch.inf).to(self.distortion.dtype),
+            c=None if self.c is None else torch.where(within, self.c, torch.nan),
+            num_forwards=forwards,
+            unrounded_distortion=self.unrounded_distortion if model is None else None,
+        )
+
+    def plot_security_curve(self, axes: Axes | None = None, *, label: str = "") -> Figure:
+        """Draw the security curve: the robust accuracy against the L2 distance, see `robust_accuracy`.
+
+        Args:
+            axes: matplotlib axes to draw into, so that several results share one plot; None for a new figure.
+            label: of the curve, in a legend.
+
+        Returns:
+            The figure; a new one shows itself in a notebook.
+        """
+        from intriguing.attacks.drawing import draw_security_curve  # matplotlib is slow to import
+
+        return draw_security_curve(self.l2.detach().cpu(), axes, label)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, on the CPU, without those that are None."""
@@ -103,15 +230,17 @@ class AttackResult:
         """Return the result as a pandas DataFrame, one row an image.
 
         Returns:
-            The columns ``label`` and ``target`` (where the result holds them), ``success``, ``distortion``, ``c`` (for
-            attacks that have one), ``num_forwards`` and ``num_backwards``.
+            The columns ``label`` and ``target`` (where the result holds them), ``success``, ``distortion``,
+            ``unrounded_distortion`` (with ``levels``), ``c`` (for attacks that have one), ``num_forwards`` and
+            ``num_backwards``.
 
         Raises:
             ImportError: pandas is not installed.
         """
         names = {"labels": "label", "targets": "target"}
         columns = {name: value for name, value in self.tensors().items() if name not in ("adv_inputs", "inputs")}
-        order = ("labels", "targets", "success", "distortion", "c", "num_forwards", "num_backwards")
+        found = ("success", "distortion", "unrounded_distortion", "c")
+        order = ("labels", "targets", *found, "num_forwards", "num_backwards")
         return import_pandas().DataFrame({names.get(key, key): columns[key].numpy() for key in order if key in columns})
 
     def save(self, path: Path | str) -> None:

@@ -120,6 +120,7 @@ def closest(
         with torch.autocast(nearest.device.type, enabled=False):  # autocast does not stack all dtypes
             return torch.stack(column)[nearest, rows]
 
+    unrounded = [result.unrounded_distortion for result in results if result.unrounded_distortion is not None]
     return AttackResult(
         adv_inputs=pick([result.adv_inputs for result in results]),
         success=pick([result.success for result in results]),
@@ -129,4 +130,5 @@ def closest(
         num_backwards=torch.stack([result.num_backwards for result in results]).sum(dim=0),
         inputs=images.detach(),
         labels=wide.to(nearest.device),
+        unrounded_distortion=torch.stack(unrounded).amin(dim=0) if unrounded else None,  # another class may be nearer
     )

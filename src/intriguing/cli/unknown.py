@@ -15,8 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 from intriguing.cli import overrides as texts
 from intriguing.cli.help import for_another_stage
 from intriguing.cli.targets import arguments, located
+from intriguing.commands import CONF
 from intriguing.errors import UserError, did_you_mean
 
+_ABSENT = object()
 _OPEN = ("trainer", "optimizer", "scheduler")  # whose class takes more arguments than the config has
 
 
@@ -85,6 +87,8 @@ def _missing(text: str, config: Mapping[str, Any]) -> str | None:
         more = _arguments(above, section) if above in _OPEN and not below else []
         if part in more:
             return f"{key} is not in the config; +{text} adds it"
+        if takers := _options_with(parts):
+            return f"{key} is read by nothing here; it is a setting of {' and '.join(takers)}"
         names = [str(name) for name in section]
         near = did_you_mean(part, [*names, *more], start)
         if not near:
@@ -102,6 +106,19 @@ def _missing(text: str, config: Mapping[str, Any]) -> str | None:
             near = f"{near[:-1]}.{below}?"
         return f"{key} is read by nothing{near}"
     return None
+
+
+def _options_with(parts: Sequence[str]) -> list[str]:
+    """List the options of a setting's group whose file has the setting: ``attack=nearest``."""
+    group, *path = parts
+    found = []
+    for file in sorted((CONF / group).glob("*.yaml")) if path else ():
+        section: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+        for part in path:
+            section = section.get(part, _ABSENT) if isinstance(section, Mapping) else _ABSENT
+        if section is not _ABSENT:
+            found.append(f"{group}={file.stem}")
+    return found
 
 
 def _arguments(section: str, given: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.attacks import Attack, as_attack, choose_targets
+from intriguing.attacks import ATTACKS, Attack, as_attack, choose_targets
 from intriguing.attacks.function import FunctionAttack
 from intriguing.attacks.network import Model
 from intriguing.attacks.progress import watching
+from intriguing.attacks.starts import BATCH
 from intriguing.attacks.targets import RULES
 from intriguing.interface.network import answers, device_of, name_of, taking_float32
 from intriguing.nn.nonfinite import check_logits
@@ -31,6 +33,7 @@ def craft(
     *,
     attack: str | Callable[..., Any] = "nearest",
     targets: Tensor | Sequence[int] | str | None = None,
+    starts: Any = None,
     limit: int | None = None,
     seed: int = 0,
     progress: bool | Callable[[float], None] = False,
@@ -49,10 +52,13 @@ def craft(
         targets: the classes to reach, (N,), or a rule that chooses one wrong class for each image: ``random``,
             ``runner_up`` or ``least_likely``. None: any class but the label; ``lbfgs`` and ``adam_l1`` then attack
             every wrong class.
+        starts: of ``nearest``: images in [0, 1], of which those of other classes are further points to begin from: a
+            tensor or an array (P, C, H, W), for example ``data.train.images``; or ``"batch"``, the other ones of
+            ``images``, so that the example of an image depends on these.
         limit: number of images to attack, drawn by the seed, in their order; None: all.
         seed: of whatever is random: which images, which targets, the attack's own choices.
         progress: True for a progress bar, or a function of the share of the attack that is done, from 0 to 1.
-        settings: of the attack, see its function (``intriguing.attacks.nearest``).
+        settings: of the attack, see its function (``intriguing.attacks.nearest``): ``effort``, ``levels`` and others.
 
     Returns:
         The set, on the CPU. Its ``targets`` are the classes that were asked for, or else those that were reached; its
@@ -73,6 +79,8 @@ def craft(
         (5, True)
     """
     method = as_attack(attack)
+    if isinstance(method, FunctionAttack):
+        settings |= {} if starts is None else {"starts": starts}
     settings = method.defaults | method.check(settings)
     images, labels = checked_images(images, labels)
     if targets is not None and not isinstance(targets, str):
@@ -83,6 +91,8 @@ def craft(
         images, labels = images[indices], labels[indices]
         targets = targets[indices] if isinstance(targets, Tensor) else targets
     device = device_of(net)
+    if isinstance(method, Attack):
+        settings |= _starts(method, starts, images, device)
     inputs, classes = images.to(device), labels.to(device)
     model = None if net is None else taking_float32(net, inputs)
     wanted = _targets(targets, model, inputs, classes, seed)
@@ -128,11 +138,19 @@ def _described(
     method: Attack | FunctionAttack, settings: dict[str, Any], rule: str, limit: int | None
 ) -> dict[str, Any]:
     """Describe an attack in plain values."""
-    plain = {key: value if _is_plain(value) else f"a {type(value).__name__}" for key, value in settings.items()}
+    plain = {key: value if _is_plain(value) else _kind(value) for key, value in settings.items()}
     if not method.reads_model:
         return {"name": method.name, **plain}
     function = {"function": method.path} if isinstance(method, FunctionAttack) else {}
     return {"name": method.name, **function, "targets": rule, "settings": plain, "limit": limit}
+
+
+def _kind(value: Any) -> str:
+    """Describe a value that is no plain one: "5000 images (a1b2c3d4)", with a digest, or its type."""
+    if not isinstance(value, Tensor) or value.dim() < 2:
+        return f"a {type(value).__name__}"
+    content = value.detach().cpu().float().contiguous().numpy().tobytes()
+    return f"{len(value)} images ({hashlib.sha256(content).hexdigest()[:8]})"
 
 
 def _is_plain(value: Any) -> bool:
@@ -168,6 +186,31 @@ def _checked_classes(name: str, classes: Any, count: int) -> Tensor:
     if classes.shape != (count,):
         raise ValueError(f"expected {name} of shape {(count,)}, one for each image, got {tuple(classes.shape)}")
     return classes.long()
+
+
+def _starts(method: Attack, starts: Any, images: Tensor, device: torch.device) -> dict[str, Tensor | str]:
+    """Return the keyword ``starts`` of an attack, with images (P, C, H, W) in float32; none where none are given.
+
+    Raises:
+        TypeError: the attack takes none, or they are no images.
+        ValueError: they have another shape than the images under attack.
+    """
+    if starts is None:
+        return {}
+    if not method.takes("starts"):
+        takers = [name for name, one in ATTACKS.items() if one.takes("starts")]
+        raise TypeError(f"{method.name} takes no starts; {', '.join(takers)} does")
+    if isinstance(starts, str):
+        if starts != BATCH:
+            raise ValueError(f"expected starts as images, such as data.train.images, or {BATCH!r}, got {starts!r}")
+        return {"starts": starts}
+    starts = torch.as_tensor(starts).detach()
+    if not starts.is_floating_point():
+        raise TypeError(f"expected starts as floating-point numbers in [0, 1], got {starts.dtype}; divide by 255")
+    if starts.shape[1:] != images.shape[1:]:
+        expected = f"(P, {', '.join(map(str, images.shape[1:]))})"
+        raise ValueError(f"expected starts of shape {expected}, that of the images, got {tuple(starts.shape)}")
+    return {"starts": starts.float().to(device)}
 
 
 def _targets(
