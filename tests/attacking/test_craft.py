@@ -262,8 +262,8 @@ def test_wrong_settings_are_named(
     ("overrides", "words"),
     [
         (
-            ["+attack.settings.max_iterations=3"],
-            "attack.settings.max_iterations is no setting of lbfgs; did you mean max_iter? it has",
+            ["+attack.settings.max_iters=3"],
+            "attack.settings.max_iters is no setting of lbfgs; did you mean max_iter? it has",
         ),
         (["attack.settings.max_iter=many"], "expected attack.settings.max_iter as a whole number >= 1, got 'many'"),
         (["attack.settings.c_factor=0.5"], "expected attack.settings.c_factor as a finite number > 1, got 0.5"),
