@@ -10,7 +10,7 @@ from torch import Tensor
 from intriguing.attacks.chunk import ChunkResult, Goal, margin
 from intriguing.attacks.network import Network
 
-_SATURATION = 4.0  # the smooth objective has the clean margin at this many temperatures
+_SATURATION = 4.0, 24.0  # temperatures in the clean margin, without and with targets
 _INSIDE = 2  # roundings between the box's bounds and points where a gradient is taken
 
 
@@ -126,12 +126,12 @@ class Tracker:
             rivals = others.topk(count, dim=1).values
             if not targeted:
                 return rivals - own
-            scale = _temperature(logits.detach(), classes)[:, None]
+            scale = _temperature(logits.detach(), classes, _SATURATION[1])[:, None]
             return torch.cat([own - rivals, own - (others / scale).logsumexp(dim=1, keepdim=True) * scale], dim=1)
 
         rows = torch.arange(len(self.origin), device=self.origin.device)
         logits, values, slopes = self._differentiate(self.origin, rows, gaps)
-        self._scale = _temperature(logits, self.goal.classes)
+        self._scale = _temperature(logits, self.goal.classes, _SATURATION[targeted])
         largest = slopes.abs().amax(dim=2).clamp_min(torch.finfo(slopes.dtype).tiny)
         slopes = slopes / largest[:, :, None]  # squares of small slopes would underflow
         norms = slopes.norm(dim=2)
@@ -175,7 +175,7 @@ class Tracker:
         return excess
 
 
-def _temperature(logits: Tensor, classes: Tensor) -> Tensor:
+def _temperature(logits: Tensor, classes: Tensor, saturation: float) -> Tensor:
     """Choose the temperature (N,) of the smooth margin from the margins of logits (N, K)."""
     clean = margin(logits, classes).abs().nan_to_num(1.0, 1.0, 1.0)
-    return (clean / _SATURATION).clamp_min(torch.finfo(clean.dtype).tiny ** 0.5)
+    return (clean / saturation).clamp_min(torch.finfo(clean.dtype).tiny ** 0.5)
