@@ -11,10 +11,12 @@ from intriguing.attacks.base import attack_in_chunks
 from intriguing.attacks.chunk import ChunkResult, Goal
 from intriguing.attacks.network import Model, Network
 from intriguing.attacks.result import AttackResult
-from intriguing.attacks.search import EFFORTS, Effort, Search
+from intriguing.attacks.search import EFFORTS, MANY_CLASSES, MANY_TARGETS, Effort, Search
 from intriguing.attacks.starts import Pool, check_starts, classify
 from intriguing.errors import did_you_mean
 from intriguing.validation import whole_number
+
+_FLOATS_PER_PIXEL = 48  # of the slopes at the image, or of the conditions of a walk, for each of three candidates
 
 
 def nearest(
@@ -56,7 +58,8 @@ def nearest(
         targets: (N,) integers in 0..K-1, or None for any class but the label. An image that already meets the goal is
             returned unchanged, with distortion 0.
         effort: "fast", "default" or "thorough": at most 60, 300 or 2,000 forward and backward passes for an image with
-            a success, whatever the number of classes. It also sets the keywords that are None.
+            a success, whatever the number of classes (the default with targets among more than 100 classes: at most
+            150). It also sets the keywords that are None.
         starts: (P, ...), further images in [0, 1], of which those of another class (of the target class) are starts of
             restarts, the nearest first; "batch" for the other inputs; or None. Their classes take one forward pass for
             each of them, which the counts of the result leave out.
@@ -97,7 +100,7 @@ def nearest(
         num_rivals=num_rivals,
         num_candidates=num_candidates,
         num_restarts=num_restarts,
-    ).resolved
+    )
     images = check_starts(starts, inputs)
     pool: Pool | None = None
 
@@ -105,7 +108,8 @@ def nearest(
         nonlocal pool
         if pool is None and images is not None:
             pool = classify(net, images)
-        return Search(net, origin, goal, settings, pool).run()
+        effort = settings.resolve(net.num_classes, targeted=goal.targeted)
+        return Search(net, origin, goal, effort, pool).run()
 
     return attack_in_chunks(
         attack,
@@ -115,7 +119,7 @@ def nearest(
         name="labels" if targets is None else "targets",
         chunk_size=chunk_size,
         levels=levels,
-        floats_per_pixel=12 + (6 * settings.num_rivals if targets is not None else 10 + 6 * settings.num_candidates),
+        floats_per_pixel=_FLOATS_PER_PIXEL,
     )
 
 
@@ -151,9 +155,10 @@ class NearestSettings:
         yield from {"budget": 10, "num_steps": 1, "num_projections": 0, "num_rivals": 1, "num_candidates": 1}.items()
         yield "num_restarts", 0
 
-    @property
-    def resolved(self) -> Effort:
-        """The settings with those of the effort where they are None."""
+    def resolve(self, num_classes: int, *, targeted: bool) -> Effort:
+        """Return the settings, with those of the effort where they are None."""
         chosen = EFFORTS[self.effort]
+        if targeted and self.effort == "default" and num_classes > MANY_CLASSES:
+            chosen = MANY_TARGETS
         values = {field.name: getattr(self, field.name, None) for field in fields(Effort)}
         return Effort(**{name: getattr(chosen, name) if value is None else value for name, value in values.items()})

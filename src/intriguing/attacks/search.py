@@ -40,9 +40,13 @@ class Effort:
 
 EFFORTS = {
     "fast": Effort(60, num_candidates=1, num_steps=6, num_projections=5, num_rivals=2, patience=1, num_slopes=4),
-    "default": Effort(300, num_candidates=3, num_steps=12, num_projections=8, num_rivals=4, patience=1),
+    "default": Effort(300, num_candidates=3, num_steps=14, num_projections=8, num_rivals=4, patience=1),
     "thorough": Effort(2000, num_candidates=9, num_steps=16, num_projections=12, num_rivals=4, patience=4),
 }
+MANY_CLASSES = 100
+MANY_TARGETS = Effort(150, num_candidates=1, num_steps=20, num_projections=8, num_rivals=4, patience=1)
+"""The default effort with targets among more than ``MANY_CLASSES`` classes: on networks of natural images, restarts
+from noise have not come nearer than one longer descent."""
 _RESERVE = 3  # passes for the check of the unperturbed image and of the result
 _DEFAULT_RADIUS = 0.01  # in diagonals of the box, where the gradient gives no distance
 _RIVAL = 1.2  # ratio of the distances of two linearised boundaries, up to which the farther one is tried too
