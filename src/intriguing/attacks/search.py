@@ -101,8 +101,9 @@ class Search:
     def _from_the_images(self) -> None:
         """Descend from the images towards the nearest linearised boundaries, and walk on from where they end."""
         tracker, effort = self._tracker, self._effort
-        distances, directions = tracker.boundaries(effort.num_slopes)
-        count = min(effort.num_candidates, distances.shape[1])
+        distances, directions = tracker.boundaries(max(1, min(effort.num_slopes, effort.budget // 6)))
+        affordable = int(self._left(torch.zeros_like(tracker.goal.classes[:1]))) // 2  # steps; the same for all images
+        count = max(1, min(effort.num_candidates, distances.shape[1], affordable // effort.num_steps))
         rival = 2.0 if tracker.goal.targeted else _RIVAL
         diagonal = tracker.origin.shape[1] ** 0.5
         near = distances[:, :count] <= rival * distances[:, :1]
@@ -110,14 +111,16 @@ class Search:
         rows, places = near.nonzero(as_tuple=True)
         radius = torch.where(distances < diagonal, distances, _DEFAULT_RADIUS * diagonal)[rows, places]
         start = tracker.origin[rows] + unit(directions[rows, places]) * radius[:, None]
-        self._improve(rows, start.clamp_(0, 1), radius)
+        self._improve(rows, start.clamp_(0, 1), radius, min(effort.num_steps, affordable))
 
     def _from_box_points(self) -> None:
         """Look for a first success at points of the whole box, where the descents found none."""
         tracker = self._tracker
         points = box_points(tracker.origin, _NUM_POINTS)
-        rows = (~tracker.found).nonzero().squeeze(1)
-        missing = rows
+        rows = missing = (~tracker.found).nonzero().squeeze(1)
+        if len(rows) == 0:
+            return
+        left = int(self._left(rows).min())  # the same for all, as none has walked yet
         for point in points:
             if len(missing) == 0:
                 break
@@ -125,7 +128,9 @@ class Search:
             missing = missing[~tracker.found[missing]]
         rows = rows[tracker.found[rows]]
         if len(rows):
-            self._improve(rows, tracker.best[rows], tracker.distance[rows])
+            affordable = max(1, (left - _NUM_POINTS) // 2)  # by the worst case, so that no image depends on another
+            steps = min(self._effort.num_steps, affordable)
+            self._improve(rows, tracker.best[rows], tracker.distance[rows], steps)
 
     def _restart(self) -> None:
         """Restart the search until the budgets are spent, or all restarts of an image end at the same distance."""
@@ -202,19 +207,20 @@ class Search:
                 break
         return found, success
 
-    def _improve(self, rows: Tensor, x: Tensor, radius: Tensor) -> Tensor:
+    def _improve(self, rows: Tensor, x: Tensor, radius: Tensor, num_steps: int | None = None) -> Tensor:
         """Descend from start points, and walk along the boundary from those that come near the best results.
 
         Args:
             rows: (R,), the image of each start point.
             x: (R, n), start points.
             radius: (R,), first radius of the descent.
+            num_steps: steps of the descent; None for those of the effort.
 
         Returns:
             The distances (R,) where the walks ended; inf where the descent found nothing.
         """
         tracker, effort = self._tracker, self._effort
-        x, reached = descend(tracker, rows, x, radius, effort.num_steps)
+        x, reached = descend(tracker, rows, x, radius, effort.num_steps if num_steps is None else num_steps)
         places = (reached < _HOPELESS[0] * tracker.distance[rows]).nonzero().squeeze(1)
         if len(places) == 0:
             return reached
