@@ -57,6 +57,9 @@ EFFORTS = {
     "default": Effort(300, num_candidates=3, num_steps=14, num_projections=8, num_rivals=4, patience=1),
     "thorough": Effort(2000, num_candidates=9, num_steps=16, num_projections=12, num_rivals=4, patience=4),
 }
+FAST_TARGETS = Effort(60, num_candidates=1, num_steps=10, num_projections=5, num_rivals=2, patience=1)
+"""The fast effort with targets, which are farther than the nearest class."""
+
 MANY_CLASSES = 100
 MANY_TARGETS = Effort(150, num_candidates=1, num_steps=20, num_projections=8, num_rivals=4, patience=1)
 """The default effort with targets among more than ``MANY_CLASSES`` classes: on networks of natural images, restarts
