@@ -140,10 +140,18 @@ def _beside(row: Measurement, best: np.ndarray | None) -> dict[str, float]:
     }
 
 
+def _measured_by_all(frame: pd.DataFrame) -> list[str]:
+    """Return the networks on which every attack was measured at every budget, or all where there is none."""
+    limited = frame[frame["budget"].notna()]
+    cells = limited.groupby("network").apply(lambda rows: len(set(zip(rows["method"], rows["budget"], strict=True))))
+    return sorted(cells.index[cells == cells.max()]) if len(cells) else sorted(set(frame["network"]))
+
+
 def curves(frame: pd.DataFrame, path: Path) -> None:
     """Draw the distance above the best, and the optimality, against propagations: means over the networks."""
     points: dict[str, list[dict[str, float]]] = {}
-    for key, rows in _groups(frame, "method", "budget"):
+    names = _measured_by_all(frame)
+    for key, rows in _groups(frame[frame["network"].isin(names)], "method", "budget"):
         if key["budget"] is not None:
             means = {name: float(np.mean([row[name] for row in rows])) for name in (*ABOVE_AND_OPTIMALITY, "budget")}
             points.setdefault(key["method"], []).append(means | {"success": min(row["success"] for row in rows)})
@@ -173,7 +181,6 @@ def curves(frame: pd.DataFrame, path: Path) -> None:
     axes[0].set(yticks=ticks, yticklabels=[f"{tick:g}" for tick in ticks], ylim=(0, None))
     axes[0].set_ylabel("mean L2 distance above the best of all attacks, %")
     axes[1].set_ylabel("optimality (AttackBench)")
-    names = sorted(set(frame["network"]))
     networks = f"{len(names)} networks" if len(names) > 1 else names[0]
     axes[0].set_title(f"{networks}; open: some images fail, which do not count here", fontsize=10)
     axes[1].set_title("a failure counts as the largest distance", fontsize=10)
