@@ -12,11 +12,12 @@ from torch import Tensor
 
 from intriguing.attacks.tracker import Tracker
 
-_CHANGE = 0.4, 0.05  # relative change of the radius, at the first and at the last step
 _STEP = 2.0, 0.3  # length of a step in radii, at the first and at the last step
 
 
-def descend(tracker: Tracker, rows: Tensor, x: Tensor, radius: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
+def descend(
+    tracker: Tracker, rows: Tensor, x: Tensor, radius: Tensor, num_steps: int, change: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
     """Descend from start points towards the boundary and keep the nearest successful point of each.
 
     Args:
@@ -25,6 +26,7 @@ def descend(tracker: Tracker, rows: Tensor, x: Tensor, radius: Tensor, num_steps
         x: (R, n) in the box, start points.
         radius: (R,), L2 distance from the image at which to search first.
         num_steps: evaluations with a gradient.
+        change: relative change of the radius, at the first and at the last step.
 
     Returns:
         Points (R, n) in the box and their L2 distances (R,). Where none succeeded: the start point and inf.
@@ -33,7 +35,7 @@ def descend(tracker: Tracker, rows: Tensor, x: Tensor, radius: Tensor, num_steps
     best, best_distance = x.clone(), torch.full_like(radius, torch.inf)
     for index in range(num_steps):
         done = index / max(1, num_steps - 1)
-        change, step = (first * (last / first) ** done for first, last in (_CHANGE, _STEP))
+        factor, step = (first * (last / first) ** done for first, last in (change, _STEP))
         excess, gradient = tracker.ascend(x, rows)
         moved = x - origin
         distance = moved.norm(dim=1)
@@ -41,8 +43,8 @@ def descend(tracker: Tracker, rows: Tensor, x: Tensor, radius: Tensor, num_steps
         nearer = success & (distance < best_distance)
         best = torch.where(nearer[:, None], x, best)
         best_distance = torch.where(nearer, distance, best_distance)
-        smaller = torch.minimum(radius, distance) * (1 - change)
-        radius = torch.where(success, smaller, torch.minimum(radius * (1 + change), best_distance))
+        smaller = torch.minimum(radius, distance) * (1 - factor)
+        radius = torch.where(success, smaller, torch.minimum(radius * (1 + factor), best_distance))
         moved.addcmul_(unit(gradient), (step * radius)[:, None])
         x = torch.addcmul(origin, unit(moved), radius[:, None]).clamp_(0, 1)
     return best, best_distance

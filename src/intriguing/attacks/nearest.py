@@ -11,7 +11,7 @@ from intriguing.attacks.base import attack_in_chunks
 from intriguing.attacks.chunk import ChunkResult, Goal
 from intriguing.attacks.network import Model, Network
 from intriguing.attacks.result import AttackResult
-from intriguing.attacks.search import EFFORTS, MANY_CLASSES, MANY_TARGETS, Effort, Search
+from intriguing.attacks.search import EFFORTS, FAST_TARGETS, MANY_CLASSES, MANY_TARGETS, Effort, Search
 from intriguing.attacks.starts import Pool, check_starts, classify
 from intriguing.errors import did_you_mean
 from intriguing.validation import whole_number
@@ -158,6 +158,8 @@ class NearestSettings:
     def resolve(self, num_classes: int, *, targeted: bool) -> Effort:
         """Return the settings, with those of the effort where they are None."""
         chosen = EFFORTS[self.effort]
+        if targeted and self.effort == "fast":
+            chosen = FAST_TARGETS
         if targeted and self.effort == "default" and num_classes > MANY_CLASSES:
             chosen = MANY_TARGETS
         values = {field.name: getattr(self, field.name, None) for field in fields(Effort)}

@@ -26,6 +26,8 @@ class Effort:
         budget, num_candidates, num_steps, num_projections, num_rivals, num_restarts: see ``nearest``.
         patience: restarts that end at the same distance, after which an image is done.
         num_slopes: classes whose boundaries are linearised at the image.
+        change: relative change of a descent's radius, at the first and at the last step.
+        noise: smallest and largest noise of a restart, in distances of the nearest success so far.
     """
 
     budget: int
@@ -36,13 +38,28 @@ class Effort:
     patience: int
     num_slopes: int = 9
     num_restarts: int | None = None
+    change: tuple[float, float] = (0.4, 0.05)
+    noise: tuple[float, float] = (3.0, 12.0)
 
 
 EFFORTS = {
-    "fast": Effort(60, num_candidates=1, num_steps=6, num_projections=5, num_rivals=2, patience=1, num_slopes=4),
+    "fast": Effort(
+        60,
+        num_candidates=1,
+        num_steps=5,
+        num_projections=2,
+        num_rivals=2,
+        patience=1,
+        num_slopes=4,
+        change=(0.5, 0.2),
+        noise=(2.0, 4.0),
+    ),
     "default": Effort(300, num_candidates=3, num_steps=14, num_projections=8, num_rivals=4, patience=1),
     "thorough": Effort(2000, num_candidates=9, num_steps=16, num_projections=12, num_rivals=4, patience=4),
 }
+FAST_TARGETS = Effort(60, num_candidates=1, num_steps=10, num_projections=5, num_rivals=2, patience=1)
+"""The fast effort with targets, which are farther than the nearest class."""
+
 MANY_CLASSES = 100
 MANY_TARGETS = Effort(150, num_candidates=1, num_steps=20, num_projections=8, num_rivals=4, patience=1)
 """The default effort with targets among more than ``MANY_CLASSES`` classes: on networks of natural images, restarts
@@ -50,7 +67,6 @@ from noise have not come nearer than one longer descent."""
 _RESERVE = 3  # passes for the check of the unperturbed image and of the result
 _DEFAULT_RADIUS = 0.01  # in diagonals of the box, where the gradient gives no distance
 _RIVAL = 1.2  # ratio of the distances of two linearised boundaries, up to which the farther one is tried too
-_SMALLEST_NOISE, _LARGEST_NOISE = 3.0, 12.0  # of a restart, in distances of the nearest success so far
 _LENGTHS = 1.0, 1.4, 2.0, 4.0  # factors of a restart's perturbation, tried until one succeeds
 _SHARES = 0.5, 0.75, 1.0  # of the way to another image, tried until one succeeds
 _HOPELESS = 1.3, 1.08  # ratios to the nearest success, after the descent and the first steps, that end a restart
@@ -111,7 +127,7 @@ class Search:
         rows, places = near.nonzero(as_tuple=True)
         radius = torch.where(distances < diagonal, distances, _DEFAULT_RADIUS * diagonal)[rows, places]
         start = tracker.origin[rows] + unit(directions[rows, places]) * radius[:, None]
-        self._improve(rows, start.clamp_(0, 1), radius, min(effort.num_steps, affordable))
+        self._improve(rows, start.clamp_(0, 1), radius, max(1, min(effort.num_steps, affordable)))
 
     def _from_box_points(self) -> None:
         """Look for a first success at points of the whole box, where the descents found none."""
@@ -176,7 +192,8 @@ class Search:
         """
         tracker = self._tracker
         origin, best = tracker.origin[rows], tracker.best[rows]
-        size = _SMALLEST_NOISE * (_LARGEST_NOISE / _SMALLEST_NOISE) ** _halton(number)
+        smallest, largest = self._effort.noise
+        size = smallest * (largest / smallest) ** _halton(number)
         noise = random_direction(origin, number)
         noisy = torch.addcmul(best, noise[None], (size * tracker.distance[rows])[:, None]).clamp_(0, 1)
         return self._first_success(rows, noisy, _LENGTHS)
@@ -220,7 +237,7 @@ class Search:
             The distances (R,) where the walks ended; inf where the descent found nothing.
         """
         tracker, effort = self._tracker, self._effort
-        x, reached = descend(tracker, rows, x, radius, effort.num_steps if num_steps is None else num_steps)
+        x, reached = descend(tracker, rows, x, radius, num_steps or effort.num_steps, effort.change)
         places = (reached < _HOPELESS[0] * tracker.distance[rows]).nonzero().squeeze(1)
         if len(places) == 0:
             return reached
