@@ -30,8 +30,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from attack_networks import TRAINED_HERE, Case, mnist, multilayer, opened, published, read_images, trained_here
 from attack_tables import MEAN, curves, rounded, table, times, with_means
+from benchmark_networks import TRAINED_HERE, Case, mnist, multilayer, opened, published, read_images, trained_here
 from measurements import Results, measure
 from peers import Method, methods, ours, penalty, within
 

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from attack_networks import Case, Images, take_correct
 from attack_tables import rounded, table
+from benchmark_networks import Case, Images, take_correct
 from measurements import Results, measure
 from peers import LIMITS, Method, adv_lib, of_labels, ours, peer
 from PIL import Image

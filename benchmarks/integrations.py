@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from attack_networks import Case, published
+from benchmark_networks import Case, published
 from peers import adv_lib
 from torch.utils.data import DataLoader, TensorDataset
 from tracking import judge

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from attack_networks import Case
+from benchmark_networks import Case
 from peers import Method
 from torch import Tensor, nn
 from tracking import BudgetSpent, RowsMixed, Tracked, judge

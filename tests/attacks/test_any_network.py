@@ -277,7 +277,7 @@ def test_labels_of_every_integer_type_and_a_hundred_classes(dtype):
 
     def short(model: Any, inputs: Tensor, targets: Tensor) -> AttackResult:
         seen.append(targets)
-        return nearest(model, inputs, targets, targets=targets, num_steps=2, num_projections=0)
+        return nearest(model, inputs, targets, targets=targets, num_steps=2, num_projections=0, num_restarts=0)
 
     seen: list[Tensor] = []
     right, result = nearest(model, inputs, labels), nearest(model, inputs, narrow)

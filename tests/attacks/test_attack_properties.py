@@ -32,8 +32,10 @@ def coarse(model: Any, inputs: Tensor, targets: Tensor, **more: Any) -> AttackRe
 ATTACKS: dict[str, Callable[..., AttackResult]] = {
     "lbfgs": lbfgs,
     "adam_l1": lambda *args, **more: adam_l1(*args, num_steps=20, learning_rate=0.05, **more),
-    "nearest": lambda model, inputs, targets, **more: nearest(model, inputs, targets, targets=targets, **more),
-    "nearest_any": nearest,
+    "nearest": lambda model, inputs, targets, **more: nearest(
+        model, inputs, targets, targets=targets, effort="fast", **more
+    ),
+    "nearest_any": lambda *args, **more: nearest(*args, effort="fast", **more),
     "closest": lambda model, inputs, labels, **more: closest(coarse, model, inputs, labels, **more),
 }
 UNTARGETED = {"nearest_any", "closest"}

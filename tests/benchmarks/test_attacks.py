@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from attack_networks import read_images, take_correct
+from benchmark_networks import read_images, take_correct
 from superdeepfool import superdeepfool
 from torch import nn
 
