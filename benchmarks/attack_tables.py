@@ -210,8 +210,8 @@ def times(frame: pd.DataFrame, path: Path) -> None:
         axes[1][column].set_xlabel("ms per image, one thread")
     for line in (0, 1):
         axes[line][0].set_ylabel("mean distortion above the best, %")
-    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=6, fontsize=9, frameon=False)
-    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=3, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.13, 1, 1))
     figure.savefig(path, dpi=90)
     plt.close(figure)
 
