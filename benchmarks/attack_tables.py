@@ -141,17 +141,21 @@ def _beside(row: Measurement, best: np.ndarray | None) -> dict[str, float]:
 
 
 def _measured_by_all(frame: pd.DataFrame) -> list[str]:
-    """Return the networks on which every attack was measured at every budget, or all where there is none."""
-    limited = frame[frame["budget"].notna()]
-    cells = limited.groupby("network").apply(lambda rows: len(set(zip(rows["method"], rows["budget"], strict=True))))
-    return sorted(cells.index[cells == cells.max()]) if len(cells) else sorted(set(frame["network"]))
+    """Return the networks on which the most attacks were measured at the most budgets."""
+    cells: dict[str, int] = {}
+    for key, rows in _groups(frame, "method", "budget"):
+        if key["budget"] is not None:
+            for network in {str(row["network"]) for row in rows}:
+                cells[network] = cells.get(network, 0) + 1
+    most = max(cells.values(), default=0)
+    return sorted(network for network, count in cells.items() if count == most)
 
 
 def curves(frame: pd.DataFrame, path: Path) -> None:
     """Draw the distance above the best, and the optimality, against propagations: means over the networks."""
     points: dict[str, list[dict[str, float]]] = {}
     names = _measured_by_all(frame)
-    for key, rows in _groups(frame[frame["network"].isin(names)], "method", "budget"):
+    for key, rows in _groups(pd.DataFrame(frame[frame["network"].isin(names)]), "method", "budget"):
         if key["budget"] is not None:
             means = {name: float(np.mean([row[name] for row in rows])) for name in (*ABOVE_AND_OPTIMALITY, "budget")}
             points.setdefault(key["method"], []).append(means | {"success": min(row["success"] for row in rows)})
