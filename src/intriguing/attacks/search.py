@@ -97,6 +97,7 @@ class Search:
         self._effort = effort
         self._pool = pool
         self._extra = torch.zeros_like(goal.classes)  # passes of searches that do not count against the budget
+        self._left_at_first = 0
         self._returns = torch.zeros_like(goal.classes)  # restarts that ended at the best distance
 
     def run(self) -> ChunkResult:
@@ -127,7 +128,9 @@ class Search:
         rows, places = near.nonzero(as_tuple=True)
         radius = torch.where(distances < diagonal, distances, _DEFAULT_RADIUS * diagonal)[rows, places]
         start = tracker.origin[rows] + unit(directions[rows, places]) * radius[:, None]
-        self._improve(rows, start.clamp_(0, 1), radius, max(1, min(effort.num_steps, affordable)))
+        steps = max(1, min(effort.num_steps, affordable))
+        self._left_at_first = 2 * affordable - 2 * steps * count  # at least, of an image that has not walked
+        self._improve(rows, start.clamp_(0, 1), radius, steps)
 
     def _from_box_points(self) -> None:
         """Look for a first success at points of the whole box, where the descents found none."""
@@ -136,7 +139,6 @@ class Search:
         rows = missing = (~tracker.found).nonzero().squeeze(1)
         if len(rows) == 0:
             return
-        left = int(self._left(rows).min())  # the same for all, as none has walked yet
         for point in points:
             if len(missing) == 0:
                 break
@@ -144,7 +146,8 @@ class Search:
             missing = missing[~tracker.found[missing]]
         rows = rows[tracker.found[rows]]
         if len(rows):
-            affordable = max(1, (left - _NUM_POINTS) // 2)  # by the worst case, so that no image depends on another
+            # by the worst case, so that no image depends on another
+            affordable = max(1, (self._left_at_first - _NUM_POINTS) // 2)
             steps = min(self._effort.num_steps, affordable)
             self._improve(rows, tracker.best[rows], tracker.distance[rows], steps)
 
@@ -193,7 +196,7 @@ class Search:
         tracker = self._tracker
         origin, best = tracker.origin[rows], tracker.best[rows]
         smallest, largest = self._effort.noise
-        size = smallest * (largest / smallest) ** _halton(number)
+        size = smallest * (largest / smallest) ** _van_der_corput(number)
         noise = random_direction(origin, number)
         noisy = torch.addcmul(best, noise[None], (size * tracker.distance[rows])[:, None]).clamp_(0, 1)
         return self._first_success(rows, noisy, _LENGTHS)
@@ -291,7 +294,7 @@ class Search:
             self._improve(rows, tracker.best[rows], tracker.distance[rows])
 
 
-def _halton(number: int) -> float:
+def _van_der_corput(number: int) -> float:
     """Return the element of van der Corput's sequence in base 2, evenly spread over (0, 1)."""
     value, share = 0.0, 0.5
     while number:
