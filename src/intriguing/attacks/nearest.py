@@ -9,9 +9,10 @@ from torch import Tensor
 
 from intriguing.attacks.base import attack_in_chunks
 from intriguing.attacks.chunk import ChunkResult, Goal
+from intriguing.attacks.effort import EFFORTS, Effort, choose_effort
 from intriguing.attacks.network import Model, Network
 from intriguing.attacks.result import AttackResult
-from intriguing.attacks.search import EFFORTS, FAST_TARGETS, MANY_CLASSES, MANY_TARGETS, Effort, Search
+from intriguing.attacks.search import Search
 from intriguing.attacks.starts import Pool, check_starts, classify
 from intriguing.errors import did_you_mean
 from intriguing.validation import whole_number
@@ -157,10 +158,6 @@ class NearestSettings:
 
     def resolve(self, num_classes: int, *, targeted: bool) -> Effort:
         """Return the settings, with those of the effort where they are None."""
-        chosen = EFFORTS[self.effort]
-        if targeted and self.effort == "fast":
-            chosen = FAST_TARGETS
-        if targeted and self.effort == "default" and num_classes > MANY_CLASSES:
-            chosen = MANY_TARGETS
+        chosen = choose_effort(self.effort, num_classes, targeted=targeted)
         values = {field.name: getattr(self, field.name, None) for field in fields(Effort)}
         return Effort(**{name: getattr(chosen, name) if value is None else value for name, value in values.items()})
