@@ -66,7 +66,8 @@ class Search:
 
     def _left(self, rows: Tensor) -> Tensor:
         """Return the passes (R,) that are left for the images ``rows``."""
-        return self._effort.budget + self._extra[rows] - _RESERVE - self._tracker.passes[rows]
+        reserve = _RESERVE + self._tracker.net.noise_passes
+        return self._effort.budget + self._extra[rows] - reserve - self._tracker.passes[rows]
 
     def _from_the_images(self) -> None:
         """Descend from the images towards the nearest linearised boundaries, and walk on from where they end."""
