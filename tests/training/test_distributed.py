@@ -114,6 +114,25 @@ def test_a_network_that_trains_in_parts(composed: Callable[..., dict]) -> None:
     _assert_same_network(one, two)
 
 
+SMALL = (
+    "model=quocnet", "model.settings.maps=[3,4]", "model.settings.kernels=[3,2]", "model.settings.strides=[1,1]",
+    "model.settings.pools=[2,2]", "trainer.max_epochs=4",
+)  # fmt: skip
+SHARDED = ("trainer=fsdp", "trainer.devices=2", "trainer.accelerator=cpu")
+
+
+@pytest.mark.parametrize("tied", ["true", "false"])
+def test_two_processes_that_share_the_weights_of_one_network_train_as_one_process(
+    composed: Callable[..., dict], tied: str
+) -> None:
+    """Lightning's FSDP on two CPU processes (gloo): the network is built on the meta device, layer by layer."""
+    images = ("data=digits", "data.only=201", "data.batch_size=67")
+    one = fit(_job(composed, "one", *images, *SMALL, f"model.settings.tied={tied}"))
+    two = _fit_in_two(_job(composed, "two", *images, *SMALL, f"model.settings.tied={tied}", *SHARDED))
+    pd.testing.assert_frame_equal(_curve(one), _curve(two), rtol=1e-4)
+    _assert_same_network(one, two)
+
+
 def test_processes_that_could_not_write_are_refused(composed: Callable[..., dict]) -> None:
     with pytest.raises(UserError, match="strategy=ddp_spawn trains in processes"):
         _job(composed, "one", *EVEN, *TWO, "trainer.strategy=ddp_spawn")

@@ -174,7 +174,7 @@ class TrainingJob:
 
     def build_model(self, images: ImageData) -> Classifier:
         """Build the network, with random weights from the global seed."""
-        built = {"optimizer": self.optimizer, "scheduler": self.scheduler}
+        built = {"optimizer": self.optimizer, "scheduler": self.scheduler, "by_trainer": self.trainer.is_sharded}
         return self.network.build(images.input_shape, images.num_classes, self.data.split, **built)
 
 

@@ -237,13 +237,16 @@ class NetworkSettings:
         """Return the label of the architecture, see ``Classifier.architecture_label``."""
         return self.given_label or REGISTRY[self.name].architecture_label(self.settings, num_classes)
 
-    def build(self, input_shape: tuple[int, ...], num_classes: int, split: str, **more: Any) -> Classifier:
+    def build(
+        self, input_shape: tuple[int, ...], num_classes: int, split: str, *, by_trainer: bool = False, **more: Any
+    ) -> Classifier:
         """Build the network with random weights from the global seed.
 
         Args:
             input_shape: (C, H, W).
             num_classes: K.
             split: the images it trains on, for its label.
+            by_trainer: leave the layers to the Trainer, which shards them over processes.
             more: optimizer and scheduler.
 
         Raises:
@@ -255,8 +258,8 @@ class NetworkSettings:
         try:
             return REGISTRY[self.name](
                 label=label,
-                input_shape=list(input_shape),
-                num_classes=num_classes,
+                input_shape=None if by_trainer else list(input_shape),
+                num_classes=None if by_trainer else num_classes,
                 weight_decay=self.weight_decay,
                 normaliser=self.normaliser,
                 **self.normalisation,
@@ -299,6 +302,11 @@ class TrainerSettings:
     def without_epochs(self, count: int) -> TrainerSettings:
         """Return the options of a fit that is shorter by so many epochs."""
         return TrainerSettings({**self.options, "max_epochs": self.max_epochs - count})
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the processes of a fit share one network's weights (``trainer=fsdp``)."""
+        return self.options.get("strategy") == "fsdp"
 
     @property
     def shows_only(self) -> bool:
