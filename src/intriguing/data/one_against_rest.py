@@ -71,7 +71,7 @@ class OneAgainstRest:
         return cast(ImageSubset, replace(subset, labels=(subset.labels == self.number).long()))
 
 
-def one_against_rest(images: DataSet, wanted: str | int) -> OneAgainstRest:
+def against_rest(images: DataSet, wanted: str | int) -> OneAgainstRest:
     """Set a class of a data set against the rest.
 
     Args:

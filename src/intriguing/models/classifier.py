@@ -468,7 +468,8 @@ class Classifier(lightning.LightningModule):
     @torch.no_grad()
     def weight_sizes(self) -> dict[str, float]:
         """Return ``weights/rms_<layer>``: the root mean square of each layer's weights."""
-        layers = {n or "0": m for n, m in self.network.named_modules() if isinstance(m, DECAYED)}
+        named = ((n.replace("._fsdp_wrapped_module", ""), m) for n, m in self.network.named_modules())
+        layers = {n or "0": m for n, m in named if isinstance(m, DECAYED)}
         return {f"weights/rms_{name}": float(layer.weight.square().mean().sqrt()) for name, layer in layers.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:

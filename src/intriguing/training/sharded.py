@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map
 from torchmetrics import Metric
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -61,12 +62,12 @@ class Sharded(FSDPStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return the whole weights in the first process; nothing in the others."""
-        return get_model_state_dict(self._sharded, options=_WHOLE)
+        return _plain(get_model_state_dict(self._sharded, options=_WHOLE))
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the whole state of an optimiser in the first process, as one process would have it."""
         own = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        state = get_optimizer_state_dict(self._sharded, own, options=_WHOLE)
+        state = _plain(get_optimizer_state_dict(self._sharded, own, options=_WHOLE))
         return self._keyed(state, OptimStateKeyType.PARAM_ID) if self.is_global_zero else state
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -91,3 +92,8 @@ class Sharded(FSDPStrategy):
 
     def _keyed(self, state: dict[str, Any], by: OptimStateKeyType) -> dict[str, Any]:
         return FullyShardedDataParallel.rekey_optim_state_dict(state, by, self._sharded)
+
+
+def _plain(state: Any) -> Any:
+    """Copy tensors without the attributes that FSDP notes on them, which no checkpoint may hold."""
+    return tree_map(lambda one: one.detach().clone() if isinstance(one, Tensor) else one, state)
