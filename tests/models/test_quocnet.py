@@ -78,12 +78,13 @@ def test_layers_have_names_and_the_logits_their_shape() -> None:
         "stage1",
         "stage2",
         "flatten",
+        "standardize",
         "softmax",
     ]
     assert model(torch.rand(5, 3, 12, 10)).shape == (5, 2)
     assert model.label == "QuocNet"
     pixels = QuocNet(input_shape=[3, 12, 10], num_classes=2, maps=[], kernels=[], strides=[], pools=[])
-    assert [name for name, _ in pixels.network.named_children()] == ["normalize", "flatten", "softmax"]
+    assert [name for name, _ in pixels.network.named_children()] == ["normalize", "flatten", "standardize", "softmax"]
     assert pixels.label == "Linear"
 
 

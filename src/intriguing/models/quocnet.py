@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from intriguing.errors import UserError
 from intriguing.models.classifier import Classifier, with_memory
 from intriguing.models.fit_size import planned_epochs
 from intriguing.models.normalize import Normalize
-from intriguing.nn.local import L2Pool2d, LocalContrastNorm2d, LocallyConnected2d
+from intriguing.nn.local import L2Pool2d, LocalContrastNorm2d, LocallyConnected2d, Standardize
 from intriguing.spectral import with_margin
 
 
@@ -88,6 +88,7 @@ class Stage(nn.Module):
         tied: bool,
     ) -> None:
         super().__init__()
+        self.standardize = Standardize((in_channels, *size))
         # Small filters: of large ones, what the images do not hold would stay in the filters as noise.
         self.filter = LocallyConnected2d(in_channels, maps, size, kernel_size, stride, gain=0.1)
         self.pool, self.norm = L2Pool2d(pool), LocalContrastNorm2d(norm, floor)
@@ -107,6 +108,7 @@ class Stage(nn.Module):
             objective: return the two terms of the objective instead, see ``reconstruction_ica``. A forward pass has
                 all weights also where they are sharded over processes.
         """
+        inputs = self.standardize(inputs)
         if objective:
             decoder = None if self.decoder is None else F.normalize(self.decoder.weight, dim=2)
             return reconstruction_ica(inputs, self.filter, self.pool, decoder)
@@ -201,8 +203,9 @@ class QuocNet(Classifier):
                 raise ValueError(f"stage {stage}, with images of {height}x{width} pixels: {error}") from error
             layers[f"stage{stage}"] = made
             planes, size = channels, made.out_size
-        layers["flatten"] = nn.Flatten()
-        layers["softmax"] = nn.Linear(planes * size[0] * size[1], self.num_classes)
+        features = planes * size[0] * size[1]
+        layers["flatten"], layers["standardize"] = nn.Flatten(), Standardize((features,))
+        layers["softmax"] = nn.Linear(features, self.num_classes)
         return nn.Sequential(layers)
 
     def _normalised(self, network: nn.Module) -> nn.Module:
@@ -218,20 +221,19 @@ class QuocNet(Classifier):
         softmax = self.network.get_submodule("softmax")
         return [softmax.module if isinstance(softmax, FullyShardedDataParallel) else softmax]
 
-    def reconstruction(self, images: Tensor, stage: int) -> Reconstruction:
-        """Return the two terms of a stage's objective, see ``reconstruction_ica``.
+    @torch.no_grad()
+    def inputs_of(self, name: str, images: Tensor) -> Tensor:
+        """Return what a layer of the network reads, without gradients.
 
         Args:
+            name: ``stage1`` to ``softmax``.
             images: (N, C, H, W) in [0, 1].
-            stage: from 1.
         """
-        inputs = images
-        with torch.no_grad():
-            for name, layer in self.network.named_children():
-                if name == f"stage{stage}":
-                    break
-                inputs = layer(inputs)
-        return self.network.get_submodule(f"stage{stage}")(inputs, objective=True)
+        for layer_name, layer in self.network.named_children():
+            if layer_name == name:
+                break
+            images = layer(images)
+        return images
 
     # -- one phase a stage and one for the softmax: an epoch's number alone says which one it belongs to ---------------
 
@@ -300,11 +302,22 @@ class QuocNet(Classifier):
 
         While a stage trains, nothing is classified: the error that the curves show is that of the class 0 for all.
         """
+        images, labels = batch
+        standardize = "standardize" if self.training_stage is None else f"stage{self.training_stage}"
+        inputs = self.inputs_of(standardize, images)
+        layer = self.network.get_submodule(standardize)
+        statistics = cast(Standardize, layer if self.training_stage is None else layer.standardize)
+        statistics.observe(inputs if self.share else inputs[:0])
         if self.training_stage is None:
-            return super().objective(batch)
-        error, sparsity = self.reconstruction(batch[0], self.training_stage)
+            if self.mixing is not None or self.operator_norms is not None:
+                return super().objective(batch)
+            logits = self.network.get_submodule("softmax")(layer(inputs))
+            loss = self.criterion(logits, labels)
+            self._count(loss / self.share if self.share else loss, logits, labels)
+            return loss
+        error, sparsity = layer(inputs, objective=True)
         loss = error + self.sparsity_weight * sparsity
-        self._count(loss, loss.new_zeros(len(batch[1]), self.num_classes), batch[1])
+        self._count(loss, loss.new_zeros(len(labels), self.num_classes), labels)
         return self.weighted(loss)
 
     def criterion(self, logits: Tensor, labels: Tensor, margin: Tensor | None = None) -> Tensor:

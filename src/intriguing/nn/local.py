@@ -1,4 +1,4 @@
-"""Define the layers of QuocNet: local filters without shared weights, L2 pooling, local contrast normalisation.
+"""Define QuocNet's layers: standardised features, local filters without shared weights, L2 pooling, normalisation.
 
 Source: Le et al. 2012 (arXiv 1112.6209), section 3; the normalisation is that of Jarrett et al. 2009.
 """
@@ -10,7 +10,73 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+
+
+class Standardize(nn.Module):
+    """Subtract each feature's mean and divide by its standard deviation and .01, both of the images observed so far.
+
+    Unlike batch normalisation it has no other mode for training, and changes only by ``observe``. Before it has
+    observed images it returns its input divided by 1.01.
+
+    Args:
+        shape: of one input, without the batch: every number is a feature.
+
+    Attributes:
+        mean: of each feature, a buffer.
+        variance: of each feature, likewise.
+        count: images observed.
+
+    Example:
+        >>> layer = Standardize((1,))
+        >>> layer.observe(torch.tensor([[1.0], [3.0]]))
+        >>> layer(torch.tensor([[3.0]])).item() > 0.98
+        True
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.empty(*shape))
+        self.register_buffer("variance", torch.empty(*shape))
+        self.register_buffer("count", torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Forget the images that were observed."""
+        self.mean.zero_()
+        self.variance.fill_(1.0)
+        self.count.zero_()
+
+    @torch.no_grad()
+    def observe(self, inputs: Tensor) -> None:
+        """Add images (N, ...) to the statistics, of all processes together; N may be 0 in some of them."""
+        ours = inputs.new_tensor(float(len(inputs)))
+        sums, squares = inputs.sum(0), inputs.square().sum(0)
+        if distributed.is_available() and distributed.is_initialized():
+            for one in (ours, sums, squares):
+                distributed.all_reduce(one)
+        if not ours:
+            return
+        mean = sums / ours
+        spread = (squares / ours - mean.square()).clamp(min=0)
+        before = self.count / (self.count + ours)  # Chan, Golub and LeVeque 1979
+        apart = mean - self.mean
+        self.variance.copy_(before * self.variance + (1 - before) * spread + before * (1 - before) * apart.square())
+        self.mean.add_((1 - before) * apart)
+        self.count.add_(ours)
+
+    @property
+    def scale(self) -> Tensor:
+        """What each feature is divided by."""
+        return self.variance.sqrt() + 0.01
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Standardise inputs (N, ...)."""
+        return (inputs - self.mean) / self.scale
 
 
 class LocallyConnected2d(nn.Module):
