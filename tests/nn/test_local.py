@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from intriguing.nn.local import L2Pool2d, LocalContrastNorm2d, LocallyConnected2d
+from intriguing.nn.local import L2Pool2d, LocalContrastNorm2d, LocallyConnected2d, Standardize
 
 
 def _images(*shape: int, seed: int = 0) -> Tensor:
@@ -117,3 +117,13 @@ def test_what_cannot_be_is_said_in_one_line() -> None:
         LocalContrastNorm2d(4)
     with pytest.raises(ValueError, match="eps above 0"):
         L2Pool2d(2, eps=0)
+
+
+def test_features_are_standardised_by_all_images_observed_so_far() -> None:
+    layer, images = Standardize((2, 3)).double(), 5 + 2 * _images(50, 2, 3)
+    torch.testing.assert_close(layer(images), images / 1.01)
+    for part in images.split([20, 1, 0, 29]):
+        layer.observe(part)
+    torch.testing.assert_close(layer.mean, images.mean(0))
+    torch.testing.assert_close(layer.variance, images.var(0, correction=0))
+    torch.testing.assert_close(layer(images), (images - images.mean(0)) / (images.std(0, correction=0) + 0.01))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from intriguing.nn.local import L2Pool2d, LocalContrastNorm2d, LocallyConnected2d
+from intriguing.models import QuocNet
+from intriguing.nn.local import L2Pool2d, LocalContrastNorm2d, LocallyConnected2d, Standardize
 from intriguing.spectral import lipschitz_bounds, local_bounds
 
 
@@ -92,6 +93,26 @@ def test_local_contrast_normalisation_keeps_its_bound(channels: int, size: tuple
     assert steepest <= bound.bound
     if min(size) > 1:
         assert steepest > bound.bound / 8  # no bound of nothing
+
+
+def test_standardised_features_are_bounded_by_the_smallest_deviation() -> None:
+    layer = Standardize((3,))
+    layer.observe(torch.tensor([[0.0, 1.0, 5.0], [4.0, 2.0, 5.5]]))
+    (bound,) = lipschitz_bounds(layer, (3,))
+    assert bound.bound == pytest.approx(_norm(layer, torch.zeros(3)))
+    assert bound.bound == pytest.approx(1 / (0.25 + 0.01))
+
+
+def test_quocnet_s_bound_is_above_its_steepest_measured_change() -> None:
+    torch.manual_seed(0)
+    model = QuocNet(
+        input_shape=[1, 7, 7], num_classes=2, maps=[2], kernels=[3], strides=[1], pools=[2], norm=3, floor=0.5
+    ).double()
+    bounds = lipschitz_bounds(model.network, (1, 7, 7))
+    kinds = [one.kind for one in bounds]
+    assert kinds[-6:] == ["LocallyConnected2d", "L2Pool2d", "LocalContrastNorm2d", "Flatten", "Standardize", "Linear"]
+    steepest = max(_norm(model, torch.rand(1, 7, 7, dtype=torch.float64)) for _ in range(5))
+    assert 0 < steepest <= math.prod(one.bound for one in bounds)
 
 
 def test_the_deviation_s_bound_for_large_images_is_above_the_exact_norm(monkeypatch: pytest.MonkeyPatch) -> None:
