@@ -77,9 +77,19 @@ class Sharded(FSDPStrategy):
         trainer: Any = self.lightning_module.trainer  # pyright: ignore[reportOptionalMemberAccess]
         if trainer.state.fn == TrainerFn.FITTING:
             for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-                by_name = self._keyed(state, OptimStateKeyType.PARAM_NAME)
-                set_optimizer_state_dict(self._sharded, optimizer, optim_state_dict=by_name, options=_FROM_WHOLE)
+                self._load_optimizer(optimizer, self._keyed(state, OptimStateKeyType.PARAM_NAME))
         return checkpoint
+
+    def _load_optimizer(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """Give every process its part of an optimiser's whole state, by the names of parameters.
+
+        A parameter that had no gradient yet has no state. PyTorch gives it one, of a step that was never made.
+        """
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        set_optimizer_state_dict(self._sharded, optimizer, optim_state_dict=state, options=options)
+        for name, parameter in self._sharded.named_parameters():
+            if name.replace("_fsdp_wrapped_module.", "") not in state["state"]:
+                optimizer.state.pop(parameter, None)
 
     def load_state_dict(self, weights: Mapping[str, Tensor]) -> None:
         """Give every process its part of whole weights, which all of them have read."""
