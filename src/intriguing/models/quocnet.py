@@ -273,7 +273,7 @@ class QuocNet(Classifier):
             )
         counts = torch.bincount(data.train.labels, minlength=self.num_classes)
         weights = counts.sum() / (self.num_classes * counts.clamp(min=1))
-        self.class_weights = weights.to(self.device, self.dtype)
+        self.class_weights = weights.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         """Choose the layers that train in this epoch."""

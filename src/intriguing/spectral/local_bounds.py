@@ -9,6 +9,7 @@ matrix ``t I - W W^T`` proves that t, larger by a relative ``MARGIN``, is an upp
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def overlap_bound(layer: LocallyConnected2d) -> float:
 
 def _banded_norm(layer: LocallyConnected2d) -> float | None:
     """Compute the norm by a band matrix; None where that would be too large, or Lanczos' method does not converge."""
-    matrix = sparse_matrix(layer)
+    matrix: Any = sparse_matrix(layer)  # SciPy's annotations leave out the shape of sparse arrays
     sides = {
         # Neighbouring rows of a window's pixels, and of positions whose windows meet, lie this far apart.
         "pixels": (matrix.shape[1], layer.kernel_size * layer.size[1] * layer.in_channels),
@@ -93,7 +94,7 @@ def sparse_matrix(layer: LocallyConnected2d) -> csr_array:
     return csr_array(entries, shape=(weight.shape[0] * weight.shape[1], len(numbers)))
 
 
-def _largest(gram: csr_array) -> float | None:
+def _largest(gram: Any) -> float | None:
     """Estimate the largest eigenvalue of a positive semidefinite matrix from below."""
     if not gram.count_nonzero():
         return 0.0
@@ -106,7 +107,7 @@ def _largest(gram: csr_array) -> float | None:
         return None
 
 
-def _no_eigenvalue_above(gram: csr_array, bound: float) -> bool:
+def _no_eigenvalue_above(gram: Any, bound: float) -> bool:
     """Prove that a band matrix has no eigenvalue above a bound: that ``bound I - gram`` has a Cholesky factor."""
     if bound == 0:
         return True
