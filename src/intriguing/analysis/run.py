@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from PIL import Image
 
 from intriguing import report
 from intriguing.adversarial_set import AdversarialSet
@@ -77,6 +79,7 @@ def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
         subsets=_subsets(job),
         seed=job.seed,
         batch_size=job.batch_size,
+        workers=int(job.data.get("workers") or 0),
         progress=progress,
         reference=job.reference,
     )
@@ -88,7 +91,8 @@ def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
                 )  # a folder that is not the recorded one is refused before any set is read
     sets = [_crafted(record, _source(record, job.networks)) for record in job.sets]
     measurements = measure_sets(request, sets)
-    make = partial(make_result, request, measurements, title=job.title, provenance=_provenance(job))
+    lacking = f"Left out, for they were missing: {job.left_out}." if job.left_out else ""
+    make = partial(make_result, request, measurements, title=job.title, lacking=lacking, provenance=_provenance(job))
     made = None if job.reference is None else make()  # numbers that stand beside no cell are refused before all writing
     with run_of(job, "analyze") as run:
         if run.finished:
@@ -233,13 +237,32 @@ def _record(job: AnalysisJob, folder: Path, result: AnalysisResult) -> None:
             )
 
 
+def _as_jpeg(picture: Path) -> bytes:
+    """Compress a picture of photographs as JPEG, as large as `SMALL` allows."""
+    with Image.open(picture) as opened:
+        image = opened.convert("RGB")
+    while True:
+        stream = io.BytesIO()
+        image.save(stream, format="jpeg", quality=80, optimize=True)
+        if stream.tell() <= SMALL:
+            return stream.getvalue()
+        image = image.resize((image.width * 4 // 5, image.height * 4 // 5), Image.Resampling.LANCZOS)
+
+
 def _copy_small(folder: Path, target: Path, job: AnalysisJob) -> None:
     """Copy the small tables and pictures for the reader of the repository, with their provenance."""
     files = [one for kind in ("tables", "figures") for one in sorted((folder / kind).glob("*.*"))]
     small = [one.relative_to(folder) for one in files if one.stat().st_size <= SMALL]
-    for file in (*small, Path("report.md")):
+    text = (folder / "report.md").read_text()
+    for file in small:
         make_folder((target / file).parent)
         write_atomic(target / file, (folder / file).read_bytes())
+    for large in (one.relative_to(folder) for one in files if one.suffix == ".png"):
+        if large not in small:  # photographs
+            write_atomic(target / large.with_suffix(".jpg"), _as_jpeg(folder / large))
+            small.append(large.with_suffix(".jpg"))
+            text = text.replace(large.as_posix(), large.with_suffix(".jpg").as_posix())
+    write_atomic(target / "report.md", text)
     for old in (*(target / "tables").glob("*"), *(target / "figures").glob("*")):
         if old.relative_to(target) not in small:  # of an earlier copy, or half-written when one was killed
             old.unlink()
