@@ -41,6 +41,7 @@ DATA = {
     "channels": int,
     "target": str,
     "classes": list,
+    "names": list,
     "counts": dict,
     "files": dict,
     "shape": list,
@@ -320,8 +321,9 @@ def _wrong_settings(checkpoint: Mapping[str, Any]) -> str | None:
             left += value.values() if isinstance(value, dict) else value
         elif isinstance(value, Tensor) or (isinstance(value, float) and not math.isfinite(value)):
             return "a setting of its network is neither a finite number nor a text nor a list"
-    if settings.get("weights") is not None:
-        return f"its settings ask for the weights {shown(settings['weights'])}, where a checkpoint holds its own"
+    for key in ("weights", "features"):
+        if settings.get(key) is not None:
+            return f"its settings ask for the {key} {shown(settings[key])}, where a checkpoint holds its own"
     shape = settings.get("input_shape", [1])
     sides = isinstance(shape, list | tuple) and all(isinstance(side, int) and side >= 1 for side in shape)
     if not sides or math.prod(shape) > MAX_PIXELS:

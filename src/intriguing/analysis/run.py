@@ -85,7 +85,7 @@ def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
     )
     if job.data.get("folder") or job.images or any(section.reads_images for section in request.chosen.values()):
         for network in networks:
-            if (data := _images_of(network, job))["name"] in ("image_folder", "module"):
+            if (data := _images_of(network, job))["name"] == "module" or "files" in data:
                 open_images(
                     **data, own=job.images
                 )  # a folder that is not the recorded one is refused before any set is read

@@ -210,8 +210,8 @@ def _noise_job(
         prefix = target_of(given).rpartition(".")[2]
     else:
         data |= {"root": given["root"] or "data", "download": flag("data.download", given["download"])}
+    data |= folder_settings(given)
     if given["name"] == "image_folder":
-        data |= folder_settings(given)
         prefix = folder_name(data["root"], data["folder"])
     job = AttackJob(
         **common, data=open_images(**data, own=images), label=f"Gaussian, stddev {attack.settings['stddev']}"
@@ -250,13 +250,15 @@ def _identified(
         prefix: first part of the name.
         extras: last parts of the name.
     """
-    if data["name"] in ("image_folder", "module"):
+    there = job.data.description
+    if "files" in there:
         part = "test" if job.subset == "test" else "train"
-        there = job.data.description
         data = there | {key: {part: there[key][part]} for key in ("counts", "files")}
     identity = identity_of(config, "attack") | {
         "source": None if job.source is None else job.source.description,
-        "data": {key: value for key, value in data.items() if key not in ("root", "download", "folder")},
+        "data": {
+            key: value for key, value in data.items() if key not in ("root", "download", "folder", "classes_file")
+        },
         "attack": job.attack.description,
     }
     if job.attack.starts == TRAIN and "files" in data:  # of images in folders and Datasets, those it begins from

@@ -6,6 +6,7 @@ import pkgutil
 from intriguing.models.alexnet import AlexNet
 from intriguing.models.classifier import CHECKPOINT_FORMAT, PENALTIES, REGISTRY, Classifier
 from intriguing.models.convnet import ConvNet
+from intriguing.models.efficientnet_lite import EfficientNetLite
 from intriguing.models.fit_size import planned_steps
 from intriguing.models.fully_connected import FullyConnected
 from intriguing.models.module import ModuleClassifier
@@ -25,6 +26,7 @@ __all__ = [
     "AlexNet",
     "Classifier",
     "ConvNet",
+    "EfficientNetLite",
     "FullyConnected",
     "ModuleClassifier",
     "Normalize",

@@ -100,6 +100,7 @@ class Classifier(lightning.LightningModule):
     mixing: Mixing | None = None
     trained_on: dict[str, Any] | None = None  # of a network from a checkpoint: its images, in plain values
     first_seed: int | None = None  # of the fit
+    random_layers: tuple[str, ...] = ()  # that a file of weights left as they started; empty where no file was read
     epochs_before = 0  # of a fit that a finished one goes on in
     steps_before = 0
 
@@ -227,6 +228,18 @@ class Classifier(lightning.LightningModule):
             num_classes: K; None while the images are not read.
         """
         return cls.__name__
+
+    @classmethod
+    def image_size(cls, settings: Mapping[str, Any]) -> tuple[int, int] | None:
+        """Return the side of the images that published weights want, and the shorter side before the crop.
+
+        Args:
+            settings: keyword arguments of ``build_network``.
+
+        Returns:
+            Two numbers of pixels; None for an architecture that has no published weights.
+        """
+        return None
 
     def another(self) -> Self | None:
         """Build the network again, with new random weights; None where only the code that made it could."""

@@ -128,7 +128,7 @@ def _train(
             model.trainer, trainer.datamodule = trainer, data  # pyright: ignore[reportAttributeAccessIssue]
         if not job.trainer.max_epochs:
             trainer.save_checkpoint(folder / "checkpoints" / f"{job.keep}.ckpt", weights_only=True)
-    return Trained(weights, epochs, trainer.global_step)
+    return Trained(weights, epochs, trainer.global_step, model.random_layers)
 
 
 def _loggers(job: TrainingJob, folder: Path, resumed_step: int, wandb_run: WandbRun) -> list[Logger]:

@@ -14,6 +14,7 @@ from torch import nn
 from intriguing.checkpoints import Network
 from intriguing.data import (
     DATA_NAMES,
+    IMAGENET_SIZE,
     SHAPES,
     SPLIT_NAMES,
     ImageData,
@@ -87,13 +88,18 @@ class DataSettings:
         """Check the sections ``data`` and ``split`` of a config; ``own`` opens the user's Datasets."""
         data, split = config["data"], config["split"]
         choice("data", data["name"], DATA_NAMES)
-        in_folder = folder_settings(data) if data["name"] == "image_folder" else {}
+        in_folder = folder_settings(data)
+        if data["name"] == "imagenet" and in_folder["size"] is None:
+            wanted = REGISTRY[config["model"]["name"]].image_size(config["model"]["settings"])
+            size, resize = wanted or IMAGENET_SIZE
+            in_folder |= {"size": size, "resize": in_folder["resize"] or resize}
         blank = blank_settings(data) if data["name"] == "blank" else {}
         if blank and config["trainer"]["max_epochs"]:
             raise UserError("data=blank has no images to train on: give trainer.max_epochs=0")
         module = data["name"] == "module"
         # mean and std are read as settings of the network, whose first layer they are
         known = ("name", "root", "download", "batch_size", "validation", "only", "mean", "std", *in_folder, *blank)
+        known += ("folder", "workers") if data["name"] == "cifar10" else ()
         if not module:  # what reads its settings is the user's own
             refuse_unknown("data", data, known)
         refuse_unknown("split", split, ("name", "seed"))
@@ -118,7 +124,8 @@ class DataSettings:
         """The data set, or the name of the folder of images, of the user's class or function."""
         if self.target:
             return self.target.rpartition(".")[2]
-        return folder_name(self.root, self.in_folder["folder"]) if self.in_folder else self.name
+        own = self.name == "image_folder"
+        return folder_name(self.root, self.in_folder["folder"]) if own else self.name
 
     @property
     def shape(self) -> tuple[tuple[int, ...], int] | None:
@@ -223,8 +230,12 @@ class NetworkSettings:
         return None if path is None else Path(path).expanduser()
 
     @property
-    def digests(self) -> dict[str, str]:
+    def digests(self) -> dict[str, Any]:
         """The sha256 of each file that the network is made from, which counts in place of where the file lies."""
+        if self.name not in _OWN:
+            files = {key: Path(str(self.settings.get(key))).expanduser() for key in ("weights", "features")}
+            found = {key: file_sha256(file) for key, file in files.items() if file.is_file()}
+            return {"settings": {**self.settings, **found}} if found else {}
         keys = [key for key in ("weights", "path") if self.name in _OWN and self.settings.get(key) is not None]
         return {key: file_sha256(Path(self.settings[key]).expanduser()) for key in keys}
 
