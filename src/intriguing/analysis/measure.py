@@ -29,6 +29,9 @@ BLOCK: int = 1024
 NUM_EXAMPLES: int = 10
 """Images kept of each set for the pictures: one per class on digits."""
 
+_PIXELS = (
+    2**20
+)  # values of the images of one forward pass at most, of 8 or more: large photographs are slower otherwise
 _AMPLIFICATION = ("amplify", "amplify_by")
 _STARTS = {"batch": ", starts of the batch", "none": ", without starts"}
 
@@ -336,6 +339,7 @@ def outcomes(
         The errors by the name of the network.
     """
     parts: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in victims}
+    batch_size = min(batch_size, max(8, _PIXELS // max(1, math.prod(examples.inputs.shape[1:]))))
     num_blocks = math.ceil(keep.numel() / BLOCK)
     for done, rows in enumerate(keep.split(BLOCK) if num_blocks else (), start=1):
         inputs, adv_inputs = examples.inputs[rows], examples.adv_inputs[rows]

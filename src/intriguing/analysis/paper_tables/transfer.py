@@ -106,7 +106,8 @@ class _Matrix:
         base = self._assemble(rows)
         if base is None:
             return []
-        found = [replace(base, notes=notes(base, rows))]
+        own = () if self.key in _TITLES else self._clean_errors(rows)
+        found = [replace(base, notes=(*notes(base, rows), *own))]
         attacked = {row: sets for row, sets in rows.items() if not any(s.is_noise for s in sets)}
         for excess, chosen in ((OVER_CLEAN, rows), (OVER_NOISE, attacked)):
             table = self._assemble(chosen, excess)
@@ -115,6 +116,17 @@ class _Matrix:
         if self.key not in _TITLES and (table := self._targets(attacked)) is not None:
             found.append(table)
         return found
+
+    def _clean_errors(self, rows: Rows) -> tuple[str, ...]:
+        """Say how often each network errs on the rows' images without a perturbation."""
+        found: dict[str, Count] = {}
+        for victim in self.victims:
+            for one in (one for sets in rows.values() for one in sets if one.amplify is None and not one.is_noise):
+                if victim.name in one.outcomes:
+                    label = self.labels[victim.name]
+                    found[label] = found.get(label, Count(0, 0)) + one.outcomes[victim.name].against_clean.second
+        words = "; ".join(f"{label} {count.percent:.1f} %" for label, count in found.items() if count.n)
+        return (f"Errors on the images of all rows without a perturbation: {words}.",) if words else ()
 
     def _targets(self, rows: Rows) -> Table | None:
         """Make the table of the shares that end in the class that the attack aimed at; None without targets."""

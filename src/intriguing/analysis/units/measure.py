@@ -15,6 +15,7 @@ from intriguing.units import (
     SCORES,
     TopImages,
     ablate,
+    collect,
     equal_variance_directions,
     fitted_basis,
     fractional_rotation,
@@ -40,6 +41,7 @@ TESTED = ("purity", "pixel_similarity", "feature_similarity", "lpips_similarity"
 """Scores for which a row is compared with random image sets."""
 
 _PART = 2**12  # directions whose responses are scored at once: they fit into a cache
+_RECORDED = 512  # images of a block of recorded activations
 _STACK = 2**27  # numbers of random directions held at once; more are scored in several passes over the images
 
 Reader = Callable[[], Iterable[tuple[Tensor, Tensor]]]
@@ -260,11 +262,11 @@ def _recorded(
             (vectors[layer], labels, first)
             for vectors, labels, first in stream(model, [layer], images.read(), aggregate=settings.aggregate)
         )
-    blocks: dict[str, list[Block]] = {layer: [] for layer in layers}
-    for vectors, labels, first in stream(model, layers, images.read(), aggregate=settings.aggregate):
-        for layer in layers:
-            blocks[layer].append((vectors[layer], labels, first))
-    return blocks.__getitem__
+    found, labels = collect(model, layers, images.read(), aggregate=settings.aggregate)
+    starts = range(0, len(labels), _RECORDED)
+    return lambda layer: (
+        (found[layer][first : first + _RECORDED, None], labels[first : first + _RECORDED], first) for first in starts
+    )
 
 
 def _responses(

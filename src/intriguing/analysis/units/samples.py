@@ -106,10 +106,11 @@ class Samples:
 
     def fit_reader(self, network: Network) -> PositionReader:
         """Choose images to fit to, none of which is scored: of the other subset, or a half that is set apart."""
+        most = min(FITTED_TO, self.settings.limit or FITTED_TO)
         if (other := self._other(network)) is not None:
-            return self._reader(other, self._order(other)[:FITTED_TO])
+            return self._reader(other, self._order(other)[:most])
         _, subset = self.subset(network)
-        return self._reader(subset, self._order(subset)[-(-len(subset) // 2) :][:FITTED_TO])
+        return self._reader(subset, self._order(subset)[-(-len(subset) // 2) :][:most])
 
     @property
     def fitted_on(self) -> str:
@@ -208,9 +209,10 @@ class Samples:
         if apart := [network.name for network in networks if self._other(network) is None]:
             half = f"the other half of the {self.settings.subset} images"
             where = half if len(apart) == len(networks) else f"{where}, or of {', '.join(apart)} {half},"
+        most = min(FITTED_TO, self.settings.limit or FITTED_TO)
         found += [
             "PCA, ICA, NMF, dictionary, whitening, the variances of the ablation, and over seeds the rotation of "
-            f"Procrustes and the partners of units are fitted to up to {FITTED_TO:,} {where} and scored on the "
+            f"Procrustes and the partners of units are fitted to up to {most:,} {where} and scored on the "
             f"{self.settings.subset} images."
         ]
         references: dict[str, list[str]] = {}

@@ -34,7 +34,7 @@ class UnitSettings:
             images; its classes need not be theirs, so no unit is removed. None: the networks' images.
         lpips: file of the state dict of AlexNet's convolutions (``features.0.weight``, ...), by which top images are
             also compared, see ``units.perceptual``; None: they are not.
-        limit: most images, drawn by the seed; None: all.
+        limit: most images that are scored, and that bases are fitted to, drawn by the seed; None: all.
         aggregate: response of a convolution to an image, see ``units.AGGREGATES``.
         rows: directions in a sheet.
         columns: images of a direction in a sheet, and top images that are scored.
