@@ -155,6 +155,8 @@ class MeasuredSet:
             name += _STARTS.get(str(self.attack.get("starts")), "")
         if "function" in self.attack and isinstance(settings, Mapping):
             name += "".join(f", {key}={value}" for key, value in settings.items())
+        if "target_class" in self.attack:
+            return f"{name}, target {targets}"
         return f"{name}, {str(targets).replace('_', ' ')} targets" if targets else name
 
     @property

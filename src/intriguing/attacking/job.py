@@ -27,8 +27,9 @@ from intriguing.runs.jobs import LoggerSettings
 from intriguing.runs.names import slug
 from intriguing.validation import choice, flag, refuse_unknown, whole
 
+ORDERS = ("drawn", "label")
 _KEYS = (
-    *("checkpoints", "model", "attack", "subset", "limit", "shard", "data", "trainer"),
+    *("checkpoints", "model", "attack", "subset", "limit", "order", "shard", "data", "trainer"),
     *("logger", "runs", "name", "study", "tags", "seed", "threads"),
 )
 
@@ -99,7 +100,8 @@ class AttackJob:
         data: the images of the data set.
         attack: the attack and its settings.
         subset: the subset of the data that is attacked.
-        limit: number of images, drawn by the seed; None: all.
+        limit: number of images; None: all.
+        order: which images ``limit`` leaves: ``drawn`` by the seed, or one of every class in turn, by ``label``.
         seed: seed of everything random.
         shard: images saved at once.
         processes: where it runs.
@@ -119,6 +121,7 @@ class AttackJob:
     attack: AttackSettings
     subset: str
     limit: int | None
+    order: str
     seed: int
     shard: int
     processes: Processes
@@ -163,6 +166,7 @@ class AttackJob:
             "attack": attack,
             "subset": choice("subset", config["subset"], SUBSETS),
             "limit": None if config["limit"] is None else whole("limit", config["limit"], 1),
+            "order": choice("order", config["order"], ORDERS),
             "seed": whole("seed", config["seed"], 0),
             "shard": whole("shard", config["shard"], 1),
             "processes": Processes(
@@ -232,7 +236,7 @@ def _network_job(
     stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"
     source = Source(stem, data["split"], trained)
     opened, attack = open_images(**data, own=images), common["attack"]
-    attack = replace(attack, starts=chosen_starts(attack, opened))
+    attack = replace(attack.aimed(opened), starts=chosen_starts(attack, opened))
     job = AttackJob(**{**common, "attack": attack}, data=opened, source=source, label=trained.model.label)
     return _identified(job, config, data, stem, extras)
 
@@ -265,6 +269,8 @@ def _identified(
         identity["starts"] = {"files": job.data.description["files"]["train"]}
     if job.attack.starts == BATCH:  # an image begins from the others of its shard
         identity["shard"] = job.shard
+    if job.order == "drawn" or job.limit is None:  # which changes nothing
+        del identity["order"]
     parts = [prefix, job.attack.label, f"{job.subset}{'all' if job.limit is None else job.limit}", f"seed{job.seed}"]
     parts += [job.attack.amplification.removeprefix("_")] if job.attack.amplification else []
     name = str(config["name"]) if config["name"] else slug("_".join([*parts, *extras]))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from intriguing.data.scanning import named
-from intriguing.errors import UserError
+from intriguing.errors import UserError, did_you_mean
 
 _SYNSETS = Path(__file__).with_name("imagenet_synsets.txt")
 _FORMS = (
@@ -107,6 +107,6 @@ def class_number(wanted: str | int, folders: Sequence[str], names: Sequence[str]
             return found[0]
     if text.isdecimal() and int(text) < len(folders):
         return int(text)
-    near = [name for name in dict.fromkeys((*names, *folders)) if text in name.casefold()]
-    hint = f"; did you mean {named(near)}?" if near else f"; they are 0 to {len(folders) - 1}, or {named(list(names))}"
-    raise UserError(f"no class is called {wanted}{hint}")
+    near = [name for name in dict.fromkeys(names) if text in name.casefold()]
+    hint = f"; did you mean {named(near)}?" if near else did_you_mean(text, names)
+    raise UserError(f"no class is called {wanted}{hint or f'; they are called {named(names)}'}")

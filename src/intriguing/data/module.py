@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from intriguing.data.classes import class_number
 from intriguing.data.datasets import DatasetSubset
 from intriguing.data.folders import ImageFolders
 from intriguing.data.subsets import SPLIT_NAMES, SUBSETS, DataSet, ImageSubset, half_indices
@@ -151,6 +152,19 @@ class ImageData(lightning.LightningDataModule):
     def class_names(self) -> tuple[str, ...]:
         """The classes in words, as far as the data set has words for them; else their numbers."""
         return self.images.class_names
+
+    def class_number(self, wanted: str | int) -> int:
+        """Return the number of a class by its name, the name of its folder, or its number.
+
+        Raises:
+            UserError: No class is called so, or more than one is.
+        """
+        return class_number(wanted, getattr(self.images, "classes", self.class_names), self.class_names)
+
+    def class_label(self, number: int) -> str:
+        """Return the name of a class, by which ``class_number`` finds it: in words, or if two share it its folder's."""
+        names = self.class_names
+        return names[number] if names.count(names[number]) == 1 else getattr(self.images, "classes", names)[number]
 
     @property
     def description(self) -> dict[str, Any]:
