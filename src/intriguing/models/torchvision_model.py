@@ -50,7 +50,7 @@ class TorchvisionModel(Classifier):
         architecture: str,
         weights: str | None = None,
         features: str | None = None,
-        small_images: bool = False,
+        stem_stride: int | None = None,
     ) -> nn.Sequential:
         """Build the network.
 
@@ -61,8 +61,9 @@ class TorchvisionModel(Classifier):
                 once: a checkpoint holds its own.
             features: a file of a state dict with a part of the layers, such as the convolutions; the others stay
                 random. They are read once.
-            small_images: replace the stem of a ResNet, which shrinks images to a quarter, by a 3x3 convolution of
-                stride 1 (He 2015, section 4.2, on CIFAR-10).
+            stem_stride: by how much the stem of a ResNet shrinks an image, for small ones: 1 puts a 3x3 convolution of
+                stride 1 in its place (He 2015, section 4.2, on CIFAR-10), 2 one of stride 2, 4 the latter before
+                torchvision's pooling; None: torchvision's own, a 7x7 convolution of stride 2 and the pooling.
 
         Raises:
             ValueError: an unknown architecture, images that are not of three channels, weights that cannot be had or
@@ -83,8 +84,8 @@ class TorchvisionModel(Classifier):
         # Auxiliary heads would answer beside the logits while training.
         more = {"aux_logits": False, "init_weights": True} if architecture in ("googlenet", "inception_v3") else {}
         model = get_model(architecture, weights=None, num_classes=self.num_classes, **more)
-        if small_images:
-            _adapt_to_small_images(model, architecture)
+        if stem_stride is not None:
+            _replace_stem(model, architecture, stem_stride)
         mean, std = self.hparams["mean"], self.hparams["std"]
         first = Normalize(MEAN, STD) if mean is None else Normalize(mean, std, self.input_shape[0])
         network = nn.Sequential(OrderedDict(normalize=first, model=model))
@@ -104,14 +105,16 @@ def _classification() -> Any:
     return models
 
 
-def _adapt_to_small_images(model: nn.Module, architecture: str) -> None:
-    if not (isinstance(getattr(model, "conv1", None), nn.Conv2d) and hasattr(model, "maxpool")):
-        raise ValueError(f"model.settings.small_images=true is for ResNets, not for {architecture}")
-    first = model.conv1
-    assert isinstance(first, nn.Conv2d)
-    model.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=False)
+def _replace_stem(model: nn.Module, architecture: str, stride: int) -> None:
+    first = getattr(model, "conv1", None)
+    if not isinstance(first, nn.Conv2d) or not hasattr(model, "maxpool"):
+        raise ValueError(f"model.settings.stem_stride is for ResNets, not for {architecture}")
+    if stride not in (1, 2, 4) or isinstance(stride, bool):
+        raise ValueError(f"model.settings.stem_stride must be 1, 2, 4 or null, got {stride!r}")
+    model.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, min(stride, 2), padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's ResNets start
-    model.maxpool = nn.Identity()
+    if stride < 4:
+        model.maxpool = nn.Identity()
 
 
 def _state_dict(architecture: str, weights: str) -> dict[str, Tensor]:
