@@ -295,6 +295,9 @@ def _wrong_content(data: Mapping[str, Any], num_classes: Any) -> str | None:
         return "its data has no names of classes"
     if len(set(classes)) < len(classes) or len(classes) != num_classes:
         return f"its data names {len(set(classes))} classes, its network has {shown(num_classes)}"
+    names = data.get("names", classes)
+    if len(names) != len(classes) or not all(isinstance(one, str) for one in names):
+        return "its data names its classes in words that are not texts, or not as many"
     if not isinstance(files, dict) or not all(isinstance(files.get(part), str) for part in ("train", "test")):
         return "its data has no digests of the lists of files"
     if not isinstance(counts, dict) or not all(_counts(counts.get(part), len(classes)) for part in ("train", "test")):
