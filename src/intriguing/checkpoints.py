@@ -46,6 +46,7 @@ DATA = {
     "files": dict,
     "shape": list,
     "num_classes": int,
+    "one_against_rest": str,
 }
 CONTENT = ("classes", "counts", "files")  # of folders of images
 MAX_SIDE = 1 << 12  # pixels of an image's side
@@ -293,7 +294,7 @@ def _wrong_content(data: Mapping[str, Any], num_classes: Any) -> str | None:
     classes, counts, files = (data.get(key) for key in CONTENT)
     if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
         return "its data has no names of classes"
-    if len(set(classes)) < len(classes) or len(classes) != num_classes:
+    if len(set(classes)) < len(classes) or (2 if "one_against_rest" in data else len(classes)) != num_classes:
         return f"its data names {len(set(classes))} classes, its network has {shown(num_classes)}"
     names = data.get("names", classes)
     if len(names) != len(classes) or not all(isinstance(one, str) for one in names):

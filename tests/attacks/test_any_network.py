@@ -176,6 +176,42 @@ def test_counts_are_exact_and_batches_no_larger_than_the_chunk(attack, chunk_siz
     assert chunk_size is None or model.most <= chunk_size
 
 
+class Coarse(nn.Module):
+    """A network whose logits depend on the batch size, as those of reduced precision do."""
+
+    def __init__(self, network: nn.Module, size: float) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.network(x)
+        noise = torch.sin(1e3 * logits.detach() + len(x))  # its own for every image, class and batch size
+        return logits + self.size * noise
+
+
+@pytest.fixture
+def reduced_precision():
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+@every_attack
+def test_an_example_succeeds_in_other_batches_too_where_precision_is_reduced(attack, reduced_precision):
+    network, inputs, targets = problem(num=12)
+    coarse = Coarse(network, size=2e-3)
+    result = attack(coarse, inputs, targets)
+    assert result.success.float().mean() > 0.8
+    found = result.adv_inputs[result.success]
+    before, wanted = network(inputs).argmax(dim=1)[result.success], targets[result.success]
+    for size in (1, 5, 12):
+        answers = torch.cat([coarse(part).argmax(dim=1) for part in found.split(size)])
+        assert ((answers == wanted) | (answers != before)).all()
+    counted = Counting(coarse)
+    again = attack(counted, inputs, targets)
+    assert int(again.num_forwards.sum()) == counted.forwards
+
+
 class Inside(nn.Module):
     """A network that computes in another dtype and returns logits of it, unless `back` is given."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis import paper, robustness_curve
+from intriguing.analysis import filters, paper, robustness_curve, two_classes
 from intriguing.analysis.back_feeding.arms import families
 from intriguing.analysis.back_feeding.section import section as back_feeding
 from intriguing.analysis.cells import display_labels, network_order, set_label
@@ -78,6 +78,8 @@ SECTIONS: dict[str, Section] = {
     "one_target": Section(make=one_target.section, settings=one_target.OneTargetSettings, observe=one_target.observe),
     "table5": Section(make=table_5_alone),
     "units": Section(make=units, settings=UnitSettings, reads_images=True),
+    "two_classes": Section(make=two_classes.section, reads_images=True),
+    "filters": Section(make=filters.section, settings=filters.FilterSettings),
     "stability": Section(make=stability, settings=StabilitySettings, observe=stability_examples, reads_images=True),
     "robustness_curve": Section(
         make=robustness_curve.section,

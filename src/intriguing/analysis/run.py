@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from intriguing.storage.csv_log import CsvLog
 from intriguing.storage.files import make_folder, write_atomic
 from intriguing.tracking.jobs import start_job
 
+MANY = 100  # entries of a list in the provenance
 SMALL = 200_000  # bytes; what is larger is not for a repository
 
 
@@ -239,15 +240,32 @@ def _record(job: AnalysisJob, folder: Path, result: AnalysisResult) -> None:
             )
 
 
-def _as_jpeg(picture: Path) -> bytes:
-    """Compress a picture of photographs as JPEG, as large as `SMALL` allows."""
+def _short(value: Any) -> Any:
+    """Return plain values with a list of many entries, such as the classes of ImageNet, as its ends and its length."""
+    if isinstance(value, Mapping):
+        return {key: _short(one) for key, one in value.items()}
+    if isinstance(value, list | tuple) and len(value) > MANY:
+        return f"{len(value)} entries, {value[0]} to {value[-1]}"
+    return value
+
+
+def _smaller(picture: Path) -> tuple[str, bytes]:
+    """Compress a picture to `SMALL`: a chart as PNG of 256 colours, photographs as JPEG, as large as they may be.
+
+    Returns:
+        The suffix of the file, and its bytes.
+    """
     with Image.open(picture) as opened:
         image = opened.convert("RGB")
+    chart = io.BytesIO()
+    image.quantize(256).save(chart, format="png", optimize=True)
+    if chart.tell() <= SMALL:
+        return ".png", chart.getvalue()
     while True:
         stream = io.BytesIO()
         image.save(stream, format="jpeg", quality=80, optimize=True)
         if stream.tell() <= SMALL:
-            return stream.getvalue()
+            return ".jpg", stream.getvalue()
         image = image.resize((image.width * 4 // 5, image.height * 4 // 5), Image.Resampling.LANCZOS)
 
 
@@ -260,10 +278,13 @@ def _copy_small(folder: Path, target: Path, job: AnalysisJob) -> None:
         make_folder((target / file).parent)
         write_atomic(target / file, (folder / file).read_bytes())
     for large in (one.relative_to(folder) for one in files if one.suffix == ".png"):
-        if large not in small:  # photographs
-            write_atomic(target / large.with_suffix(".jpg"), _as_jpeg(folder / large))
-            small.append(large.with_suffix(".jpg"))
-            text = text.replace(large.as_posix(), large.with_suffix(".jpg").as_posix())
+        if large not in small:
+            suffix, content = _smaller(folder / large)
+            copied = large.with_suffix(suffix)
+            make_folder((target / copied).parent)
+            write_atomic(target / copied, content)
+            small.append(copied)
+            text = text.replace(large.as_posix(), copied.as_posix())
     write_atomic(target / "report.md", text)
     for old in (*(target / "tables").glob("*"), *(target / "figures").glob("*")):
         if old.relative_to(target) not in small:  # of an earlier copy, or half-written when one was killed
@@ -272,7 +293,11 @@ def _copy_small(folder: Path, target: Path, job: AnalysisJob) -> None:
     kept = ("command", "commit", "dirty", "versions", "python", "platform", "cpus", "started", "seconds")
     made = {key: info.get(key) for key in kept}
     made["runs"] = {
-        one.name: {"command": one.info.get("command"), "seconds": one.result.get("seconds"), "config": one.config}
+        one.name: {
+            "command": one.info.get("command"),
+            "seconds": one.result.get("seconds"),
+            "config": _short(one.config),
+        }
         for one in (*job.networks, *job.sets)
     }
     write_atomic(target / "provenance.json", json.dumps(made, indent=1, sort_keys=True) + "\n")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from intriguing.attacks.chunk import ChunkResult, Goal, margin
 from intriguing.attacks.levels import check_levels, round_for, search_grid
-from intriguing.attacks.network import Model, Network, under_attack
+from intriguing.attacks.network import NOISE_IMAGES, Model, Network, under_attack
 from intriguing.attacks.progress import portion
 from intriguing.attacks.result import AttackResult
 from intriguing.metrics import distortion
@@ -125,9 +125,7 @@ def clean_logits(net: Network, model: Model, inputs: Tensor) -> Tensor:
     Raises:
         NotFiniteError: a logit is nan or +inf, or all logits of an image are -inf.
     """
-    rest = net.logits(inputs[1:].flatten(1).to(net.dtype))
-    logits = torch.cat([net.first_logits, rest])
-    net.observe(logits)
+    logits = torch.cat([net.first_logits, net.logits(inputs[1:].flatten(1).to(net.dtype))])
     largest = logits.amax(dim=1)
     if not bool(largest.isfinite().all()):  # amax of nan is nan
         check_logits(model, inputs, logits)
@@ -181,6 +179,7 @@ def attack_in_chunks(
         warn_of_strange_outputs(logits, None if goal.targeted else goal.classes)
         already = goal.reached(logits)
         flat = inputs.flatten(1).to(net.dtype)
+        net.observe(flat, logits)
         if levels is not None:  # an image beside the grid is no result
             already &= (round_for(net, flat, levels) == flat).all(dim=1)
         best = flat.clone()
@@ -188,6 +187,7 @@ def attack_in_chunks(
         c = torch.where(already, torch.inf, torch.nan).to(net.dtype)
         unrounded = None if levels is None else torch.where(goal.reached(logits), 0.0, torch.inf).to(net.dtype)
         num_forwards, num_backwards = torch.ones_like(goal.classes), torch.zeros_like(goal.classes)
+        num_forwards[:NOISE_IMAGES] += net.noise_passes
         pending = (~already).nonzero().squeeze(1)
         for number, rows in enumerate(pending.split(net.max_rows) if len(pending) else ()):
             subgoal = goal.take(rows)

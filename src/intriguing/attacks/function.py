@@ -251,7 +251,8 @@ def _on_grid(model: Model, result: AttackResult, goal: Goal, levels: int) -> Att
     assert inputs is not None
     forwards, backwards = result.num_forwards.clone(), result.num_backwards.clone()
     with under_attack(model, inputs, floats_per_pixel=30) as net:
-        net.observe(net.logits(inputs.flatten(1).to(net.dtype)))
+        flat = inputs.flatten(1).to(net.dtype)
+        net.observe(flat, net.logits(flat))
         for rows in result.success.nonzero().squeeze(1).split(net.max_rows) if bool(result.success.any()) else ():
             origin, x = (images[rows].flatten(1).to(net.dtype) for images in (inputs, adv_inputs))
             done = (result.distortion[rows] == 0) & (round_for(net, origin, levels) == origin).all(dim=1)

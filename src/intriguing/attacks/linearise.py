@@ -16,26 +16,22 @@ def gap(net: Network, goal: Goal, x: Tensor) -> Tensor:
 
 
 def linearise(net: Network, goal: Goal, x: Tensor, num_rivals: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Linearise the conditions of success near x: gaps + normals (x' - x) >= 0.
+    """Linearise the conditions of success near points x (N, n): gaps + normals (x' - x) >= 0.
 
     With targets, there is one inequality for each of the classes nearest to beating the target. Without targets, there
     is one, for the class nearest to beating the label.
 
     Returns:
-        Gaps (N, q), normals (N, q, n), and the classes of the inequalities (N, q).
+        Gaps (N, q), normals (N, q, n), and the logits (N, K).
     """
     num_rivals = min(num_rivals, net.num_classes - 1) if goal.targeted else 1
 
-    def split(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        column = classes[:, None]
-        rivals, which = logits.scatter(1, column, -torch.inf).topk(num_rivals, dim=1)
-        return logits.gather(1, column), rivals, which
-
     def gaps(logits: Tensor, classes: Tensor) -> Tensor:
-        own, rivals, _ = split(logits, classes)
+        column = classes[:, None]
+        own, rivals = logits.gather(1, column), logits.scatter(1, column, -torch.inf).topk(num_rivals, dim=1).values
         return own - rivals if goal.targeted else rivals - own
 
     logits, values, normals = net.differentiate(x, gaps, goal.classes)
     far = torch.finfo(values.dtype).max ** 0.5  # classes that the network never predicts are no obstacle
     values = values.nan_to_num(-far, far, -far)
-    return values - net.least_margin(logits)[:, None], normals, split(logits, goal.classes)[2]
+    return values - net.least_margin(logits)[:, None], normals, logits

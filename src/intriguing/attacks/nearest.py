@@ -9,9 +9,10 @@ from torch import Tensor
 
 from intriguing.attacks.base import attack_in_chunks
 from intriguing.attacks.chunk import ChunkResult, Goal
+from intriguing.attacks.effort import EFFORTS, Effort, choose_effort
 from intriguing.attacks.network import Model, Network
 from intriguing.attacks.result import AttackResult
-from intriguing.attacks.search import EFFORTS, FAST_TARGETS, MANY_CLASSES, MANY_TARGETS, Effort, Search
+from intriguing.attacks.search import Search
 from intriguing.attacks.starts import Pool, check_starts, classify
 from intriguing.errors import did_you_mean
 from intriguing.validation import whole_number
@@ -64,7 +65,7 @@ def nearest(
             restarts, the nearest first; "batch" for the other inputs; or None. Their classes take one forward pass for
             each of them, which the counts of the result leave out.
         budget: forward and backward passes per image.
-        num_steps: steps of each descent.
+        num_steps: steps of each descent; where it is None, those from the image have about half as many.
         num_projections: steps of each walk along the boundary.
         num_rivals: inequalities per step, for the classes nearest to beating the target. Points where many classes meet
             need more; each costs a backward pass. Without targets there is one.
@@ -157,10 +158,8 @@ class NearestSettings:
 
     def resolve(self, num_classes: int, *, targeted: bool) -> Effort:
         """Return the settings, with those of the effort where they are None."""
-        chosen = EFFORTS[self.effort]
-        if targeted and self.effort == "fast":
-            chosen = FAST_TARGETS
-        if targeted and self.effort == "default" and num_classes > MANY_CLASSES:
-            chosen = MANY_TARGETS
+        chosen = choose_effort(self.effort, num_classes, targeted=targeted)
         values = {field.name: getattr(self, field.name, None) for field in fields(Effort)}
+        if self.num_steps is not None:
+            values["first_steps"] = self.num_steps
         return Effort(**{name: getattr(chosen, name) if value is None else value for name, value in values.items()})

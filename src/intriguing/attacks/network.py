@@ -20,6 +20,8 @@ _CPU_CHUNK_BYTES = 512 * 2**20
 _CUDA_FRACTION = 0.4  # of the free memory; the rest is for the overhead of autograd and of the allocator
 _ROUNDINGS = 64  # a margin may change with the batch size by this many roundings of the logits' spread,
 _LOGIT_ROUNDINGS = 0.5  # and by this many of the largest logit
+NOISE_IMAGES = 16  # on which the change of the logits with the batch size is measured
+_NOISE_FACTOR = 2.0  # an example must exceed the largest measured change by this factor
 
 
 class Network:
@@ -36,7 +38,10 @@ class Network:
         num_classes: K.
         max_rows: largest number of images in one call of the network.
         first_logits: (1, K), logits of the first image.
+        noise_passes: forward passes that the measurement of the rounding took for each of the first images.
     """
+
+    noise_passes = 0
 
     def __init__(
         self, model: Model, inputs: Tensor, *, chunk_size: int | None, floats_per_pixel: int, autocast: _Autocast
@@ -107,20 +112,42 @@ class Network:
         The rounding changes with the batch size. Its size is estimated from the precision of the network: from the
         usual spread of its logits, because a number added to all logits changes no margin, and from the spacing of
         floating-point numbers near the largest logit. Networks in half precision round each result once, not every
-        partial sum.
+        partial sum. What was measured (see ``observe``) counts where it is more.
         """
         largest = logits.amax(dim=1).abs()
         if self._is_half:
-            return self._eps * largest
-        return self._eps * (_ROUNDINGS * self._spread + _LOGIT_ROUNDINGS * largest)
+            return (self._eps * largest).clamp_min(self._noise)
+        return (self._eps * (_ROUNDINGS * self._spread + _LOGIT_ROUNDINGS * largest)).clamp_min(self._noise)
 
     _spread = 0.0
+    _noise = 0.0
 
-    def observe(self, logits: Tensor) -> None:
-        """Record the mean spread of the logits (N, K) of unperturbed images, without classes at -inf."""
+    def observe(self, x: Tensor, logits: Tensor) -> None:
+        """Record the scale and the rounding of the logits of unperturbed images.
+
+        The scale is the mean spread, without classes at -inf. Where more than the order of sums changes with the batch
+        size (other devices than the CPU choose among algorithms, of which some round the factors to fewer digits), the
+        rounding is measured: on the first images, one by one, and in full precision.
+
+        Args:
+            x: (N, n), flat images.
+            logits: (N, K), as computed for all of them at once.
+        """
         largest = logits.amax(dim=1, keepdim=True)
         spread = largest - logits.where(logits.isfinite(), largest).amin(dim=1, keepdim=True)
         self._spread = float(spread.nan_to_num(0.0, 0.0, 0.0).mean())
+        if x.device.type == "cpu" and matmul_precision() == "highest" and not self._autocast.enabled:
+            return
+        sample, expected = x[:NOISE_IMAGES], logits[:NOISE_IMAGES]
+        with torch.no_grad():
+            alone = torch.cat([self._run(row) for row in sample.split(1)])
+            with full_precision():
+                exact = self._run(sample) if len(sample) <= self.max_rows else alone
+        for found in (alone, exact):
+            change = (found - expected).nan_to_num(0.0, 0.0, 0.0)
+            noise = float((change.amax(dim=1) - change.amin(dim=1)).max())
+            self._noise = max(self._noise, _NOISE_FACTOR * noise)
+        self.noise_passes = 2
 
     def _no_logits(self, x: Tensor) -> Tensor:
         """Return logits of no image, (0, K)."""
@@ -208,6 +235,29 @@ class Network:
         if isinstance(first, _OutputError):
             raise type(first.error)(str(first.error)) from first
         raise ValueError(_cannot_run(inputs, first)) from first
+
+
+def matmul_precision() -> str:
+    """Return PyTorch's setting for products of float32 matrices; "unknown" if it was set for single operations."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return "unknown"
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Compute products of float32 numbers in float32, not with factors of fewer digits (TF32, bfloat16)."""
+    before = matmul_precision()
+    if before == "unknown":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=False, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class _OutputError(Exception):

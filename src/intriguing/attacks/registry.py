@@ -18,11 +18,11 @@ from intriguing.attacks.adam_l1 import AdamSettings, adam_l1
 from intriguing.attacks.base import as_batch
 from intriguing.attacks.function import FunctionAttack
 from intriguing.attacks.gaussian import GaussianSettings, gaussian
-from intriguing.attacks.lbfgs import Settings as LbfgsSettings
 from intriguing.attacks.lbfgs import lbfgs
 from intriguing.attacks.levels import check_levels
 from intriguing.attacks.nearest import NearestSettings, nearest
 from intriguing.attacks.network import Model
+from intriguing.attacks.penalty import Settings as LbfgsSettings
 from intriguing.attacks.result import AttackResult
 from intriguing.attacks.targets import closest
 from intriguing.errors import did_you_mean

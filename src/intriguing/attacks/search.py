@@ -2,68 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from intriguing.attacks.box_search import box_points
 from intriguing.attacks.chunk import ChunkResult, Goal
 from intriguing.attacks.descent import descend, random_direction, unit
-from intriguing.attacks.lbfgs import Settings, search, search_from_box_points
+from intriguing.attacks.effort import Effort
 from intriguing.attacks.network import Network
+from intriguing.attacks.penalty import Settings, search, search_from_box_points
 from intriguing.attacks.progress import report
 from intriguing.attacks.starts import Pool
 from intriguing.attacks.tracker import Tracker
 from intriguing.attacks.walk import Walk
 
-
-@dataclass(frozen=True)
-class Effort:
-    """Hold the settings of a search; see ``nearest``.
-
-    Attributes:
-        budget, num_candidates, num_steps, num_projections, num_rivals, num_restarts: see ``nearest``.
-        patience: restarts that end at the same distance, after which an image is done.
-        num_slopes: classes whose boundaries are linearised at the image.
-        change: relative change of a descent's radius, at the first and at the last step.
-        noise: smallest and largest noise of a restart, in distances of the nearest success so far.
-    """
-
-    budget: int
-    num_candidates: int
-    num_steps: int
-    num_projections: int
-    num_rivals: int
-    patience: int
-    num_slopes: int = 9
-    num_restarts: int | None = None
-    change: tuple[float, float] = (0.4, 0.05)
-    noise: tuple[float, float] = (3.0, 12.0)
-
-
-EFFORTS = {
-    "fast": Effort(
-        60,
-        num_candidates=1,
-        num_steps=5,
-        num_projections=2,
-        num_rivals=2,
-        patience=1,
-        num_slopes=4,
-        change=(0.5, 0.2),
-        noise=(2.0, 4.0),
-    ),
-    "default": Effort(300, num_candidates=3, num_steps=14, num_projections=8, num_rivals=4, patience=1),
-    "thorough": Effort(2000, num_candidates=9, num_steps=16, num_projections=12, num_rivals=4, patience=4),
-}
-FAST_TARGETS = Effort(60, num_candidates=1, num_steps=10, num_projections=5, num_rivals=2, patience=1)
-"""The fast effort with targets, which are farther than the nearest class."""
-
-MANY_CLASSES = 100
-MANY_TARGETS = Effort(150, num_candidates=1, num_steps=20, num_projections=8, num_rivals=4, patience=1)
-"""The default effort with targets among more than ``MANY_CLASSES`` classes: on networks of natural images, restarts
-from noise have not come nearer than one longer descent."""
 _RESERVE = 3  # passes for the check of the unperturbed image and of the result
 _DEFAULT_RADIUS = 0.01  # in diagonals of the box, where the gradient gives no distance
 _RIVAL = 1.2  # ratio of the distances of two linearised boundaries, up to which the farther one is tried too
@@ -71,6 +23,7 @@ _LENGTHS = 1.0, 1.4, 2.0, 4.0  # factors of a restart's perturbation, tried unti
 _SHARES = 0.5, 0.75, 1.0  # of the way to another image, tried until one succeeds
 _HOPELESS = 1.3, 1.08  # ratios to the nearest success, after the descent and the first steps, that end a restart
 _FIRST_PROJECTIONS = 3
+_POOL_TURN = 3  # every third restart is from the pool: noise more often leads to a nearer minimum
 _IDLE = 2  # steps without a gain that end a walk
 _EXACT = 1e-4  # relative gain of a step that counts in the last walk
 _SAME = 1e-3  # relative difference of distances that belong to one minimum
@@ -113,14 +66,16 @@ class Search:
 
     def _left(self, rows: Tensor) -> Tensor:
         """Return the passes (R,) that are left for the images ``rows``."""
-        return self._effort.budget + self._extra[rows] - _RESERVE - self._tracker.passes[rows]
+        reserve = _RESERVE + self._tracker.net.noise_passes
+        return self._effort.budget + self._extra[rows] - reserve - self._tracker.passes[rows]
 
     def _from_the_images(self) -> None:
         """Descend from the images towards the nearest linearised boundaries, and walk on from where they end."""
         tracker, effort = self._tracker, self._effort
         distances, directions = tracker.boundaries(max(1, min(effort.num_slopes, effort.budget // 6)))
         affordable = int(self._left(torch.zeros_like(tracker.goal.classes[:1]))) // 2  # steps; the same for all images
-        count = max(1, min(effort.num_candidates, distances.shape[1], affordable // effort.num_steps))
+        first_steps = effort.first_steps or effort.num_steps
+        count = max(1, min(effort.num_candidates, distances.shape[1], affordable // first_steps))
         rival = 2.0 if tracker.goal.targeted else _RIVAL
         diagonal = tracker.origin.shape[1] ** 0.5
         near = distances[:, :count] <= rival * distances[:, :1]
@@ -128,7 +83,7 @@ class Search:
         rows, places = near.nonzero(as_tuple=True)
         radius = torch.where(distances < diagonal, distances, _DEFAULT_RADIUS * diagonal)[rows, places]
         start = tracker.origin[rows] + unit(directions[rows, places]) * radius[:, None]
-        steps = max(1, min(effort.num_steps, affordable))
+        steps = max(1, min(first_steps, affordable))
         self._left_at_first = 2 * affordable - 2 * steps * count  # at least, of an image that has not walked
         self._improve(rows, start.clamp_(0, 1), radius, steps)
 
@@ -165,8 +120,8 @@ class Search:
                 break
             number += 1
             before = tracker.distance[rows]
-            place = number // 2
-            from_pool = number % 2 == 0 and place <= indices.shape[1]
+            place, turn = divmod(number, _POOL_TURN)
+            from_pool = turn == 0 and place <= indices.shape[1]
             if from_pool:
                 x, success = self._towards_pool(rows, indices[rows, place - 1], usable[rows, place - 1])
             else:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from intriguing.attacks.chunk import ChunkResult, Goal, margin
+from intriguing.attacks.linearise import linearise
 from intriguing.attacks.network import Network
 
 _SATURATION = 4.0, 24.0  # temperatures in the clean margin, without and with targets
@@ -73,18 +74,9 @@ class Tracker:
         Returns:
             Gaps (R, q), normals (R, q, n), and the margin (R,) by which x meets the goal.
         """
-        targeted = self.goal.targeted
-        count = min(num_rivals, self.net.num_classes - 1) if targeted else 1
-
-        def gaps(logits: Tensor, classes: Tensor) -> Tensor:
-            column = classes[:, None]
-            own, rivals = logits.gather(1, column), logits.scatter(1, column, -torch.inf).topk(count, dim=1).values
-            return own - rivals if targeted else rivals - own
-
-        logits, values, normals = self._differentiate(x, rows, gaps)
-        far = torch.finfo(values.dtype).max ** 0.5  # classes that the network never predicts are no obstacle
-        values = values.nan_to_num(-far, far, -far) - self.net.least_margin(logits)[:, None]
-        return values, normals, self._keep(x, rows, logits)
+        gaps, normals, logits = linearise(self.net, self.goal.take(rows), self._inside(x), num_rivals)
+        self._count(rows, normals.shape[1])
+        return gaps, normals, self._keep(x, rows, logits)
 
     def ascend(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Differentiate a smooth form of the margin, in which all competing classes have a weight.
@@ -147,13 +139,16 @@ class Tracker:
     def _differentiate(
         self, x: Tensor, rows: Tensor, objective: Callable[..., Tensor], *columns: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # A network that clips its input has no gradient on the bounds, where many pixels lie.
-        if torch.finfo(self.net.image_dtype).bits >= 32:
-            inside = _INSIDE * torch.finfo(self.net.image_dtype).eps
-            x = x.clamp(inside, 1 - inside)
-        logits, values, slopes = self.net.differentiate(x, objective, self.goal.classes[rows], *columns)
+        logits, values, slopes = self.net.differentiate(self._inside(x), objective, self.goal.classes[rows], *columns)
         self._count(rows, slopes.shape[1])
         return logits, values, slopes
+
+    def _inside(self, x: Tensor) -> Tensor:
+        """Move points off the bounds, where many pixels lie and a network that clips its input has no gradient."""
+        if torch.finfo(self.net.image_dtype).bits < 32:
+            return x
+        inside = _INSIDE * torch.finfo(self.net.image_dtype).eps
+        return x.clamp(inside, 1 - inside)
 
     def _count(self, rows: Tensor, num_backwards: int) -> None:
         one = torch.ones_like(rows)

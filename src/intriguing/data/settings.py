@@ -15,6 +15,7 @@ from intriguing.data.classes import Classes, imagenet_classes, read_classes
 from intriguing.data.datasets import DatasetPair
 from intriguing.data.folders import Size, image_folder, located
 from intriguing.data.module import ImageData
+from intriguing.data.one_against_rest import against_rest
 from intriguing.data.scanning import named
 from intriguing.data.subsets import DATA_NAMES, DataSet
 from intriguing.errors import UserError, shown
@@ -49,6 +50,7 @@ def open_images(
     num_classes: int = 0,
     target: str = "",
     own: OwnData | None = None,
+    one_against_rest: str | None = None,
     **splits: Any,
 ) -> ImageData:
     """Open images by the name of their data set.
@@ -72,6 +74,7 @@ def open_images(
         num_classes: Number of classes of ``blank``.
         target: The class or function that gave the Datasets of ``module`` at that time, for messages.
         own: Opens the Datasets of ``module``.
+        one_against_rest: A class, by name or number: labels are 1 for it and 0 for all others; None: as they are.
         splits: Further arguments of ``ImageData``.
 
     Raises:
@@ -122,7 +125,7 @@ def open_images(
     else:
         published = {"mnist": Mnist, "cifar10": Cifar10}
         images = published[name](root, download=download) if name in published else digits()
-    return ImageData(images, **splits)
+    return ImageData(images if one_against_rest is None else against_rest(images, one_against_rest), **splits)
 
 
 def _imagenet_index(file: str | None, classes: Sequence[str] | None, names: Sequence[str]) -> Classes:

@@ -13,6 +13,7 @@ from intriguing.models.module import ModuleClassifier
 from intriguing.models.normalize import Normalize
 from intriguing.models.optimization import Scheduler
 from intriguing.models.program import ProgramClassifier
+from intriguing.models.quocnet import QuocNet
 from intriguing.models.sparse_autoencoder import SparseAutoencoder
 from intriguing.models.torchvision_model import TorchvisionModel
 
@@ -31,6 +32,7 @@ __all__ = [
     "ModuleClassifier",
     "Normalize",
     "ProgramClassifier",
+    "QuocNet",
     "Scheduler",
     "SparseAutoencoder",
     "TorchvisionModel",

@@ -80,6 +80,7 @@ class DataSettings:
     seed: int
     in_folder: Mapping[str, Any] = field(default_factory=dict)
     blank: Mapping[str, Any] = field(default_factory=dict)
+    one_against_rest: str | None = None
     target: str = ""
     own: OwnData | None = field(default=None, repr=False)
 
@@ -99,6 +100,7 @@ class DataSettings:
         module = data["name"] == "module"
         # mean and std are read as settings of the network, whose first layer they are
         known = ("name", "root", "download", "batch_size", "validation", "only", "mean", "std", *in_folder, *blank)
+        known += ("one_against_rest",)
         known += ("folder", "workers") if data["name"] == "cifar10" else ()
         if not module:  # what reads its settings is the user's own
             refuse_unknown("data", data, known)
@@ -115,22 +117,25 @@ class DataSettings:
             seed=whole("seed", config["seed"], 0),
             in_folder=in_folder,
             blank=blank,
+            one_against_rest=None if data["one_against_rest"] is None else str(data["one_against_rest"]),
             target=target_of(data) if module else "",
             own=own,
         )
 
     @property
     def label(self) -> str:
-        """The data set, or the name of the folder of images, of the user's class or function."""
+        """The data set, or the name of the folder of images, of the user's class or function; with the one class."""
         if self.target:
-            return self.target.rpartition(".")[2]
-        own = self.name == "image_folder"
-        return folder_name(self.root, self.in_folder["folder"]) if own else self.name
+            found = self.target.rpartition(".")[2]
+        else:
+            found = folder_name(self.root, self.in_folder["folder"]) if self.name == "image_folder" else self.name
+        return found if self.one_against_rest is None else f"{found}_{self.one_against_rest}"
 
     @property
     def shape(self) -> tuple[tuple[int, ...], int] | None:
         """(C, H, W) and the number of classes; None where they are known only once the images are opened."""
-        return (tuple(self.blank["shape"]), self.blank["num_classes"]) if self.blank else SHAPES.get(self.name)
+        known = (tuple(self.blank["shape"]), self.blank["num_classes"]) if self.blank else SHAPES.get(self.name)
+        return known if known is None or self.one_against_rest is None else (known[0], 2)
 
     @property
     def by_content(self) -> bool:
@@ -248,13 +253,16 @@ class NetworkSettings:
         """Return the label of the architecture, see ``Classifier.architecture_label``."""
         return self.given_label or REGISTRY[self.name].architecture_label(self.settings, num_classes)
 
-    def build(self, input_shape: tuple[int, ...], num_classes: int, split: str, **more: Any) -> Classifier:
+    def build(
+        self, input_shape: tuple[int, ...], num_classes: int, split: str, *, by_trainer: bool = False, **more: Any
+    ) -> Classifier:
         """Build the network with random weights from the global seed.
 
         Args:
             input_shape: (C, H, W).
             num_classes: K.
             split: the images it trains on, for its label.
+            by_trainer: leave the layers to the Trainer, which shards them over processes.
             more: optimizer and scheduler.
 
         Raises:
@@ -266,8 +274,8 @@ class NetworkSettings:
         try:
             return REGISTRY[self.name](
                 label=label,
-                input_shape=list(input_shape),
-                num_classes=num_classes,
+                input_shape=None if by_trainer else list(input_shape),
+                num_classes=None if by_trainer else num_classes,
                 weight_decay=self.weight_decay,
                 normaliser=self.normaliser,
                 **self.normalisation,
@@ -310,6 +318,11 @@ class TrainerSettings:
     def without_epochs(self, count: int) -> TrainerSettings:
         """Return the options of a fit that is shorter by so many epochs."""
         return TrainerSettings({**self.options, "max_epochs": self.max_epochs - count})
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the processes of a fit share one network's weights (``trainer=fsdp``)."""
+        return self.options.get("strategy") == "fsdp"
 
     @property
     def shows_only(self) -> bool:

@@ -18,6 +18,7 @@ from intriguing.units.bases import (
     unit_directions,
     whitening,
 )
+from intriguing.units.frequencies import Frequencies, concentration
 from intriguing.units.scores import SCORES
 from intriguing.units.similarity import Matching, linear_cka, match_units, procrustes
 from intriguing.units.top import TopImages
@@ -27,11 +28,13 @@ __all__ = [
     "FITTED",
     "SCORES",
     "Ablation",
+    "Frequencies",
     "Matching",
     "TopImages",
     "Whitening",
     "ablate",
     "collect",
+    "concentration",
     "equal_variance_directions",
     "find_layers",
     "fitted_basis",
