@@ -73,6 +73,6 @@ def test_a_network_that_knows_nothing_is_not_explained() -> None:
 
 
 def test_layers_without_weights_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    assert "the weights are not for 12 classes, so the last layer, fc, is random" in _warned(ORDER, 1, caplog, ("fc",))
+    assert "do not fill fc, which is random: the network cannot tell 12 classes" in _warned(ORDER, 1, caplog, ("fc",))
     caplog.clear()
-    assert "leave fc1, fc2 random: the network cannot classify" in _warned(ORDER, 1, caplog, ("fc1", "fc2"))
+    assert "do not fill fc1, fc2, which are random: the network" in _warned(ORDER, 1, caplog, ("fc1", "fc2"))

@@ -43,12 +43,11 @@ def warn_of_labels(model: Classifier, data: ImageData, random_layers: tuple[str,
 
 def _of_random_layers(layers: tuple[str, ...], num_classes: int) -> str:
     named = ", ".join(layers[:4]) + ", ..." * (len(layers) > 4)
-    if len(layers) == 1:
-        return (
-            f"the weights are not for {num_classes} classes, so the last layer, {named}, is random: the "
-            "network cannot classify before it is trained; data=imagenet numbers a folder among all 1,000 classes"
-        )
-    return f"the weights leave {named} random: the network cannot classify; its other layers are as given"
+    hint = "; data=imagenet numbers a folder among all 1,000 classes" if len(layers) == 1 and num_classes < 1000 else ""
+    return (
+        f"the weights do not fill {named}, which {'is' if len(layers) == 1 else 'are'} random: the network cannot tell "
+        f"{num_classes} classes apart before it is trained, and its other layers are those of the file{hint}"
+    )
 
 
 def explained(predicted: Tensor, labels: Tensor, names: tuple[str, ...]) -> str:
