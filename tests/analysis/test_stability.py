@@ -221,6 +221,7 @@ def test_the_exact_norm_is_that_of_the_dense_matrix_and_below_the_bound() -> Non
     assert wanted <= operator_norm(layer, (2, 6, 6), padding="zeros")
 
 
+@pytest.mark.slow
 def test_of_convolutions_from_a_file_table_5_has_no_linear_layer() -> None:
     """The linear layers of such a network are random."""
     model = {"name": "torchvision", "settings": {"architecture": "alexnet", "features": "features.pth"}}
