@@ -94,6 +94,7 @@ class AttackJob:
     Attributes:
         runs: folder of all runs.
         name: the run folder is ``<runs>/attack/<name>``.
+        plain_name: that of the run without amplification.
         label: what is attacked, by its name in tables.
         identity: what would change the result; it guards the run folder.
         source: the network under attack; None for noise.
@@ -114,6 +115,7 @@ class AttackJob:
 
     runs: str
     name: str = ""
+    plain_name: str = ""
     label: str = ""
     identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
     source: Source | None = None
@@ -196,9 +198,10 @@ class AttackJob:
     @property
     def plain(self) -> AttackJob:
         """The job without amplification, whose set is amplified."""
-        suffix, attack = self.attack.amplification, replace(self.attack, amplify=None)
-        name = self.name.replace(suffix, "") if suffix in self.name else f"{self.name}_plain"
-        return replace(self, name=name, attack=attack, identity={**self.identity, "attack": attack.description})
+        attack = replace(self.attack, amplify=None)
+        return replace(
+            self, name=self.plain_name, attack=attack, identity={**self.identity, "attack": attack.description}
+        )
 
 
 def _noise_job(
@@ -272,6 +275,11 @@ def _identified(
     if job.order == "drawn" or job.limit is None:  # which changes nothing
         del identity["order"]
     parts = [prefix, job.attack.label, f"{job.subset}{'all' if job.limit is None else job.limit}", f"seed{job.seed}"]
-    parts += [job.attack.amplification.removeprefix("_")] if job.attack.amplification else []
-    name = str(config["name"]) if config["name"] else slug("_".join([*parts, *extras]))
-    return replace(job, name=name, identity=identity)
+    amplified = [job.attack.amplification.removeprefix("_")] if job.attack.amplification else []
+    if given := config["name"]:
+        suffix = job.attack.amplification
+        plain = str(given).replace(suffix, "") if suffix and suffix in str(given) else f"{given}_plain"
+        return replace(job, name=str(given), plain_name=plain, identity=identity)
+    # From the parts, for a long name ends in a digest of the whole.
+    name, plain = (slug("_".join([*parts, *more, *extras])) for more in (amplified, []))
+    return replace(job, name=name, plain_name=plain, identity=identity)

@@ -19,6 +19,7 @@ from intriguing.units.bases import (
     whitening,
 )
 from intriguing.units.frequencies import Frequencies, concentration
+from intriguing.units.perceptual import lpips_vectors, pair_distances, perceptual_similarity, published_heads
 from intriguing.units.scores import SCORES
 from intriguing.units.similarity import Matching, linear_cka, match_units, procrustes
 from intriguing.units.top import TopImages
@@ -41,8 +42,12 @@ __all__ = [
     "fractional_rotation",
     "hidden_layers",
     "linear_cka",
+    "lpips_vectors",
     "match_units",
+    "pair_distances",
+    "perceptual_similarity",
     "procrustes",
+    "published_heads",
     "random_bases",
     "random_directions",
     "random_orthonormal",
