@@ -19,6 +19,8 @@ NEEDED = {
     "data=blank": ["data.shape=[1,8,8]", "data.num_classes=10", "trainer.max_epochs=0"],
     "data=module": ["+data.train._target_=mine.Letters"],  # opened once it is needed
     "model=alexnet": ["data=image_folder", "data.folder=photographs"],  # for images of three channels
+    "data=imagenet": ["data.folder=photographs"],
+    "model=efficientnet_lite": ["data=image_folder", "data.folder=photographs"],
     "model=torchvision": ["data=image_folder", "data.folder=photographs"],
     **{
         f"network=quocnet_{size}": ["data=image_folder", "data.folder=photographs"] for size in ("small", "paper")
