@@ -1,0 +1,178 @@
+"""Measure the robustness card of one network within a budget of time."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from intriguing.analysis.card import faults
+from intriguing.analysis.card.budget import Clock, Part, Report, spend
+from intriguing.analysis.card.card import Cost, Missing, RobustnessCard
+from intriguing.analysis.card.parts.certificate import Certified
+from intriguing.analysis.card.parts.clean import Clean, confusions
+from intriguing.analysis.card.parts.distances import Attack
+from intriguing.analysis.card.parts.layers import Layers
+from intriguing.analysis.card.parts.noise import STDDEVS, Corruptions, Noise
+from intriguing.analysis.card.parts.signs import Efforts, Signs
+from intriguing.analysis.card.parts.transfer import Transferred
+from intriguing.analysis.card.subject import Subject, check_subject
+
+_RESERVE = 0.96  # of the budget is spent on slices, the rest on the last passes and the page
+_PASSES = 60 * 1.5  # of the attack, in forward passes: half of them are backward, which take twice as long
+_TESTS = 45 * 2.0  # of the signs of masked gradients
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Hold the parts of one card, in order of their weight."""
+
+    clean: Clean
+    attack: Attack
+    noise: Noise
+    corruptions: Corruptions
+    signs: Signs
+    certified: Certified
+    efforts: Efforts
+    layers: Layers
+    transferred: Transferred | None
+
+    @property
+    def all(self) -> list[Part]:
+        """All of them."""
+        found = [self.clean, self.attack, self.noise, self.corruptions, self.signs, self.certified, self.efforts]
+        return [*found, self.layers, *([] if self.transferred is None else [self.transferred])]
+
+
+def measure_card(
+    subject: Subject,
+    *,
+    minutes: float,
+    reference: Subject | None = None,
+    report: Report = lambda what, share: None,
+) -> RobustnessCard:
+    """Measure a card.
+
+    Args:
+        subject: network and sample.
+        minutes: the budget; the page takes some seconds more.
+        reference: another network for transfer; None: there is none.
+        report: is called before every slice.
+
+    Returns:
+        The card, without a comparison.
+
+    Raises:
+        UserError: see `check_subject`.
+    """
+    clock = Clock(60 * minutes * _RESERVE)
+    training = faults.was_training(subject.model)
+    logits = check_subject(subject)
+    began = time.perf_counter()
+    subject.logits(subject.images[:2])
+    forward = (time.perf_counter() - began) / min(2, len(subject))
+    if reference is not None:
+        check_subject(reference)
+    parts = _parts(subject, reference, forward)
+    clock.timed(parts.clean.name, parts.clean.step)
+    missing = spend(parts.all, clock, report)
+    used = max([parts.attack.rows, parts.noise.rows, parts.corruptions.rows, 1])
+    clock.timed(parts.clean.name, lambda: parts.clean.reach(used))
+    report("page", 1.0)
+    return _card(subject, parts, clock, missing, minutes, training, logits.shape[1])
+
+
+def _parts(subject: Subject, reference: Subject | None, forward: float) -> Parts:
+    clean = Clean(subject, forward)
+    attack = Attack(subject, lambda: _PASSES * clean.pace)
+    return Parts(
+        clean,
+        attack,
+        Noise(subject, lambda: len(STDDEVS) * clean.pace),
+        Corruptions(subject, lambda: 18 * clean.pace),
+        Signs(subject, attack, lambda: _TESTS * clean.pace),
+        Certified(subject, lambda: clean.pace),
+        Efforts(subject, attack),
+        Layers(subject, attack, lambda: clean.pace),
+        None if reference is None else Transferred(subject, reference, attack),
+    )
+
+
+def _card(
+    subject: Subject,
+    parts: Parts,
+    clock: Clock,
+    missing: list[Missing],
+    minutes: float,
+    training: bool,
+    num_classes: int,
+) -> RobustnessCard:
+    attack, clean = parts.attack, parts.clean
+    distances, signs = attack.distances(), parts.signs.signs()
+    examples, answers = attack.examples()
+    rows = (attack.right & attack.l2.isfinite()).nonzero().flatten()
+    certificate, certified_curve = parts.certified.results(
+        clean.logits[: attack.rows], subject.labels[: attack.rows], attack.l2, attack.radii()
+    )
+    warnings = faults.notices(subject, clean.logits, training=training)
+    warnings += [faults.no_gradient(attack.failed)] if attack.failed else []
+    warnings += faults.of_signs(signs)
+    warnings += [faults.contradiction(certificate.contradictions)] if certificate and certificate.contradictions else []
+    return RobustnessCard(
+        name=subject.name,
+        images=clean.rows,
+        shape=tuple(subject.images.shape[1:]),
+        num_classes=num_classes,
+        seed=subject.seed,
+        minutes=float(minutes),
+        accuracy=clean.accuracy(),
+        calibration=clean.calibration(),
+        l2=distances,
+        security_curve=attack.security_curve() if attack.rows else (),
+        noise_curve=parts.noise.curve(),
+        certified_curve=certified_curve,
+        certificate=certificate,
+        corruptions=parts.corruptions.corruptions(),
+        strength=parts.efforts.strength(),
+        signs=signs,
+        noise_prediction=parts.noise.prediction(
+            clean.right[: parts.noise.rows], None if distances is None else distances.median
+        ),
+        transfer=None if parts.transferred is None else parts.transferred.transfer(),
+        layers=parts.layers.layers,
+        confused=(*clean.confused(), *confusions(subject.labels[rows], answers, adversarial=True)),
+        examples=examples,
+        classes=tuple(subject.classes),
+        cost=Cost(
+            subject.passes.forwards, subject.passes.backwards, _seconds(clock), _memory(subject.device)
+        ),
+        warnings=tuple(warnings),
+        missing=(*missing, *_failures(parts, {one.part for one in missing})),
+        seconds=round(clock.spent, 2),
+    )
+
+
+def _seconds(clock: Clock) -> dict[str, Any]:
+    return {name: round(seconds, 2) for name, seconds in clock.by_part.items()}
+
+
+def _failures(parts: Parts, named: set[str]) -> list[Missing]:
+    """List the parts that could not be measured for another reason than time."""
+    found = []
+    for part in parts.all:
+        why: str = getattr(part, "failed", "")
+        if not part.started and part.name not in named:
+            found.append(Missing(part.name, why or "the attack found no example whose distance it needs"))
+    return found
+
+
+def _memory(device: torch.device) -> float:
+    """Return the largest memory in MB: of the GPU, or of the whole process."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(largest / 1e6 if sys.platform == "darwin" else largest / 1e3, 1)
