@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from intriguing.cli import main as entry
+from intriguing.cli.card import make_card
 from intriguing.cli.config import command, plain, task_overrides
 from intriguing.cli.hydra_files import hydra_files
 from intriguing.cli.study import check_without_study, make_executor, study_steps, with_study_settings
@@ -17,7 +18,11 @@ from intriguing.tracking.jobs import check_run_id
 def main(cfg: DictConfig) -> None:
     """Run what is missing of a study, then analyse its runs."""
     overrides = task_overrides()
-    config = with_study_settings(plain(cfg), overrides)
+    config = plain(cfg)
+    if "card" in config:
+        make_card(config, overrides, hydra_files(cfg))
+        return
+    config = with_study_settings(config, overrides)
 
     from intriguing import data
     from intriguing.analysis.job import AnalysisJob

@@ -9,11 +9,12 @@ from intriguing.analysis.card.card import RobustnessCard
 from intriguing.analysis.card.measure import measure_card
 from intriguing.analysis.card.sample import stratified_order
 from intriguing.analysis.card.subject import Passes, Subject
+from intriguing.attacks.effort import EFFORTS
 from intriguing.attacks.network import Model
 from intriguing.errors import UserError
 from intriguing.interface.craft import checked_images
 from intriguing.interface.network import as_module, device_of, name_of, taking_float32
-from intriguing.validation import number, whole
+from intriguing.validation import choice, number, whole
 
 
 def robustness_card(
@@ -24,6 +25,7 @@ def robustness_card(
     name: str | None = None,
     minutes: float = 5.0,
     max_images: int | None = 1000,
+    effort: str = "fast",
     reference: Model | None = None,
     seed: int = 0,
     classes: Sequence[str] = (),
@@ -45,6 +47,8 @@ def robustness_card(
         name: of the network; None: its label or class.
         minutes: the budget, above 0.
         max_images: largest number of images, drawn by the seed and stratified by label; None: all.
+        effort: of the attack, "fast", "default" or "thorough", see `nearest`; the next greater one is compared with it
+            on some images.
         reference: another network for the same images, to and from which examples are transferred.
         seed: of the sample and of all noise.
         classes: names of the classes, for the page.
@@ -69,6 +73,7 @@ def robustness_card(
         >>> card.accuracy.value, card.l2.failed, card.certificate.contradictions
         (1.0, 0, 0)
     """
+    choice("effort", effort, EFFORTS)
     minutes = number("minutes", minutes, 0, above=True)
     most = None if max_images is None else whole("max_images", max_images, 1)
     images, labels = checked_images(images, labels)
@@ -93,17 +98,17 @@ def robustness_card(
 
     measured = subject(model, name)
     other = None if reference is None else subject(reference, None)
+    settings: dict[str, Any] = {"minutes": minutes, "effort": effort, "reference": other}
     if not progress:
-        return measure_card(measured, minutes=minutes, reference=other)
+        return measure_card(measured, **settings)
     if callable(progress):
-        return measure_card(measured, minutes=minutes, reference=other, report=progress)
+        return measure_card(measured, report=progress, **settings)
     from rich.progress import Progress
 
     with Progress(transient=True) as bar:
         task = bar.add_task("card", total=1.0)
-        return measure_card(
-            measured,
-            minutes=minutes,
-            reference=other,
-            report=lambda what, share: bar.update(task, completed=share, description=what),
-        )
+
+        def report(what: str, spent: float) -> None:
+            bar.update(task, completed=spent, description=what)
+
+        return measure_card(measured, report=report, **settings)

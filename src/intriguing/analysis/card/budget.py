@@ -9,7 +9,7 @@ from typing import Protocol
 
 from intriguing.analysis.card.card import Missing
 
-SIZES = (4, 4, 8, 16, 32)
+SIZES = (8, 8, 16, 32)
 """Images of the first slices of an attack; further ones have the last size times two."""
 _MARGIN = 1.25  # slices are taken to last that much longer than predicted
 

@@ -86,6 +86,7 @@ class Distances:
     Attributes:
         median, p5, p95: quantiles; null without a bound where the attack failed on too many images.
         rms: the median as per-pixel RMS.
+        effort: of the attack, ``fast``, ``default`` or ``thorough``.
         failed: images without an example.
         indices: of the images, places in what was given.
         distances: their distances, in this order; null where there is none.
@@ -95,6 +96,7 @@ class Distances:
     p5: Number
     p95: Number
     rms: Number
+    effort: str
     failed: int
     indices: tuple[int, ...]
     distances: tuple[float, ...]
@@ -143,10 +145,12 @@ class Strength:
     """Compare two efforts of the attack.
 
     Attributes:
+        effort: the greater one.
         shorter: mean share by which the greater effort's distances are shorter.
         most: largest such share.
     """
 
+    effort: str
     shorter: Number
     most: float
 

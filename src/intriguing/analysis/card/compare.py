@@ -26,12 +26,17 @@ def changes(old: RobustnessCard, new: RobustnessCard) -> tuple[Change, ...]:
     quarter of the clean one. Numbers that only one of the cards has are left out.
 
     Raises:
-        UserError: the networks take other images or have other classes.
+        UserError: the networks take other images or have other classes, or the attacks had another effort.
     """
     if (old.shape, old.num_classes) != (new.shape, new.num_classes):
         raise UserError(
             f"the cards cannot be compared: {old.name} takes images of shape {old.shape} in {old.num_classes} classes, "
             f"{new.name} of {new.shape} in {new.num_classes}; compare cards of one task"
+        )
+    if old.l2 and new.l2 and old.l2.effort != new.l2.effort:
+        raise UserError(
+            f"the cards cannot be compared: the attack of {old.name} had effort {old.l2.effort}, that of {new.name} "
+            f"{new.l2.effort}; make both with one effort"
         )
     return tuple(
         Change(name, one, other, _verdict(one, other, rising=rising, relative=relative))

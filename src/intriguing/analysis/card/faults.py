@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from intriguing.analysis.card.card import Notice, Sign
+from intriguing.analysis.card.card import Notice, Sign, Strength
 from intriguing.analysis.card.subject import Subject
 from intriguing.statistics.counts import paired_counts
 from intriguing.statistics.intervals import excess_interval
 
 _FEW = 10  # images below which shares say nothing
+_WEAK = 0.1  # share by which a greater effort shortens the distances, from which the attack counts as weak
 _LOOKED_AT = 256  # images that the tests of the input look at
 
 
@@ -162,6 +163,20 @@ def of_signs(signs: Sequence[Sign]) -> list[Notice]:
             "; ".join(one.text for one in seen),
             "the distances may be too large: attack through a smooth stand-in for what hides the gradient, or compare "
             "with an attack that needs none",
+        )
+    ]
+
+
+def of_strength(strength: Strength | None) -> list[Notice]:
+    """Notice an attack whose distances a greater effort shortens much."""
+    if strength is None or strength.shorter.value < _WEAK:
+        return []
+    return [
+        Notice(
+            "weak_attack",
+            f"the effort {strength.effort} shortens the distances by {100 * strength.shorter.value:.0f} % on average, "
+            "so those of this card are too long by about as much",
+            f"make the card with effort={strength.effort} (card.effort={strength.effort})",
         )
     ]
 

@@ -21,9 +21,9 @@ from intriguing.analysis.card.parts.noise import STDDEVS, Corruptions, Noise
 from intriguing.analysis.card.parts.signs import Efforts, Signs
 from intriguing.analysis.card.parts.transfer import Transferred
 from intriguing.analysis.card.subject import Subject, check_subject
+from intriguing.attacks.effort import EFFORTS
 
 _RESERVE = 0.96  # of the budget is spent on slices, the rest on the last passes and the page
-_PASSES = 60 * 1.5  # of the attack, in forward passes: half of them are backward, which take twice as long
 _TESTS = 45 * 2.0  # of the signs of masked gradients
 
 
@@ -52,6 +52,7 @@ def measure_card(
     subject: Subject,
     *,
     minutes: float,
+    effort: str = "fast",
     reference: Subject | None = None,
     report: Report = lambda what, share: None,
 ) -> RobustnessCard:
@@ -60,6 +61,7 @@ def measure_card(
     Args:
         subject: network and sample.
         minutes: the budget; the page takes some seconds more.
+        effort: of the attack, see ``nearest``; the next greater one is compared with it.
         reference: another network for transfer; None: there is none.
         report: is called before every slice.
 
@@ -77,7 +79,7 @@ def measure_card(
     forward = (time.perf_counter() - began) / min(2, len(subject))
     if reference is not None:
         check_subject(reference)
-    parts = _parts(subject, reference, forward)
+    parts = _parts(subject, reference, effort, forward)
     clock.timed(parts.clean.name, parts.clean.step)
     missing = spend(parts.all, clock, report)
     used = max([parts.attack.rows, parts.noise.rows, parts.corruptions.rows, 1])
@@ -86,9 +88,9 @@ def measure_card(
     return _card(subject, parts, clock, missing, minutes, training, logits.shape[1])
 
 
-def _parts(subject: Subject, reference: Subject | None, forward: float) -> Parts:
+def _parts(subject: Subject, reference: Subject | None, effort: str, forward: float) -> Parts:
     clean = Clean(subject, forward)
-    attack = Attack(subject, lambda: _PASSES * clean.pace)
+    attack = Attack(subject, effort, lambda: 1.5 * EFFORTS[effort].budget * clean.pace)
     return Parts(
         clean,
         attack,
@@ -112,7 +114,7 @@ def _card(
     num_classes: int,
 ) -> RobustnessCard:
     attack, clean = parts.attack, parts.clean
-    distances, signs = attack.distances(), parts.signs.signs()
+    distances, signs, strength = attack.distances(), parts.signs.signs(), parts.efforts.strength()
     examples, answers = attack.examples()
     rows = (attack.right & attack.l2.isfinite()).nonzero().flatten()
     certificate, certified_curve = parts.certified.results(
@@ -120,7 +122,7 @@ def _card(
     )
     warnings = faults.notices(subject, clean.logits, training=training)
     warnings += [faults.no_gradient(attack.failed)] if attack.failed else []
-    warnings += faults.of_signs(signs)
+    warnings += faults.of_signs(signs) + faults.of_strength(strength)
     warnings += [faults.contradiction(certificate.contradictions)] if certificate and certificate.contradictions else []
     return RobustnessCard(
         name=subject.name,
@@ -137,7 +139,7 @@ def _card(
         certified_curve=certified_curve,
         certificate=certificate,
         corruptions=parts.corruptions.corruptions(),
-        strength=parts.efforts.strength(),
+        strength=strength,
         signs=signs,
         noise_prediction=parts.noise.prediction(
             clean.right[: parts.noise.rows], None if distances is None else distances.median

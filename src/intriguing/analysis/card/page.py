@@ -87,7 +87,7 @@ def page(cards: Sequence[RobustnessCard], *, command: str = "") -> str:
             value=_value,
         )
     )
-    return text.replace(" %", " %")  # a number and its per cent sign stay on one line
+    return text.replace(" %", "\u00a0%")  # a number and its per cent sign stay on one line
 
 
 def _value(number: words.Number, name: str) -> str:

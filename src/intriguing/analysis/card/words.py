@@ -114,8 +114,8 @@ def strength(card: RobustnessCard) -> str:
     if card.strength is not None:
         found = card.strength.shorter
         text = (
-            f"Five times the effort shortens the distances by {percent(found)} on average ({found.n} images, at most "
-            f"{100 * card.strength.most:.0f} %). "
+            f"The effort {card.strength.effort} shortens the distances by {percent(found)} on average ({found.n} images, "
+            f"at most {100 * card.strength.most:.0f} %). "
         )
     if not card.signs:
         return text + "Signs of masked gradients were not looked for."

@@ -16,7 +16,6 @@ from intriguing.analysis.card.subject import Passes, Subject
 from intriguing.attacks import AttackResult, AttackWarning, nearest
 from intriguing.errors import error_message
 
-EFFORT = "fast"
 _SHOWN = 5  # examples of each group
 _DIGITS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 
@@ -26,8 +25,9 @@ class Attack(Sliced):
 
     name = "minimal L2 distances"
 
-    def __init__(self, subject: Subject, guess: Callable[[], float]) -> None:
+    def __init__(self, subject: Subject, effort: str, guess: Callable[[], float]) -> None:
         super().__init__(subject, guess)
+        self.effort = effort
         self.l2 = torch.zeros(0, dtype=torch.float64)
         self.adv_inputs: list[Tensor] = []
         self.norm: float | None = None
@@ -35,7 +35,7 @@ class Attack(Sliced):
     def measure(self, start: int, end: int) -> None:
         """Attack rows."""
         try:
-            result = attacked(self.subject, start, end, effort=EFFORT)
+            result = attacked(self.subject, start, end, effort=self.effort)
         except (TypeError, ValueError) as error:
             self.failed = error_message(error)
             return
@@ -69,6 +69,7 @@ class Attack(Sliced):
             p5=quantile_number(found, 0.05),
             p95=quantile_number(found, 0.95),
             rms=median.times(1 / math.sqrt(self.subject.num_values)),
+            effort=self.effort,
             failed=int(found.isinf().sum()),
             indices=tuple(self.subject.indices[rows].tolist()),
             distances=tuple(found.tolist()),

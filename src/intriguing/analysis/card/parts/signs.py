@@ -19,7 +19,7 @@ from intriguing.nn import evaluating, frozen, pick_output
 from intriguing.statistics.counts import paired_counts
 from intriguing.statistics.intervals import excess_interval
 
-GREATER = "default"
+GREATER = {"fast": "default", "default": "thorough"}
 _STEPS = 10  # of the iterative attack
 _DRAWS = 10  # of random noise
 _LARGER = 4.0  # times the norm, at which the attack must fool no fewer images
@@ -34,18 +34,18 @@ class Efforts(Sliced):
     sizes = (4, 4, 8)
 
     def __init__(self, subject: Subject, attack: Attack) -> None:
-        super().__init__(subject, lambda: 5 * attack.pace)
+        super().__init__(subject, lambda: (7 if attack.effort == "default" else 5) * attack.pace)
         self.attack = attack
         self.l2 = torch.zeros(0, dtype=torch.float64)
 
     @property
     def most(self) -> int:
-        """Images that were attacked with the smaller effort, at most 64."""
-        return min(64, self.attack.rows)
+        """Images that were attacked with the smaller effort, at most 64; none where there is no greater effort."""
+        return min(64, self.attack.rows) if self.attack.effort in GREATER else 0
 
     def measure(self, start: int, end: int) -> None:
         """Attack rows."""
-        result = attacked(self.subject, start, end, effort=GREATER)
+        result = attacked(self.subject, start, end, effort=GREATER[self.attack.effort])
         self.l2 = torch.cat([self.l2, result.l2.double().cpu()])
 
     def width(self) -> float:
@@ -63,7 +63,7 @@ class Efforts(Sliced):
         shorter = torch.where(first.isinf(), second.isfinite().double(), 1 - second / first)
         found = mean_number(shorter)
         bounded = Number(found.value, max(0.0, found.low), min(1.0, found.high), found.n)
-        return Strength(bounded, float(shorter.max()))
+        return Strength(GREATER[self.attack.effort], bounded, float(shorter.max()))
 
 
 class Found(NamedTuple):

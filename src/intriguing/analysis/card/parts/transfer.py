@@ -10,7 +10,7 @@ from torch import Tensor
 
 from intriguing.analysis.card.card import Transfer
 from intriguing.analysis.card.numbers import share
-from intriguing.analysis.card.parts.distances import EFFORT, Attack, count
+from intriguing.analysis.card.parts.distances import Attack, count
 from intriguing.analysis.card.parts.sliced import Sliced
 from intriguing.analysis.card.subject import Subject
 from intriguing.attacks import AttackWarning, nearest
@@ -62,7 +62,7 @@ class Transferred(Sliced):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AttackWarning)
             inputs, classes = images.to(subject.device), labels.to(subject.device)
-            result = nearest(subject.model, inputs, classes, effort=EFFORT).at(norm, model=subject.model)
+            result = nearest(subject.model, inputs, classes, effort=self.attack.effort).at(norm, model=subject.model)
         count(self.subject.passes, result)
         return result.adv_inputs.cpu(), result.success.cpu()
 
