@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from intriguing import statistics as statistics
     from intriguing import units as units
     from intriguing.adversarial_set import AdversarialSet as AdversarialSet
+    from intriguing.analysis.card import RobustnessCard as RobustnessCard
     from intriguing.attacks import AttackResult as AttackResult
     from intriguing.attacks import AttackWarning as AttackWarning
     from intriguing.attacks import adam_l1 as adam_l1
@@ -48,7 +49,6 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from intriguing.callbacks import BackFeeding as BackFeeding
     from intriguing.checkpoints import load_model as load_model
     from intriguing.data import ImageData as ImageData
-    from intriguing.analysis.card import RobustnessCard as RobustnessCard
     from intriguing.interface.card import robustness_card as robustness_card
     from intriguing.interface.craft import craft as craft
     from intriguing.interface.fit import fit as fit

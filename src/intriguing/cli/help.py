@@ -84,7 +84,9 @@ def help_text(stage: str, summary: str, overrides: Sequence[str]) -> str:
             continue
         about, own = _option(CONF / name, str(chosen[name]))
         lines += ["", f"{name}={chosen[name]}", *(f"  # {line}" for line in about)]
-        lines += _indented(own) if _is_global(CONF / name / f"{chosen[name]}.yaml") else [f"  {name}:", *_indented(own, 4)]
+        lines += (
+            _indented(own) if _is_global(CONF / name / f"{chosen[name]}.yaml") else [f"  {name}:", *_indented(own, 4)]
+        )
     return "\n".join(line.rstrip() for line in lines)
 
 

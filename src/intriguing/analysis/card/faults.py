@@ -50,7 +50,9 @@ _SCALES = (
 def was_training(model: nn.Module) -> bool:
     """Return whether a part of the network whose answers depend on it is in training mode."""
     kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-    return bool(model.training) and any(isinstance(one, kinds) and one.training for one in model.modules())
+    return bool(model.training) and any(
+        isinstance(one, kinds) and one.training and getattr(one, "p", 1) > 0 for one in model.modules()
+    )
 
 
 def notices(subject: Subject, logits: Tensor, *, training: bool) -> list[Notice]:

@@ -68,7 +68,11 @@ def distances(card: RobustnessCard) -> str:
     def draw(axes: Axes) -> None:
         if len(finite):
             axes.hist(finite, bins=min(30, max(6, int(math.sqrt(len(finite))) + 2)), color=SKY, alpha=0.8)
-        for number, colour, label in ((found.p5, ORANGE, "5 %"), (found.median, BLUE, "median"), (found.p95, GREY, "95 %")):
+        for number, colour, label in (
+            (found.p5, ORANGE, "5 %"),
+            (found.median, BLUE, "median"),
+            (found.p95, GREY, "95 %"),
+        ):
             if math.isfinite(number.value):
                 axes.axvline(number.value, color=colour, linewidth=1.6, label=label)
                 if math.isfinite(number.high):

@@ -109,7 +109,9 @@ class CardJob:
         effort = choice("card.effort", card["effort"], EFFORTS)
         failing = flag("card.fail_if_worse", card["fail_if_worse"])
         if failing and card["compare"] is None:
-            raise UserError("card.fail_if_worse=true changes nothing without card.compare=<card.json of an earlier card>")
+            raise UserError(
+                "card.fail_if_worse=true changes nothing without card.compare=<card.json of an earlier card>"
+            )
         device = _device(card["device"])
         seed = whole("seed", config["seed"], 0)
         compare = None if card["compare"] is None else RobustnessCard.load(str(card["compare"]))

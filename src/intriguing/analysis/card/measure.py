@@ -149,9 +149,7 @@ def _card(
         confused=(*clean.confused(), *confusions(subject.labels[rows], answers, adversarial=True)),
         examples=examples,
         classes=tuple(subject.classes),
-        cost=Cost(
-            subject.passes.forwards, subject.passes.backwards, _seconds(clock), _memory(subject.device)
-        ),
+        cost=Cost(subject.passes.forwards, subject.passes.backwards, _seconds(clock), _memory(subject.device)),
         warnings=tuple(warnings),
         missing=(*missing, *_failures(parts, {one.part for one in missing})),
         seconds=round(clock.spent, 2),

@@ -108,9 +108,7 @@ def open_networks(
     return found
 
 
-def open_reference(
-    config: Mapping[str, Any], network_classes: Sequence[Network], network: OpenNetwork
-) -> OpenNetwork:
+def open_reference(config: Mapping[str, Any], network_classes: Sequence[Network], network: OpenNetwork) -> OpenNetwork:
     """Open the checkpoint of ``card.reference``, for the images of a network.
 
     Raises:
@@ -217,10 +215,6 @@ def _images(config: Mapping[str, Any], images: OwnData | None) -> ImageData:
     return open_images(**data, own=images)
 
 
-def _network(
-    name: str, stem: str, model: Classifier, data: ImageData, identity: Mapping[str, Any]
-) -> OpenNetwork:
+def _network(name: str, stem: str, model: Classifier, data: ImageData, identity: Mapping[str, Any]) -> OpenNetwork:
     names = data.description.get("classes") or ()
-    return OpenNetwork(
-        name=name, stem=stem, model=model, data=data, classes=tuple(map(str, names)), identity=identity
-    )
+    return OpenNetwork(name=name, stem=stem, model=model, data=data, classes=tuple(map(str, names)), identity=identity)

@@ -60,7 +60,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _wrong(where, "a number or null", value)
         return float(value)
-    if kind is int and isinstance(value, bool) or not isinstance(value, kind):
+    if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
         raise _wrong(where, {str: "a text", int: "a whole number", bool: "true or false"}.get(kind, kind), value)
     return value
 

@@ -29,9 +29,7 @@ Progress = Callable[[str, int, int], None]
 _STEPS = 100
 
 
-def run_card(
-    job: CardJob, *, measuring: Callable[[], AbstractContextManager[Progress | None]] = nullcontext
-) -> Path:
+def run_card(job: CardJob, *, measuring: Callable[[], AbstractContextManager[Progress | None]] = nullcontext) -> Path:
     """Measure every network of a job, write the page and the files; a finished card is skipped.
 
     Args:

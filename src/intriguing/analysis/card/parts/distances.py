@@ -109,9 +109,7 @@ class Attack(Sliced):
                 row = int(rows[place])
                 label, index = int(self.subject.labels[row]), int(self.subject.indices[row])
                 image, adversarial = self.subject.images[row], self.adv_inputs[row]
-                found.append(
-                    Example(group, index, label, int(answers[place]), float(sizes[place]), image, adversarial)
-                )
+                found.append(Example(group, index, label, int(answers[place]), float(sizes[place]), image, adversarial))
         return tuple(found), answers
 
 

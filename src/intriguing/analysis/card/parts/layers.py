@@ -46,7 +46,7 @@ class Layers:
         model, shape = self.subject.model, tuple(self.subject.images.shape[1:])
         try:
             bounds = lipschitz_bounds(model, shape)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of the user's code, which runs under a trace
             self.failed = error_message(error)
             return
         adversarial: tuple[float, ...] = ()
@@ -61,7 +61,7 @@ class Layers:
                 try:
                     adversarial = amplification(model, images, moved)
                     noise = amplification(model, images, noisy)
-                except (TypeError, ValueError, RuntimeError):
+                except (TypeError, ValueError, RuntimeError):  # the bounds alone are worth showing
                     adversarial = noise = ()
         unknown = (math.inf,) * len(bounds)
         self.layers = tuple(

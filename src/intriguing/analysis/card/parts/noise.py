@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from statistics import NormalDist
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
@@ -143,8 +145,13 @@ def _blur(images: Tensor, sigma: float) -> Tensor:
 
 
 def _jpeg(images: Tensor, quality: float) -> Tensor:
-    files = (images * 255).round().clamp(0, 255).to(torch.uint8)
-    return torch.stack([functional.jpeg(one, int(quality)) for one in files]).float() / 255
+    """Compress with Pillow: torchvision gives its own encoder up."""
+    found = []
+    for one in functional.to_dtype(images, torch.uint8, scale=True):
+        stream = io.BytesIO()
+        functional.to_pil_image(one).save(stream, "JPEG", quality=int(quality))
+        found.append(functional.to_image(Image.open(stream)))
+    return functional.to_dtype(torch.stack(found), torch.float32, scale=True)
 
 
 def _rotated(images: Tensor, degrees: float) -> Tensor:

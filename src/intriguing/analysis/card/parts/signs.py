@@ -117,9 +117,7 @@ class Signs(Sliced):
         at = f"L2 {self.attack.norm:g}"
         right = self.attack.l2[self.attack.l2 > 0]
         unbounded = share(right.isinf())
-        one, ten, noise, larger = (
-            share(part) for part in (found.one_step, found.iterative, found.noise, found.larger)
-        )
+        one, ten, noise, larger = (share(part) for part in (found.one_step, found.iterative, found.noise, found.larger))
         zero, flat, nearer = share(found.zero), share(~found.descends & ~found.zero), share(found.nearer)
 
         def beats(first: Tensor, second: Tensor) -> bool:
@@ -187,9 +185,7 @@ def _iterated(subject: Subject, images: Tensor, labels: Tensor, norm: float) -> 
     return best.isfinite(), best
 
 
-def _moved(
-    images: Tensor, gradient: Tensor, centre: Tensor, norm: float, step: float | None = None
-) -> Tensor:
+def _moved(images: Tensor, gradient: Tensor, centre: Tensor, norm: float, step: float | None = None) -> Tensor:
     """Step against the gradient, back into the ball around the centre, and into [0, 1]."""
     shape = (-1, *[1] * (images.dim() - 1))
     size = gradient.flatten(1).norm(dim=1).clamp(min=1e-30).view(shape)
