@@ -4,8 +4,8 @@
     uv run benchmarks/card.py regressions                    10 planted regressions, and 10 pairs of seeds
     uv run benchmarks/card.py series --networks-file NETWORKS.py --data data [--squeezenet FILE --images FOLDER]
 
-NETWORKS.py has NETWORKS, name -> data set, and load(name) -> module, see benchmark_networks.py. Each writes a JSON file to
-results/cards.
+NETWORKS.py has NETWORKS, name -> data set, and load(name) -> module, see benchmark_networks.py. Each writes a JSON file
+to results/cards.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from torch import Tensor, nn
 import intriguing as ig
 from intriguing.analysis.card.card import RobustnessCard
 from intriguing.analysis.card.compare import WORSE
+from intriguing.analysis.card.measure import Parts, card_of, measure_parts
 from intriguing.analysis.card.numbers import Number
+from intriguing.analysis.card.subject import Subject
 from intriguing.runs.provenance import provenance
 
 
@@ -74,32 +77,48 @@ def halves() -> tuple[Any, Tensor, Tensor]:
 def coverage(given: argparse.Namespace) -> dict[str, Any]:
     """Count how often the intervals of small cards hold the truth of all images.
 
-    The truth of the corruptions, of noise and of the distances is that of a card of all images, which draws noise of its
-    own.
+    Every image is measured once, and the small cards are made of what was found for images drawn from all.
     """
     data, images, labels = halves()
     net = trained(0, data)
-    truth = dict(numbers(ig.robustness_card(net, images, labels, name="all", minutes=60, max_images=None)))
+    everything = Subject("all", net, images, labels, torch.arange(len(labels)), torch.device("cpu"), seed=0)
+    parts, clock, _ = measure_parts(
+        everything, minutes=60, effort="fast", reference=None, report=lambda what, share: None
+    )
+    truth = dict(numbers(card_of(everything, parts, clock, [], 60, training=False)))
     inside: dict[str, list[bool]] = {}
-    for seed in range(1, given.cards + 1):
-        card = ig.robustness_card(net, images, labels, name="some", minutes=60, max_images=given.sample, seed=seed)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(given.cards):
+        rows = torch.randint(len(labels), (given.sample,), generator=generator)
+        subject = replace(everything, images=images[rows], labels=labels[rows], indices=rows)
+        card = card_of(subject, drawn(parts, subject, rows), clock, [], 60, training=False)
         for name, number in numbers(card):
             if name in truth:
-                value = truth[name].value
-                inside.setdefault(name, []).append(number.low - 1e-9 <= value <= number.high + 1e-9)
-        print(f"{seed} of {given.cards}", flush=True)
-    shares = {name: sum(held) / len(held) for name, held in inside.items()}
+                inside.setdefault(name, []).append(number.low - 1e-9 <= truth[name].value <= number.high + 1e-9)
+    shares = {name: sum(held) / len(held) for name, held in inside.items() if len(held) >= given.cards / 2}
     for name, share in shares.items():
-        print(f"{name}: {100 * share:.0f} %")
-    print(f"all: {100 * sum(shares.values()) / len(shares):.1f} %")
+        print(f"{name}: {100 * share:.1f} %")
+    mean = sum(shares.values()) / len(shares)
+    print(f"all: {100 * mean:.1f} %")
     return {
         "images": len(labels),
         "sample": given.sample,
         "cards": given.cards,
         "covered": shares,
-        "mean": sum(shares.values()) / len(shares),
+        "mean": mean,
         "truth": {name: number.value for name, number in truth.items()},
     }
+
+
+def drawn(parts: Parts, subject: Subject, rows: Tensor) -> Parts:
+    """Return the parts of a card as if they had measured these rows alone."""
+    clean, attack, noise, corruptions = map(copy.copy, (parts.clean, parts.attack, parts.noise, parts.corruptions))
+    for part in (clean, attack, noise, corruptions):
+        part.subject, part.rows = subject, len(rows)
+    clean.logits, attack.l2 = parts.clean.logits[rows], parts.attack.l2[rows]
+    attack.adv_inputs = [parts.attack.adv_inputs[row] for row in rows.tolist()]
+    noise.right, corruptions.right = parts.noise.right[:, rows], parts.corruptions.right[:, rows]
+    return replace(parts, clean=clean, attack=attack, noise=noise, corruptions=corruptions)
 
 
 def numbers(card: RobustnessCard) -> Iterator[tuple[str, Number]]:
@@ -209,7 +228,7 @@ def cases(given: argparse.Namespace) -> Iterator[Case]:
     if given.squeezenet is not None:
         opened = ig.data.image_folder(given.images, size=224, resize=256, channels=3)
         shape, count = list(opened.input_shape), opened.num_classes
-        settings = {"architecture": "squeezenet1_1", "weights": str(given.squeezenet)}
+        settings: dict[str, Any] = {"architecture": "squeezenet1_1", "weights": str(given.squeezenet)}
         yield (
             "squeezenet1_1",
             lambda: (opened.test.images, opened.test.labels),

@@ -17,8 +17,8 @@ QUICK = ("logger=csv", "study=card", "card.minutes=30", "card.images=24")
 
 @pytest.fixture
 def trained(run_script: Run, tmp_path: Path) -> str:
-    small = ("data=digits", "trainer.max_epochs=3", "model.settings.widths=[8]", "logger=csv")
-    status, _, err = run_script("train", "network=fc100_100_10", *small, f"runs={tmp_path}/runs", "name=net")
+    small = ("data=digits", "trainer.max_epochs=3", "logger=csv")
+    status, _, err = run_script("train.py", "model=fc10", *small, "name=net")
     assert status == 0, err
     return f"card.checkpoint={tmp_path}/runs/train/net"
 
@@ -26,8 +26,7 @@ def trained(run_script: Run, tmp_path: Path) -> str:
 def test_a_run_gets_its_page_and_file_and_is_then_skipped_and_compared(
     run_script: Run, tmp_path: Path, trained: str
 ) -> None:
-    place = f"runs={tmp_path}/runs"
-    status, out, err = run_script("analyze", *QUICK, place, trained)
+    status, out, err = run_script("analyze.py", *QUICK, trained)
     assert status == 0, err
     assert "Accuracy" in out
     folder = tmp_path / "runs" / "analyze" / "card_net"
@@ -36,7 +35,7 @@ def test_a_run_gets_its_page_and_file_and_is_then_skipped_and_compared(
     assert card.shape == (1, 8, 8)
     assert "Robustness card" in (folder / "card.html").read_text()
     before = (folder / "card.html").stat().st_mtime_ns
-    assert run_script("analyze", *QUICK, place, trained)[0] == 0
+    assert run_script("analyze.py", *QUICK, trained)[0] == 0
     assert (folder / "card.html").stat().st_mtime_ns == before
 
     better = json.loads((folder / "card.json").read_text())
@@ -44,7 +43,7 @@ def test_a_run_gets_its_page_and_file_and_is_then_skipped_and_compared(
     (tmp_path / "old.json").write_text(json.dumps(better))
     more = (f"card.compare={tmp_path}/old.json", "card.fail_if_worse=true", "name=compared")
     for _ in range(2):  # also where the finished card is skipped
-        status, _, err = run_script("analyze", *QUICK, place, trained, *more)
+        status, _, err = run_script("analyze.py", *QUICK, trained, *more)
         assert status == 1
         assert "1 number of" in err.splitlines()[-1]
         assert "median L2 distance 50 ->" in err.splitlines()[-1]
@@ -60,17 +59,16 @@ def test_a_users_class_with_weights_and_two_networks_side_by_side(
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    place = f"runs={tmp_path}/runs"
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5), torch.nn.Linear(5, 10))
     torch.save(net.state_dict(), tmp_path / "net.pt")
     own = ("card.model=mine_card.Net", "card.settings={width:5}", "card.weights=net.pt", "data=digits")
-    status, _, err = run_script("analyze", *QUICK, place, *own)
+    status, _, err = run_script("analyze.py", *QUICK, *own)
     assert status == 0, err
     found = RobustnessCard.load(tmp_path / "runs" / "analyze" / "card_Net" / "card.json")
     assert found.name == "Net(width=5)"
     first = trained.removeprefix("card.checkpoint=")
-    status, _, err = run_script("analyze", *QUICK, place, f"card.checkpoint=[{first},{first}/model.ckpt]", "name=one")
+    status, _, err = run_script("analyze.py", *QUICK, f"card.checkpoint=[{first},{first}/model.ckpt]", "name=one")
     assert status == 0, err  # one file, one card
     assert (tmp_path / "runs" / "analyze" / "one" / "card.json").is_file()
 
@@ -94,7 +92,7 @@ def test_a_users_class_with_weights_and_two_networks_side_by_side(
     ],
 )
 def test_each_wrong_call_has_one_line(run_script: Run, tmp_path: Path, given: list[str], words: str) -> None:
-    status, _, err = run_script("analyze", "logger=csv", "study=card", f"runs={tmp_path}/runs", *given)
+    status, _, err = run_script("analyze.py", "logger=csv", "study=card", *given)
     assert status == 1
     assert len(err.strip().splitlines()) == 1, err
     assert words in err

@@ -49,5 +49,5 @@ def test_exact_order_statistics_hold_where_the_binomial_meets_the_level() -> Non
 
 @pytest.mark.parametrize(("values", "share"), [([], 0.5), ([math.nan], 0.5), ([1.0], 0.0), ([1.0], 1.0)])
 def test_what_is_no_sample_is_refused(values: list[float], share: float) -> None:
-    with pytest.raises(ValueError, match="expected|share"):
+    with pytest.raises(ValueError, match=r"expected|share"):
         quantile_interval(torch.tensor(values), share)

@@ -39,7 +39,7 @@ def make_card(config: Mapping[str, Any], overrides: Sequence[str], files: Mappin
     from intriguing.analysis.card.run import run_card
 
     card = config["card"]
-    module = None
+    module: Any = None
     if names_class(card):
         module = located("card.model", card["model"])
         if not callable(module):

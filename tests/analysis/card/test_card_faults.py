@@ -103,12 +103,12 @@ def test_masked_gradients(images: Tensor) -> None:
 
     class Rounded(torch.autograd.Function):
         @staticmethod
-        def forward(context, x):
+        def forward(ctx, x):
             return x
 
         @staticmethod
-        def backward(context, gradient):
-            return -gradient
+        def backward(ctx, *grad_outputs):
+            return -grad_outputs[0]
 
     card = made(lambda x: net(Rounded.apply(x)), images)
     found = {one.name: one for one in card.signs}

@@ -148,8 +148,8 @@ def _of_scale(subject: Subject, labels: Tensor, answers: Tensor) -> Iterator[Not
     if best is not None:
         yield Notice(
             "normalisation",
-            f"{float((~wrong).double().mean()):.0%} of {many} images are right as they are, in [0, 1], and {best[2]:.0%} "
-            f"on {best[1].words}: the network seems to lack its normalisation",
+            f"{float((~wrong).double().mean()):.0%} of {many} images are right as they are, in [0, 1], and "
+            f"{best[2]:.0%} on {best[1].words}: the network seems to lack its normalisation",
             f"make it the first layer: torch.nn.Sequential({best[1].code}, network)",
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from intriguing.analysis.card.card import CurvePoint, RobustnessCard
 from intriguing.analysis.card.numbers import Number
@@ -173,7 +174,7 @@ def layers(card: RobustnessCard) -> str:
             if all(map(math.isfinite, values)):
                 axes.plot(places, values, color=colour, marker="o", markersize=3, label=label)
         axes.set(xlabel="after layer", ylabel="amplification", yscale="log")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper left")
 
     return drawn(draw)

@@ -71,9 +71,21 @@ def measure_card(
     Raises:
         UserError: see `check_subject`.
     """
-    clock = Clock(60 * minutes * _RESERVE)
     training = faults.was_training(subject.model)
-    logits = check_subject(subject)
+    parts, clock, missing = measure_parts(subject, minutes=minutes, effort=effort, reference=reference, report=report)
+    return card_of(subject, parts, clock, missing, minutes, training)
+
+
+def measure_parts(
+    subject: Subject, *, minutes: float, effort: str, reference: Subject | None, report: Report
+) -> tuple[Parts, Clock, list[Missing]]:
+    """Measure the parts of a card, see `measure_card`.
+
+    Returns:
+        The parts, with what they found for each image; the clock; and the parts for which there was no time.
+    """
+    clock = Clock(60 * minutes * _RESERVE)
+    check_subject(subject)
     began = time.perf_counter()
     subject.logits(subject.images[:2])
     forward = (time.perf_counter() - began) / min(2, len(subject))
@@ -85,7 +97,7 @@ def measure_card(
     used = max([parts.attack.rows, parts.noise.rows, parts.corruptions.rows, 1])
     clock.timed(parts.clean.name, lambda: parts.clean.reach(used))
     report("page", 1.0)
-    return _card(subject, parts, clock, missing, minutes, training, logits.shape[1])
+    return parts, clock, missing
 
 
 def _parts(subject: Subject, reference: Subject | None, effort: str, forward: float) -> Parts:
@@ -104,15 +116,15 @@ def _parts(subject: Subject, reference: Subject | None, effort: str, forward: fl
     )
 
 
-def _card(
+def card_of(
     subject: Subject,
     parts: Parts,
     clock: Clock,
     missing: list[Missing],
     minutes: float,
     training: bool,
-    num_classes: int,
 ) -> RobustnessCard:
+    """Make the card of what the parts found."""
     attack, clean = parts.attack, parts.clean
     distances, signs, strength = attack.distances(), parts.signs.signs(), parts.efforts.strength()
     examples, answers = attack.examples()
@@ -128,7 +140,7 @@ def _card(
         name=subject.name,
         images=clean.rows,
         shape=tuple(subject.images.shape[1:]),
-        num_classes=num_classes,
+        num_classes=clean.logits.shape[1],
         seed=subject.seed,
         minutes=float(minutes),
         accuracy=clean.accuracy(),

@@ -54,11 +54,13 @@ def names_class(card: Mapping[str, Any]) -> bool:
     """Return whether ``card.model`` is the full name of a class, and neither torchvision's network nor a file.
 
     Raises:
-        UserError: it is no text.
+        UserError: it is no text, or a checkpoint is given too.
     """
     model = card["model"]
     if model is None:
         return False
+    if card["checkpoint"] is not None:
+        raise UserError(f"card.checkpoint and card.model are both given; {_GIVE}")
     if not isinstance(model, str) or not model:
         raise UserError(f"card.model must be a text, such as mine.Net or torchvision:resnet18, got {model!r}")
     return not model.startswith(TORCHVISION) and not _is_file(model)
@@ -78,12 +80,11 @@ def open_networks(
     """Open what ``card.checkpoint`` or ``card.model`` names.
 
     Raises:
-        UserError: neither or both are given, or something cannot be opened.
+        UserError: neither is given, or something cannot be opened.
     """
     card = config["card"]
-    if (card["checkpoint"] is None) == (card["model"] is None):
-        both = "card.checkpoint and card.model are both given" if card["model"] else "there is no network"
-        raise UserError(f"{both}; {_GIVE}")
+    if card["checkpoint"] is None and card["model"] is None:
+        raise UserError(f"there is no network; {_GIVE}")
     if card["checkpoint"] is None:
         return [_open_model(config, module, images, seed)]
     for key in ("weights", "settings"):
@@ -188,8 +189,8 @@ def _torchvision(
     held = 1000 if weights == "default" else _classes_of(str(weights), opened)
     if held != data.num_classes:
         raise UserError(
-            f"the weights of {architecture} have {held} classes, and the images {data.num_classes}: the last layer would "
-            f"be random; give images with all {held} folders of classes, or weights trained on these"
+            f"the weights of {architecture} have {held} classes, and the images {data.num_classes}: the last layer "
+            f"would be random; give images with all {held} folders of classes, or weights trained on these"
         )
     return opened, architecture
 

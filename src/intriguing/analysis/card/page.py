@@ -18,10 +18,12 @@ from torch import Tensor
 
 from intriguing.analysis.card import figures, words
 from intriguing.analysis.card.card import RobustnessCard, Sign
+from intriguing.analysis.card.numbers import Number
 from intriguing.analysis.drawing import BLUE, GREY, ORANGE, PURPLE
 from intriguing.report.html import embedded
 
 _LARGEST, _EXACT = 192, 64  # pixels of the longer side of a picture; up to the second it is a PNG, else a JPEG
+_COLOURS = "Purple: unperturbed. Orange: nearest adversarial image."
 _NAMES = {
     "zero_gradient": "zero gradient",
     "no_descent": "gradient misleads",
@@ -90,7 +92,7 @@ def page(cards: Sequence[RobustnessCard], *, command: str = "") -> str:
     return text.replace(" %", "\u00a0%")  # a number and its per cent sign stay on one line
 
 
-def _value(number: words.Number, name: str) -> str:
+def _value(number: Number, name: str) -> str:
     return words.length(number) if "distance" in name else words.percent(number)
 
 
@@ -137,7 +139,7 @@ def _sections(card: RobustnessCard, prefix: str) -> list[Section]:
             for one in card.confused
         ]
         add("confused", "Confused classes", words.confused(card),
-            figures.shares(rows, "images of the class, %"), "Purple: unperturbed. Orange: nearest adversarial image.")  # fmt: skip
+            figures.shares(rows, "images of the class, %"), _COLOURS)  # fmt: skip
     add("cost", "Cost", words.cost(card), figures.cost(card))
     return found
 

@@ -114,8 +114,8 @@ def strength(card: RobustnessCard) -> str:
     if card.strength is not None:
         found = card.strength.shorter
         text = (
-            f"The effort {card.strength.effort} shortens the distances by {percent(found)} on average ({found.n} images, "
-            f"at most {100 * card.strength.most:.0f} %). "
+            f"The effort {card.strength.effort} shortens the distances by {percent(found)} on average ({found.n} "
+            f"images, at most {100 * card.strength.most:.0f} %). "
         )
     if not card.signs:
         return text + "Signs of masked gradients were not looked for."
@@ -183,8 +183,8 @@ def layers(card: RobustnessCard) -> str:
     if not math.isfinite(last.adversarial):
         return text
     return (
-        f"{text} Adversarial perturbations grow by {last.adversarial:.3g} on the way to the logits, random ones of equal "
-        f"norm by {last.noise:.3g}."
+        f"{text} Adversarial perturbations grow by {last.adversarial:.3g} on the way to the logits, random ones of "
+        f"equal norm by {last.noise:.3g}."
     )
 
 

@@ -112,7 +112,9 @@ class Certified:
         """Return the certificate and its curve on the images of the attack.
 
         Args:
-            logits, labels, l2: of the attacked images.
+            logits: (N, K) of the attacked images.
+            labels: (N,) of them.
+            l2: (N,) distances of the attack.
             grid: the radii of the security curve, to which smaller ones are added where certificates end earlier.
         """
         radii = self.radii(logits, labels)
