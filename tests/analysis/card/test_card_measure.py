@@ -164,3 +164,13 @@ def test_the_calibration_error_of_calibrated_answers_covers_zero_and_that_of_oth
     off = calibration_error(confidence, drawn < confidence - 0.2)
     assert off.low <= 0.2 <= off.high
     assert off.low > 0.1
+
+
+def test_a_network_that_is_never_right_has_a_card_without_distances() -> None:
+    net = Linear()
+    images = torch.rand(24, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    card = ig.robustness_card(net, images, 1 - net(images).argmax(1), **FAST)
+    assert card.accuracy.value == 0
+    assert card.l2 is None
+    assert card.security_curve[0].accuracy.value == 0
+    assert "Robustness card" in card._repr_html_()

@@ -44,7 +44,7 @@ def security(cards: Sequence[RobustnessCard]) -> str:
     """Draw the accuracy against L2 of each card, and the certified share of a single one."""
 
     def draw(axes: Axes) -> None:
-        end = max((card.security_curve[-1].at for card in cards if card.security_curve), default=1.0)
+        end = max((card.security_curve[-1].at for card in cards if card.security_curve), default=0.0) or 1.0
         for place, card in enumerate(cards):
             colour = COLOURS[place % len(COLOURS)]
             if len(cards) > 1:

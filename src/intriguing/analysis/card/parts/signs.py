@@ -99,6 +99,8 @@ class Signs(Sliced):
         assert norm is not None
         rows = (self.attack.l2[start:end] > 0).nonzero().flatten() + start
         images, labels = self.subject.images[rows], self.subject.labels[rows]
+        if not len(rows):
+            return
         for some in torch.arange(len(rows)).split(self.subject.batch_size):
             part, classes = images[some].to(self.subject.device), labels[some].to(self.subject.device)
             noise = self.subject.generator("signs", start, int(some[0]))
