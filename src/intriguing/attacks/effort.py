@@ -12,6 +12,7 @@ class Effort:
     Attributes:
         budget, num_candidates, num_steps, num_projections, num_rivals, num_restarts: see ``nearest``.
         patience: restarts that end at the same distance, after which an image is done.
+        first_steps: steps of the descents from the image; None for num_steps. On nearly linear networks few are enough.
         num_slopes: classes whose boundaries are linearised at the image.
         change: relative change of a descent's radius, at the first and at the last step.
         noise: smallest and largest noise of a restart, in distances of the nearest success so far.
@@ -23,6 +24,7 @@ class Effort:
     num_projections: int
     num_rivals: int
     patience: int
+    first_steps: int | None = None
     num_slopes: int = 9
     num_restarts: int | None = None
     change: tuple[float, float] = (0.4, 0.05)
@@ -41,8 +43,10 @@ EFFORTS = {
         change=(0.5, 0.2),
         noise=(2.0, 4.0),
     ),
-    "default": Effort(300, num_candidates=3, num_steps=14, num_projections=8, num_rivals=4, patience=1),
-    "thorough": Effort(2000, num_candidates=9, num_steps=16, num_projections=12, num_rivals=4, patience=6),
+    "default": Effort(300, num_candidates=3, num_steps=14, num_projections=8, num_rivals=4, patience=1, first_steps=7),
+    "thorough": Effort(
+        2000, num_candidates=9, num_steps=16, num_projections=12, num_rivals=4, patience=6, first_steps=8
+    ),
 }
 _MANY_CLASSES = 100
 _TARGETS = {"fast": Effort(60, num_candidates=1, num_steps=10, num_projections=5, num_rivals=2, patience=1)}

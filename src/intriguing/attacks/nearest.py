@@ -65,7 +65,7 @@ def nearest(
             restarts, the nearest first; "batch" for the other inputs; or None. Their classes take one forward pass for
             each of them, which the counts of the result leave out.
         budget: forward and backward passes per image.
-        num_steps: steps of each descent.
+        num_steps: steps of each descent; where it is None, those from the image have about half as many.
         num_projections: steps of each walk along the boundary.
         num_rivals: inequalities per step, for the classes nearest to beating the target. Points where many classes meet
             need more; each costs a backward pass. Without targets there is one.
@@ -160,4 +160,6 @@ class NearestSettings:
         """Return the settings, with those of the effort where they are None."""
         chosen = choose_effort(self.effort, num_classes, targeted=targeted)
         values = {field.name: getattr(self, field.name, None) for field in fields(Effort)}
+        if self.num_steps is not None:
+            values["first_steps"] = self.num_steps
         return Effort(**{name: getattr(chosen, name) if value is None else value for name, value in values.items()})

@@ -74,7 +74,8 @@ class Search:
         tracker, effort = self._tracker, self._effort
         distances, directions = tracker.boundaries(max(1, min(effort.num_slopes, effort.budget // 6)))
         affordable = int(self._left(torch.zeros_like(tracker.goal.classes[:1]))) // 2  # steps; the same for all images
-        count = max(1, min(effort.num_candidates, distances.shape[1], affordable // effort.num_steps))
+        first_steps = effort.first_steps or effort.num_steps
+        count = max(1, min(effort.num_candidates, distances.shape[1], affordable // first_steps))
         rival = 2.0 if tracker.goal.targeted else _RIVAL
         diagonal = tracker.origin.shape[1] ** 0.5
         near = distances[:, :count] <= rival * distances[:, :1]
@@ -82,7 +83,7 @@ class Search:
         rows, places = near.nonzero(as_tuple=True)
         radius = torch.where(distances < diagonal, distances, _DEFAULT_RADIUS * diagonal)[rows, places]
         start = tracker.origin[rows] + unit(directions[rows, places]) * radius[:, None]
-        steps = max(1, min(effort.num_steps, affordable))
+        steps = max(1, min(first_steps, affordable))
         self._left_at_first = 2 * affordable - 2 * steps * count  # at least, of an image that has not walked
         self._improve(rows, start.clamp_(0, 1), radius, steps)
 

@@ -1,9 +1,12 @@
 """Tables, figures and the page, from finished runs; a study runs what is missing first."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
 from intriguing.cli import main as entry
+from intriguing.cli import requires
 from intriguing.cli.card import make_card
 from intriguing.cli.config import command, plain, task_overrides
 from intriguing.cli.hydra_files import hydra_files
@@ -22,6 +25,9 @@ def main(cfg: DictConfig) -> None:
     if "card" in config:
         make_card(config, overrides, hydra_files(cfg))
         return
+    if lacking := requires.missing(config["study"]):
+        config["study"] = requires.without(config["study"], lacking)
+        print(f"left out, for they are missing: {requires.sentence(lacking)}", file=sys.stderr)
     config = with_study_settings(config, overrides)
 
     from intriguing import data
@@ -35,6 +41,7 @@ def main(cfg: DictConfig) -> None:
         images=factories.images(config),
         command=command("analyze", overrides),
         files=hydra_files(cfg),
+        left_out=requires.sentence(lacking),
     )
     if config["study"]:
         steps = study_steps(config, overrides)

@@ -6,12 +6,14 @@ import pkgutil
 from intriguing.models.alexnet import AlexNet
 from intriguing.models.classifier import CHECKPOINT_FORMAT, PENALTIES, REGISTRY, Classifier
 from intriguing.models.convnet import ConvNet
+from intriguing.models.efficientnet_lite import EfficientNetLite
 from intriguing.models.fit_size import planned_steps
 from intriguing.models.fully_connected import FullyConnected
 from intriguing.models.module import ModuleClassifier
 from intriguing.models.normalize import Normalize
 from intriguing.models.optimization import Scheduler
 from intriguing.models.program import ProgramClassifier
+from intriguing.models.quocnet import QuocNet
 from intriguing.models.sparse_autoencoder import SparseAutoencoder
 from intriguing.models.torchvision_model import TorchvisionModel
 
@@ -25,10 +27,12 @@ __all__ = [
     "AlexNet",
     "Classifier",
     "ConvNet",
+    "EfficientNetLite",
     "FullyConnected",
     "ModuleClassifier",
     "Normalize",
     "ProgramClassifier",
+    "QuocNet",
     "Scheduler",
     "SparseAutoencoder",
     "TorchvisionModel",

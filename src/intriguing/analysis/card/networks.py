@@ -211,11 +211,11 @@ def _images(config: Mapping[str, Any], images: OwnData | None) -> ImageData:
     data: dict[str, Any] = {"name": given["name"], "split": "full", "split_seed": 0}
     if given["name"] != "module":
         data |= {"root": given["root"] or "data", "download": flag("data.download", given["download"])}
-    if given.get("folder"):
-        data |= folder_settings(given)
+    data |= folder_settings(given)
     return open_images(**data, own=images)
 
 
 def _network(name: str, stem: str, model: Classifier, data: ImageData, identity: Mapping[str, Any]) -> OpenNetwork:
-    names = data.description.get("classes") or ()
-    return OpenNetwork(name=name, stem=stem, model=model, data=data, classes=tuple(map(str, names)), identity=identity)
+    return OpenNetwork(
+        name=name, stem=stem, model=model, data=data, classes=tuple(map(str, data.class_names)), identity=identity
+    )
