@@ -1,7 +1,7 @@
 """Networks and images for the cards of results/cards, from `$INTRIGUING_DATA/networks/networks.py`.
 
-    python analyze.py study=card card.model=benchmarks.card_networks.published card.settings={name:resnet20} \\
-        data=module data._target_=benchmarks.card_networks.exact_cifar10
+python analyze.py study=card card.model=benchmarks.card_networks.published card.settings={name:resnet20}
+data=module data._target_=benchmarks.card_networks.exact_cifar10      (one line)
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from intriguing.analysis.card.card import Missing
+from intriguing.analysis.card.values import Missing
 
 SIZES = (8, 8, 16, 32)
 """Images of the first slices of an attack; further ones have the last size times two."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from intriguing.analysis.card.card import Change, CurvePoint, RobustnessCard
 from intriguing.analysis.card.numbers import Number
+from intriguing.analysis.card.values import CardValues, Change, CurvePoint
 from intriguing.errors import UserError
 
 WORSE, BETTER, SAME = "worse", "better", "as before"
@@ -18,7 +18,7 @@ Two trainings that differ in the seed alone differ by that much in truth, howeve
 _AT = (0.25, 0.5, 0.75)  # the old accuracies whose radii, or noises, are compared
 
 
-def changes(old: RobustnessCard, new: RobustnessCard) -> tuple[Change, ...]:
+def changes(old: CardValues, new: CardValues) -> tuple[Change, ...]:
     """Compare the numbers of two cards of networks for one task.
 
     A number is worse where the two 95 % intervals do not meet and it has changed by more than `MARGIN_SHARE` or
@@ -44,7 +44,7 @@ def changes(old: RobustnessCard, new: RobustnessCard) -> tuple[Change, ...]:
     )
 
 
-def _pairs(old: RobustnessCard, new: RobustnessCard) -> Iterator[tuple[str, Number, Number, bool, bool]]:
+def _pairs(old: CardValues, new: CardValues) -> Iterator[tuple[str, Number, Number, bool, bool]]:
     """Yield name, old and new number, whether more is better, and whether changes count relative to the number."""
     yield "accuracy", old.accuracy, new.accuracy, True, False
     if old.calibration and new.calibration:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from intriguing.analysis.card.card import Notice, Sign, Strength
 from intriguing.analysis.card.subject import Subject
+from intriguing.analysis.card.values import Notice, Sign, Strength
 from intriguing.statistics.counts import paired_counts
 from intriguing.statistics.intervals import excess_interval
 

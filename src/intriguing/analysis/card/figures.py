@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from intriguing.analysis.card.card import CurvePoint, RobustnessCard
 from intriguing.analysis.card.numbers import Number
+from intriguing.analysis.card.values import CardValues, CurvePoint
 from intriguing.analysis.drawing import (
     AMBER,
     BLUE,
@@ -40,7 +40,7 @@ def drawn(draw: Callable[[Axes], None], *, height: float = _SIZE[1]) -> str:
         return svg(figure)
 
 
-def security(cards: Sequence[RobustnessCard]) -> str:
+def security(cards: Sequence[CardValues]) -> str:
     """Draw the accuracy against L2 of each card, and the certified share of a single one."""
 
     def draw(axes: Axes) -> None:
@@ -60,7 +60,7 @@ def security(cards: Sequence[RobustnessCard]) -> str:
     return drawn(draw, height=3.0 if len(cards) == 1 else 3.6)
 
 
-def distances(card: RobustnessCard) -> str:
+def distances(card: CardValues) -> str:
     """Draw a histogram of the distances with their quantiles."""
     found = card.l2
     assert found is not None
@@ -84,7 +84,7 @@ def distances(card: RobustnessCard) -> str:
     return drawn(draw)
 
 
-def calibration(card: RobustnessCard) -> str:
+def calibration(card: CardValues) -> str:
     """Draw accuracy against confidence."""
     found = card.calibration
     assert found is not None
@@ -100,7 +100,7 @@ def calibration(card: RobustnessCard) -> str:
     return drawn(draw)
 
 
-def noise(card: RobustnessCard) -> str:
+def noise(card: CardValues) -> str:
     """Draw the accuracy in noise."""
 
     def draw(axes: Axes) -> None:
@@ -112,7 +112,7 @@ def noise(card: RobustnessCard) -> str:
     return drawn(draw)
 
 
-def corruptions(card: RobustnessCard) -> str:
+def corruptions(card: CardValues) -> str:
     """Draw the accuracy of each corruption against its strength."""
     names = list(dict.fromkeys(one.name for one in card.corruptions))
 
@@ -141,7 +141,7 @@ def shares(rows: Sequence[tuple[str, Number, str]], xlabel: str) -> str:
     return drawn(draw, height=0.75 + _TALL * len(rows))
 
 
-def prediction(card: RobustnessCard) -> str:
+def prediction(card: CardValues) -> str:
     """Draw the predicted beside the measured distance."""
     found = card.noise_prediction
     assert found is not None
@@ -158,7 +158,7 @@ def prediction(card: RobustnessCard) -> str:
     return drawn(draw, height=1.4)
 
 
-def layers(card: RobustnessCard) -> str:
+def layers(card: CardValues) -> str:
     """Draw the amplification after each layer, and the running product of the bounds."""
     found = card.layers
     assert found is not None
@@ -180,7 +180,7 @@ def layers(card: RobustnessCard) -> str:
     return drawn(draw)
 
 
-def cost(card: RobustnessCard) -> str:
+def cost(card: CardValues) -> str:
     """Draw the seconds of each part."""
     found = sorted(card.cost.seconds.items(), key=lambda one: -one[1])
 

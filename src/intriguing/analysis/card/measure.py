@@ -12,7 +12,7 @@ import torch
 
 from intriguing.analysis.card import faults
 from intriguing.analysis.card.budget import Clock, Part, Report, spend
-from intriguing.analysis.card.card import Cost, Missing, RobustnessCard
+from intriguing.analysis.card.card import RobustnessCard
 from intriguing.analysis.card.parts.certificate import Certified
 from intriguing.analysis.card.parts.clean import Clean, confusions
 from intriguing.analysis.card.parts.distances import Attack
@@ -21,6 +21,7 @@ from intriguing.analysis.card.parts.noise import STDDEVS, Corruptions, Noise
 from intriguing.analysis.card.parts.signs import Efforts, Signs
 from intriguing.analysis.card.parts.transfer import Transferred
 from intriguing.analysis.card.subject import Subject, check_subject
+from intriguing.analysis.card.values import Cost, Missing
 from intriguing.attacks.effort import EFFORTS
 
 _RESERVE = 0.96  # of the budget is spent on slices, the rest on the last passes and the page

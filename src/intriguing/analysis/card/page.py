@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from intriguing.analysis.card import figures, words
-from intriguing.analysis.card.card import RobustnessCard, Sign
 from intriguing.analysis.card.numbers import Number
+from intriguing.analysis.card.values import CardValues, Sign
 from intriguing.analysis.drawing import BLUE, GREY, ORANGE, PURPLE
 from intriguing.report.html import embedded
 
@@ -57,7 +57,7 @@ class Thumbnail:
     caption: str
 
 
-def page(cards: Sequence[RobustnessCard], *, command: str = "") -> str:
+def page(cards: Sequence[CardValues], *, command: str = "") -> str:
     """Render the page.
 
     Args:
@@ -96,7 +96,7 @@ def _value(number: Number, name: str) -> str:
     return words.length(number) if "distance" in name else words.percent(number)
 
 
-def _sections(card: RobustnessCard, prefix: str) -> list[Section]:
+def _sections(card: CardValues, prefix: str) -> list[Section]:
     found: list[Section] = []
 
     def add(key: str, title: str, text: str, svg: str, *details: str) -> None:
@@ -148,7 +148,7 @@ def _sign(one: Sign) -> str:
     return ("suspicious: " if one.suspicious else "") + one.text
 
 
-def _several(cards: Sequence[RobustnessCard]) -> dict[str, object]:
+def _several(cards: Sequence[CardValues]) -> dict[str, object]:
     """Make the table of several networks, and their curves in one picture."""
     rows: list[tuple[str, list[str]]] = [("Accuracy", [words.percent(card.accuracy) for card in cards])]
     for name, key in (("Median L2 distance", "median"), ("5 % L2 distance", "p5")):
@@ -162,14 +162,14 @@ def _several(cards: Sequence[RobustnessCard]) -> dict[str, object]:
     return {"rows": rows, "picture": Markup(embedded(figures.security(cards), "several", text)), "text": text}
 
 
-def _last_certified(card: RobustnessCard) -> str:
+def _last_certified(card: CardValues) -> str:
     if card.certified_curve is None:
         return "–"
     inside = [point.at for point in card.certified_curve if point.accuracy.value >= 0.5]
     return f"up to L2 {inside[-1]:g}" if inside and inside[-1] > 0 else "no"
 
 
-def _thumbnails(card: RobustnessCard) -> list[Thumbnail]:
+def _thumbnails(card: CardValues) -> list[Thumbnail]:
     found = []
     for one in card.examples:
         if one.image is None or one.adversarial is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from intriguing.analysis.card.card import RobustnessCard
 from intriguing.analysis.card.numbers import Number
+from intriguing.analysis.card.values import CardValues
 
 NOISE = 0.1  # standard deviation of the third main number
 
@@ -29,12 +29,12 @@ def _short(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0") if value < 99.95 or value == 100 else f"{value:.2f}"
 
 
-def class_name(card: RobustnessCard, label: int) -> str:
+def class_name(card: CardValues, label: int) -> str:
     """Return the name of a class, or else its number."""
     return card.classes[label] if label < len(card.classes) else str(label)
 
 
-def main_numbers(card: RobustnessCard) -> list[tuple[str, str, str, str]]:
+def main_numbers(card: CardValues) -> list[tuple[str, str, str, str]]:
     """List the three main numbers: what, value with unit, interval, how to read it."""
     at = next((point for point in card.noise_curve if point.at == NOISE), None)
     found = [
@@ -65,7 +65,7 @@ def _interval(number: Number, factor: float, unit: str) -> str:
     return f"95 % interval {write(number.low)} to {write(number.high)}{unit}"
 
 
-def accuracy(card: RobustnessCard) -> str:
+def accuracy(card: CardValues) -> str:
     """Say how often the network is right, and how far its confidence is off."""
     text = f"The network is right on {percent(card.accuracy)} of {card.accuracy.n} unperturbed images."
     if card.calibration is None:
@@ -77,7 +77,7 @@ def accuracy(card: RobustnessCard) -> str:
     return f"{text} Its confidence is on average {sure}; the calibration error is {percent(card.calibration.error)}."
 
 
-def distances(card: RobustnessCard) -> str:
+def distances(card: CardValues) -> str:
     """Say how far adversarial images are."""
     found = card.l2
     assert found is not None
@@ -89,7 +89,7 @@ def distances(card: RobustnessCard) -> str:
     )
 
 
-def security(card: RobustnessCard) -> str:
+def security(card: CardValues) -> str:
     """Say at which norm accuracy has halved, and what is certified there."""
     half = next((p for p in card.security_curve if p.accuracy.value <= card.accuracy.value / 2), None)
     text = (
@@ -107,7 +107,7 @@ def security(card: RobustnessCard) -> str:
     return f"{text} {sure}What lies between the two curves nobody knows. Certificate: {way}{pairs}."
 
 
-def strength(card: RobustnessCard) -> str:
+def strength(card: CardValues) -> str:
     """Say whether two efforts agree, and which signs of masked gradients there are."""
     seen = [one for one in card.signs if one.suspicious]
     text = ""
@@ -123,7 +123,7 @@ def strength(card: RobustnessCard) -> str:
     return f"{text}{signs} {'were' if len(seen) > 1 else 'was'} found."
 
 
-def noise(card: RobustnessCard) -> str:
+def noise(card: CardValues) -> str:
     """Say how much noise the network bears."""
     bears = [p for p in card.noise_curve if p.accuracy.value >= card.accuracy.value - 0.05]
     most = f"up to a standard deviation of {bears[-1].at:g}" if bears else "at none of the measured strengths"
@@ -134,7 +134,7 @@ def noise(card: RobustnessCard) -> str:
     )
 
 
-def corruptions(card: RobustnessCard) -> str:
+def corruptions(card: CardValues) -> str:
     """Say which corruption hurts most, and which least."""
     middle = sorted((one for one in card.corruptions if one.strength == 2), key=lambda one: one.accuracy.value)
     worst, best = middle[0], middle[-1]
@@ -144,7 +144,7 @@ def corruptions(card: RobustnessCard) -> str:
     )
 
 
-def prediction(card: RobustnessCard) -> str:
+def prediction(card: CardValues) -> str:
     """Compare the predicted with the measured distance."""
     found = card.noise_prediction
     assert found is not None
@@ -158,7 +158,7 @@ def prediction(card: RobustnessCard) -> str:
     return f"{text} The ratio is {found.predicted.value / found.measured.value:.2g}."
 
 
-def transfer(card: RobustnessCard) -> str:
+def transfer(card: CardValues) -> str:
     """Say how often examples carry over."""
     found = card.transfer
     assert found is not None
@@ -169,7 +169,7 @@ def transfer(card: RobustnessCard) -> str:
     )
 
 
-def layers(card: RobustnessCard) -> str:
+def layers(card: CardValues) -> str:
     """Say how much adversarial perturbations grow."""
     found = card.layers
     assert found is not None
@@ -188,7 +188,7 @@ def layers(card: RobustnessCard) -> str:
     )
 
 
-def confused(card: RobustnessCard) -> str:
+def confused(card: CardValues) -> str:
     """Name the most frequent confusions."""
 
     def named(adversarial: bool) -> str:
@@ -200,7 +200,7 @@ def confused(card: RobustnessCard) -> str:
     return f"{first}; the nearest adversarial image most often takes {adversarial}." if adversarial else f"{first}."
 
 
-def cost(card: RobustnessCard) -> str:
+def cost(card: CardValues) -> str:
     """Say what the card took."""
     return (
         f"{card.cost.forwards:,} forward and {card.cost.backwards:,} backward passes of single images, "

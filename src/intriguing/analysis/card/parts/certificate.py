@@ -10,9 +10,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from intriguing.analysis.card.card import Certificate, CurvePoint
 from intriguing.analysis.card.numbers import share
 from intriguing.analysis.card.subject import Subject
+from intriguing.analysis.card.values import Certificate, CurvePoint
 from intriguing.errors import error_message
 from intriguing.spectral import Certifier, certified_radii
 from intriguing.spectral.certificate import split

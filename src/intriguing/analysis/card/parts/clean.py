@@ -7,10 +7,10 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from intriguing.analysis.card.card import Bin, Calibration, Confusion
 from intriguing.analysis.card.numbers import Number, bins_of, calibration_error, mean_number, share
 from intriguing.analysis.card.parts.sliced import FORWARD, Sliced
 from intriguing.analysis.card.subject import Subject
+from intriguing.analysis.card.values import Bin, Calibration, Confusion
 
 PAIRS = 5  # confused pairs that are shown
 

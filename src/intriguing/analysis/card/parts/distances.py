@@ -9,10 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from intriguing.analysis.card.card import CurvePoint, Distances, Example
 from intriguing.analysis.card.numbers import first_finite, quantile_number, share
 from intriguing.analysis.card.parts.sliced import Sliced
 from intriguing.analysis.card.subject import Passes, Subject
+from intriguing.analysis.card.values import CurvePoint, Distances, Example
 from intriguing.attacks import AttackResult, AttackWarning, nearest
 from intriguing.errors import error_message
 

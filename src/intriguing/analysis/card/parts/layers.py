@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import torch
 
-from intriguing.analysis.card.card import Layer
 from intriguing.analysis.card.parts.distances import Attack
 from intriguing.analysis.card.subject import Subject
+from intriguing.analysis.card.values import Layer
 from intriguing.analysis.stability.measure import amplification
 from intriguing.errors import error_message
 from intriguing.metrics import distortion, equal_norm_gaussian

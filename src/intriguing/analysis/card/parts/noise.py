@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from intriguing.analysis.card.card import Corruption, CurvePoint, NoisePrediction
 from intriguing.analysis.card.numbers import Number, share
 from intriguing.analysis.card.parts.sliced import FORWARD, Sliced
 from intriguing.analysis.card.subject import Subject
+from intriguing.analysis.card.values import Corruption, CurvePoint, NoisePrediction
 from intriguing.attacks import gaussian
 
 STDDEVS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)

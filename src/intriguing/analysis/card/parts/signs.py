@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from intriguing.analysis.card.card import Sign, Strength
 from intriguing.analysis.card.numbers import Number, mean_number, share
 from intriguing.analysis.card.parts.distances import Attack, attacked
 from intriguing.analysis.card.parts.sliced import Sliced
 from intriguing.analysis.card.subject import Subject
+from intriguing.analysis.card.values import Sign, Strength
 from intriguing.metrics import equal_norm_gaussian
 from intriguing.nn import evaluating, frozen, pick_output
 from intriguing.statistics.counts import paired_counts

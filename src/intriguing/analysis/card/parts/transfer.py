@@ -8,11 +8,11 @@ import warnings
 import torch
 from torch import Tensor
 
-from intriguing.analysis.card.card import Transfer
 from intriguing.analysis.card.numbers import share
 from intriguing.analysis.card.parts.distances import Attack, count
 from intriguing.analysis.card.parts.sliced import Sliced
 from intriguing.analysis.card.subject import Subject
+from intriguing.analysis.card.values import Transfer
 from intriguing.attacks import AttackWarning, nearest
 from intriguing.errors import error_message
 from intriguing.metrics import equal_norm_gaussian
