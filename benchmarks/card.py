@@ -112,7 +112,8 @@ def coverage(given: argparse.Namespace) -> dict[str, Any]:
 
 def drawn(parts: Parts, subject: Subject, rows: Tensor) -> Parts:
     """Return the parts of a card as if they had measured these rows alone."""
-    clean, attack, noise, corruptions = map(copy.copy, (parts.clean, parts.attack, parts.noise, parts.corruptions))
+    clean, attack = copy.copy(parts.clean), copy.copy(parts.attack)
+    noise, corruptions = copy.copy(parts.noise), copy.copy(parts.corruptions)
     for part in (clean, attack, noise, corruptions):
         part.subject, part.rows = subject, len(rows)
     clean.logits, attack.l2 = parts.clean.logits[rows], parts.attack.l2[rows]

@@ -39,11 +39,10 @@ def make_card(config: Mapping[str, Any], overrides: Sequence[str], files: Mappin
     from intriguing.analysis.card.run import run_card
 
     card = config["card"]
-    module: Any = None
-    if names_class(card):
-        module = located("card.model", card["model"])
-        if not callable(module):
-            raise UserError(f"card.model={card['model']} is a {type(module).__name__}, not a class or a function")
+    found: Any = located("card.model", card["model"]) if names_class(card) else None
+    if found is not None and not callable(found):
+        raise UserError(f"card.model={card['model']} is a {type(found).__name__}, not a class or a function")
+    module: Any = found
     job = CardJob.from_config(
         config,
         module=module,
