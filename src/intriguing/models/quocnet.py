@@ -88,7 +88,7 @@ class Stage(nn.Module):
         tied: bool,
     ) -> None:
         super().__init__()
-        self.standardize = Standardize((in_channels, *size))
+        self.standardize = Standardize((in_channels, *size), center=False)
         # Small filters: of large ones, what the images do not hold would stay in the filters as noise.
         self.filter = LocallyConnected2d(in_channels, maps, size, kernel_size, stride, gain=0.1)
         self.pool, self.norm = L2Pool2d(pool), LocalContrastNorm2d(norm, floor)
@@ -110,6 +110,9 @@ class Stage(nn.Module):
         """
         inputs = self.standardize(inputs)
         if objective:
+            # ICA is for centred data. But pooling takes squares: of centred inputs, a feature above its mean and one as
+            # far below would give the same output, so the filters are applied to inputs with their mean.
+            inputs = inputs - self.standardize.offset
             decoder = None if self.decoder is None else F.normalize(self.decoder.weight, dim=2)
             return reconstruction_ica(inputs, self.filter, self.pool, decoder)
         return self.norm(self.pool(self.filter(inputs)))

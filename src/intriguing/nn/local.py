@@ -14,13 +14,14 @@ from torch import Tensor, distributed, nn
 
 
 class Standardize(nn.Module):
-    """Subtract each feature's mean and divide by its standard deviation and .01, both of the images observed so far.
+    """Subtract each feature's mean and divide by its standard deviation plus .01, of the images observed so far.
 
     Unlike batch normalisation it has no other mode for training, and changes only by ``observe``. Before it has
     observed images it returns its input divided by 1.01.
 
     Args:
         shape: of one input, without the batch: every number is a feature.
+        center: whether to subtract the mean; False divides alone.
 
     Attributes:
         mean: of each feature, a buffer.
@@ -38,8 +39,9 @@ class Standardize(nn.Module):
     variance: Tensor
     count: Tensor
 
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, shape: Sequence[int], *, center: bool = True) -> None:
         super().__init__()
+        self.center = center
         self.register_buffer("mean", torch.empty(*shape))
         self.register_buffer("variance", torch.empty(*shape))
         self.register_buffer("count", torch.empty(()))
@@ -74,9 +76,18 @@ class Standardize(nn.Module):
         """What each feature is divided by."""
         return self.variance.sqrt() + 0.01
 
+    @property
+    def offset(self) -> Tensor:
+        """The mean of each divided feature."""
+        return self.mean / self.scale
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Standardise inputs (N, ...)."""
-        return (inputs - self.mean) / self.scale
+        return (inputs - self.mean if self.center else inputs) / self.scale
+
+    def extra_repr(self) -> str:
+        """Describe the layer in one line."""
+        return f"{tuple(self.mean.shape)}, center={self.center}"
 
 
 class LocallyConnected2d(nn.Module):
