@@ -71,6 +71,24 @@ def test_the_objective_s_gradient_is_that_of_finite_differences(tied: bool) -> N
     assert torch.autograd.gradcheck(objective, tuple(stage.parameters()))
 
 
+def test_a_stage_learns_about_the_mean_and_is_applied_with_it() -> None:
+    """Of centred inputs, m + d and m - d would have the same squares: pooling could not tell them apart."""
+    torch.manual_seed(0)
+    stage = Stage(1, 4, (6, 6), kernel_size=3, stride=1, pool=2, norm=3, floor=1.0, tied=True).double()
+    images = 2 + torch.rand(100, 1, 6, 6, dtype=torch.float64)
+    stage.standardize.observe(images)
+    mean, scale = images.mean(0), images.std(0, correction=0) + 0.01
+    found = stage(images, objective=True)
+    expected = reconstruction_ica((images - mean) / scale, stage.filter, stage.pool)
+    torch.testing.assert_close(tuple(found), tuple(expected))
+    change = torch.randn(1, 1, 6, 6, dtype=torch.float64)
+    torch.testing.assert_close(stage(mean + change), stage.norm(stage.pool(stage.filter((mean + change) / scale))))
+    apart = stage(mean + change) - stage(mean - change)
+    assert apart.norm() > 0.1 * stage(mean + change).norm()
+    centred = [stage.pool(stage.filter(sign * change / scale)) for sign in (1, -1)]
+    torch.testing.assert_close(*centred)
+
+
 def test_layers_have_names_and_the_logits_their_shape() -> None:
     model = QuocNet(input_shape=[3, 12, 10], num_classes=2, **SIZES)
     assert [name for name, _ in model.network.named_children()] == [

@@ -126,4 +126,8 @@ def test_features_are_standardised_by_all_images_observed_so_far() -> None:
         layer.observe(part)
     torch.testing.assert_close(layer.mean, images.mean(0))
     torch.testing.assert_close(layer.variance, images.var(0, correction=0))
-    torch.testing.assert_close(layer(images), (images - images.mean(0)) / (images.std(0, correction=0) + 0.01))
+    deviation = images.std(0, correction=0) + 0.01
+    torch.testing.assert_close(layer(images), (images - images.mean(0)) / deviation)
+    layer.center = False
+    torch.testing.assert_close(layer(images), images / deviation)
+    torch.testing.assert_close(layer.offset, images.mean(0) / deviation)
