@@ -140,7 +140,8 @@ def _imagenet_index(file: str | None, classes: Sequence[str] | None, names: Sequ
 
 def reads_folder(data: Mapping[str, Any]) -> bool:
     """Return whether images are read from a folder, of a config's ``data`` or a network's description of its images."""
-    return data["name"] in FOLDERS or (data["name"] == "cifar10" and bool(data.get("folder")))
+    # A run's config has the files that were there, but not the place.
+    return data["name"] in FOLDERS or (data["name"] == "cifar10" and bool(data.get("folder") or data.get("files")))
 
 
 def blank_settings(data: Mapping[str, Any]) -> dict[str, Any]:
