@@ -5,6 +5,7 @@ import pkgutil
 
 from intriguing.models.alexnet import AlexNet
 from intriguing.models.classifier import CHECKPOINT_FORMAT, PENALTIES, REGISTRY, Classifier
+from intriguing.models.contractive_autoencoder import ContractiveAutoencoder
 from intriguing.models.convnet import ConvNet
 from intriguing.models.fit_size import planned_steps
 from intriguing.models.fully_connected import FullyConnected
@@ -14,6 +15,7 @@ from intriguing.models.optimization import Scheduler
 from intriguing.models.program import ProgramClassifier
 from intriguing.models.sparse_autoencoder import SparseAutoencoder
 from intriguing.models.torchvision_model import TorchvisionModel
+from intriguing.models.variational_autoencoder import VariationalAutoencoder
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")  # a new file registers its architecture by this alone
@@ -24,6 +26,7 @@ __all__ = [
     "REGISTRY",
     "AlexNet",
     "Classifier",
+    "ContractiveAutoencoder",
     "ConvNet",
     "FullyConnected",
     "ModuleClassifier",
@@ -32,5 +35,6 @@ __all__ = [
     "Scheduler",
     "SparseAutoencoder",
     "TorchvisionModel",
+    "VariationalAutoencoder",
     "planned_steps",
 ]
