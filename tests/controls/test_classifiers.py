@@ -38,7 +38,7 @@ def test_the_linear_machine_is_attacked_exactly() -> None:
     images = 0.4 + 0.2 * images
     control = fit_control("linear_svm", images, labels)
     found = nearest(control, images[:8], labels[:8])
-    weight = control.get_submodule("1").weight.detach().double()
+    weight = next(control.parameters()).detach().double()
     with torch.no_grad():
         logits = control(images[:8]).double()
     for row in range(8):

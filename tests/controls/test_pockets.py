@@ -27,11 +27,11 @@ from intriguing.controls import (
 def half_space(normal: torch.Tensor, distance: float) -> nn.Module:
     """Class 1 beyond a distance from the grey image along a normal."""
     normal = normal / normal.norm()
-    linear = nn.Sequential(nn.Flatten(), nn.Linear(len(normal), 2))
+    linear = nn.Linear(len(normal), 2)
     with torch.no_grad():
-        linear[1].weight.copy_(torch.stack([torch.zeros_like(normal), normal]))
-        linear[1].bias.copy_(torch.tensor([distance + float(normal.sum()) / 2, 0.0]))
-    return linear
+        linear.weight.copy_(torch.stack([torch.zeros_like(normal), normal]))
+        linear.bias.copy_(torch.tensor([distance + float(normal.sum()) / 2, 0.0]))
+    return nn.Sequential(nn.Flatten(), linear)
 
 
 GREY, LABEL = torch.full((1, 1, 5, 5), 0.5), torch.tensor([0])
@@ -61,11 +61,11 @@ def test_half_of_the_perturbations_keep_an_example_on_a_flat_boundary_and_a_cap_
     generator = torch.Generator().manual_seed(0)
     unit = (NORMAL / NORMAL.norm()).view(1, 1, 5, 5)
     network = half_space(NORMAL, 0.2)
-    on = survival(network, GREY + 0.2 * unit, LABEL, 0.3, num_draws=2000, generator=generator)
-    beyond = survival(network, GREY + 0.3 * unit, LABEL, 0.3, num_draws=2000, generator=generator)
+    on = survival(network, GREY + 0.2 * unit, LABEL, 0.3, num_draws=800, generator=generator)
+    beyond = survival(network, GREY + 0.3 * unit, LABEL, 0.3, num_draws=800, generator=generator)
     lost = float(stats.beta.cdf(1 - (0.1 / 0.3) ** 2, 12, 0.5)) / 2
-    assert float(on) == pytest.approx(0.5, abs=0.05)
-    assert float(beyond) == pytest.approx(1 - lost, abs=0.03)
+    assert float(on) == pytest.approx(0.5, abs=0.07)
+    assert float(beyond) == pytest.approx(1 - lost, abs=0.05)
 
 
 def test_a_linear_networks_transfer_is_the_cosine_of_the_normals() -> None:
@@ -91,7 +91,7 @@ def test_gradients_point_along_the_normal() -> None:
 def test_the_distance_of_a_half_space_is_predicted_from_noise() -> None:
     images = torch.cat([GREY, GREY, GREY + 0.4 * (NORMAL / NORMAL.norm()).view(1, 1, 5, 5)])
     found = noise_distance(
-        half_space(NORMAL, 0.2), images, torch.zeros(3, dtype=torch.int64), stddevs=(0.02, 0.1, 0.3), num_draws=4000
+        half_space(NORMAL, 0.2), images, torch.zeros(3, dtype=torch.int64), stddevs=(0.02, 0.1, 0.3), num_draws=2000
     )
     assert float(found[0]) == pytest.approx(0.2, rel=0.1) and float(found[2]) == 0
     assert bool(noise_distance(half_space(NORMAL, 9.0), GREY, LABEL, num_draws=20).isnan().all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def test_the_bound_is_the_likelihood_minus_the_divergence() -> None:
     prior = torch.distributions.Normal(torch.zeros(2).double(), 1.0)
     code = torch.distributions.Normal(head.mean(hidden), (head.log_variance(hidden) / 2).exp())
     divergence = torch.distributions.kl_divergence(code, prior).sum(1)
-    decoded = head.decoder(code.mean + code.stddev * noise)
+    decoded = head.decode(code.mean + code.stddev * noise)
     likelihood = torch.distributions.Normal(decoded, head.stddev).log_prob(rows).sum(2).mean(0)
     torch.testing.assert_close(found, likelihood - divergence)
     assert float(gaussian_divergence(torch.zeros(1, 2), torch.zeros(1, 2))) == 0
@@ -56,18 +57,19 @@ def test_the_autoencoder_trains_first_and_is_frozen_then(kind: Any, settings: di
     images = (0.2 + 0.6 * labels).float().view(-1, 1, 1, 1) * torch.ones(40, 1, 3, 4)
     images += 0.05 * torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
     weights: list[torch.Tensor] = []
-    begin = type(model).on_train_epoch_start
+    begin = kind.on_train_epoch_start
 
     class Watched(kind):
         def on_train_epoch_start(self) -> None:
             begin(self)
             weights.append(self.network[1].weight.detach().clone())
 
-    watched = Watched(units=6, pretrain_share=0.5, weight_decay=1e-6, **settings)
-    fitted = ig.fit(watched, (images, labels), epochs=4, lr=0.05)
+    adam = partial(torch.optim.Adam, lr=0.05)
+    watched = Watched(units=6, pretrain_share=0.5, weight_decay=1e-6, optimizer=adam, **settings)
+    fitted = ig.fit(watched, (images, labels), epochs=4)
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[2])
     assert torch.equal(weights[2], weights[3])
-    assert torch.equal(weights[3], fitted.network[1].weight)
+    assert torch.equal(weights[3], fitted.get_parameter("network.1.weight"))
     assert fitted.label == f"{kind.prefix}6-2"
 
 

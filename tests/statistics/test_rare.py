@@ -35,14 +35,20 @@ def test_what_is_below_the_limit_is_said_to_be_below() -> None:
 def test_noise_of_a_norm_hits_a_half_space_as_often_as_the_sphere_says() -> None:
     """The cap at height h of the unit sphere in n dimensions has the share I_{1 - h^2}((n - 1) / 2, 1 / 2) / 2."""
     values, distance, norm = 12, 0.3, 0.4
-    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(values, 2))
+    linear = torch.nn.Linear(values, 2)
     with torch.no_grad():
-        linear[1].weight.zero_()
-        linear[1].weight[1, 0] = 1
-        linear[1].bias.copy_(torch.tensor([distance + 0.5, 0.0]))
+        linear.weight.zero_()
+        linear.weight[1, 0] = 1
+        linear.bias.copy_(torch.tensor([distance + 0.5, 0.0]))
     image = torch.full((1, 3, 4), 0.5)
     found = hit_probability(
-        linear, image, 0, norm, num_runs=8, num_draws=400, generator=torch.Generator().manual_seed(2)
+        torch.nn.Sequential(torch.nn.Flatten(), linear),
+        image,
+        0,
+        norm,
+        num_runs=8,
+        num_draws=400,
+        generator=torch.Generator().manual_seed(2),
     )
     exact = float(stats.beta.cdf(1 - (distance / norm) ** 2, (values - 1) / 2, 0.5)) / 2
     assert exact < 2e-3

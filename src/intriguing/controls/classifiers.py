@@ -126,7 +126,7 @@ def _linear(rows: np.ndarray, labels: np.ndarray, count: int, seed: int) -> nn.S
         layer.weight.zero_()
         layer.bias.fill_(UNSEEN)
         for label in np.unique(labels):
-            machine = LinearSVC(C=0.1, random_state=seed, max_iter=20_000).fit(rows, labels == label)
+            machine: Any = LinearSVC(C=0.1, random_state=seed, max_iter=20_000).fit(rows, labels == label)
             layer.weight[label] = torch.from_numpy(machine.coef_[0])
             layer.bias[label] = float(machine.intercept_[0])
     return nn.Sequential(nn.Flatten(), layer)
@@ -155,4 +155,5 @@ def _estimator(kind: str, num: int, seed: int) -> Any:
         return KNeighborsClassifier(min(3, num))
     if kind == "random_forest":
         return RandomForestClassifier(100, random_state=seed)
-    return HistGradientBoostingClassifier(max_iter=50, early_stopping=False, random_state=seed)
+    settings: dict[str, Any] = {"max_iter": 50, "early_stopping": False, "random_state": seed}
+    return HistGradientBoostingClassifier(**settings)

@@ -137,7 +137,7 @@ class VariationalDensity:
                     optimizer.step()
 
     def log_prob(self, rows: Tensor) -> Tensor:
-        """Return the evidence lower bound (N,) of rows (N, ...) in nats; equal rows in equal places get equal values."""
+        """Return the evidence lower bound (N,) of rows (N, ...) in nats."""
         scaled = (rows.flatten(1).float().cpu() - self.mean) / self.scale
         generator = torch.Generator().manual_seed(self.seed)
         # One draw for all rows, so that a row's value does not depend on the rows beside it.

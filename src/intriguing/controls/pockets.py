@@ -45,9 +45,9 @@ def adversarial_dimension(
 ) -> Tensor:
     """Find how many orthogonal perturbations of a norm all fool the network (Tramer et al. 2017, section 3.1, GAAS).
 
-    k orthogonal directions can all have the product |g| / sqrt(k) with the gradient g, and no more. The dimension is the
-    largest k up to ``most`` whose k directions all fool the network. For a linear network of two classes at distance d
-    it is floor((norm / d)^2).
+    k orthogonal directions can all have the product |g| / sqrt(k) with the gradient g, and no more. The dimension is
+    the largest k up to ``most`` whose k directions all fool the network. For a linear network of two classes at
+    distance d it is floor((norm / d)^2).
 
     Args:
         model: images (N, ...) to logits (N, K).
@@ -64,7 +64,8 @@ def adversarial_dimension(
         >>> def network(images):  # class 1 where the first pixel is above 0.5
         ...     first = images.flatten(1)[:, 0]
         ...     return torch.stack([0.5 - first, first - 0.5], dim=1)
-        >>> adversarial_dimension(network, torch.full((1, 1, 3, 3), 0.4), torch.tensor([0]), 0.24).item()  # (.24 / .1)^2
+        >>> image, label = torch.full((1, 1, 3, 3), 0.4), torch.tensor([0])
+        >>> adversarial_dimension(network, image, label, 0.24).item()  # (.24 / .1)^2 = 5.76
         5
     """
     gradients = input_gradients(model, images, labels).double()

@@ -1,4 +1,4 @@
-"""Share the two phases of a classifier on an autoencoder's code: the autoencoder first, then a softmax on its frozen code."""
+"""Train an autoencoder first, then a softmax on its frozen code."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class VariationalHead(nn.Module):
     def __init__(self, hidden: int, latent: int, num_values: int, *, smallest: float = 0.02) -> None:
         super().__init__()
         self.mean, self.log_variance = nn.Linear(hidden, latent), nn.Linear(hidden, latent)
-        self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.Tanh(), nn.Linear(hidden, num_values))
+        self.first, self.last = nn.Linear(latent, hidden), nn.Linear(hidden, num_values)  # of the decoder
         self.log_stddev = nn.Parameter(torch.tensor(-1.5))
         self.latent, self.smallest = latent, smallest
         for layer in (self.mean, self.log_variance):
@@ -48,8 +48,13 @@ class VariationalHead(nn.Module):
             (N,), averaged over the samples.
         """
         mean, log_variance = self.mean(hidden), self.log_variance(hidden).clamp(-12, 8)
-        decoded = self.decoder(mean + (log_variance / 2).exp() * noise)
+        decoded = self.decode(mean + (log_variance / 2).exp() * noise)
         return self.log_likelihood(rows, decoded).mean(0) - gaussian_divergence(mean, log_variance)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the mean (..., D) of p(x | z) for codes (..., latent)."""
+        # A function and no module: the classifier, whose hidden layers are its nonlinearities, does not call it.
+        return self.last(torch.tanh(self.first(codes)))
 
     def log_likelihood(self, rows: Tensor, decoded: Tensor) -> Tensor:
         """Compute log p(x | z) of images (N, D) given the decoder's outputs (S, N, D): (S, N)."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def predicted_distance(error: Tensor, stddev: Tensor | float) -> Tensor:
-    """Compute the distance of a half-space from the chance that Gaussian noise reaches it (Ford et al. 2019, section 4).
+    """Compute the distance of a half-space from the chance that Gaussian noise reaches it (Ford et al. 2019).
 
     Noise of standard deviation s reaches a half-space at distance d with probability Phi(-d / s), so
     d = -s Phi^-1(error) (arXiv 1901.10513). For another error set it is the distance of the half-space that errs as
