@@ -41,10 +41,12 @@ DATA = {
     "channels": int,
     "target": str,
     "classes": list,
+    "names": list,
     "counts": dict,
     "files": dict,
     "shape": list,
     "num_classes": int,
+    "one_against_rest": str,
 }
 CONTENT = ("classes", "counts", "files")  # of folders of images
 MAX_SIDE = 1 << 12  # pixels of an image's side
@@ -292,8 +294,11 @@ def _wrong_content(data: Mapping[str, Any], num_classes: Any) -> str | None:
     classes, counts, files = (data.get(key) for key in CONTENT)
     if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
         return "its data has no names of classes"
-    if len(set(classes)) < len(classes) or len(classes) != num_classes:
+    if len(set(classes)) < len(classes) or (2 if "one_against_rest" in data else len(classes)) != num_classes:
         return f"its data names {len(set(classes))} classes, its network has {shown(num_classes)}"
+    names = data.get("names", classes)
+    if len(names) != len(classes) or not all(isinstance(one, str) for one in names):
+        return "its data names its classes in words that are not texts, or not as many"
     if not isinstance(files, dict) or not all(isinstance(files.get(part), str) for part in ("train", "test")):
         return "its data has no digests of the lists of files"
     if not isinstance(counts, dict) or not all(_counts(counts.get(part), len(classes)) for part in ("train", "test")):
@@ -320,8 +325,9 @@ def _wrong_settings(checkpoint: Mapping[str, Any]) -> str | None:
             left += value.values() if isinstance(value, dict) else value
         elif isinstance(value, Tensor) or (isinstance(value, float) and not math.isfinite(value)):
             return "a setting of its network is neither a finite number nor a text nor a list"
-    if settings.get("weights") is not None:
-        return f"its settings ask for the weights {shown(settings['weights'])}, where a checkpoint holds its own"
+    for key in ("weights", "features"):
+        if settings.get(key) is not None:
+            return f"its settings ask for the {key} {shown(settings[key])}, where a checkpoint holds its own"
     shape = settings.get("input_shape", [1])
     sides = isinstance(shape, list | tuple) and all(isinstance(side, int) and side >= 1 for side in shape)
     if not sides or math.prod(shape) > MAX_PIXELS:

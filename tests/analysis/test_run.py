@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections import Counter
@@ -9,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis import run
@@ -136,3 +139,15 @@ def test_a_set_that_is_damaged_ends_the_analysis_before_anything_is_written(
     with pytest.raises(UserError, match=r"set\.safetensors was changed or damaged since its run wrote it"):
         run_analysis(AnalysisJob.from_config(composed("analyze", *given)))
     assert not (tmp_path / "runs").exists()
+
+
+def test_small_copies_keep_charts_as_png_and_photographs_as_jpeg(tmp_path: Path) -> None:
+    chart, photograph = tmp_path / "chart.png", tmp_path / "photograph.png"
+    Image.new("RGB", (900, 500), "white").save(chart)
+    pixels = torch.randint(0, 256, (700, 700, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    Image.fromarray(pixels.numpy()).save(photograph)
+    suffix, content = run._smaller(chart)
+    assert suffix == ".png" and Image.open(io.BytesIO(content)).size == (900, 500)
+    suffix, content = run._smaller(photograph)
+    assert suffix == ".jpg" and len(content) <= run.SMALL and Image.open(io.BytesIO(content)).format == "JPEG"
+    assert run._short({"classes": ["x"] * 1000, "b": 1}) == {"classes": "1000 entries, x to x", "b": 1}

@@ -14,11 +14,12 @@ from intriguing.analysis.stability import measure, tables
 from intriguing.analysis.stability.section import section
 from intriguing.analysis.stability.settings import StabilitySettings
 from intriguing.analysis.stability.summary import certified_pairs
-from intriguing.analysis.stability.table_5 import CORRECTED, FORMULA, PRINTED, table_5
+from intriguing.analysis.stability.table_5 import CORRECTED, FORMULA, PRINTED, exact_norm, table_5
 from intriguing.attacks import nearest
 from intriguing.data import Subset
 from intriguing.metrics import distortion
 from intriguing.models import AlexNet, TorchvisionModel
+from intriguing.spectral import operator_norm
 from intriguing.statistics.tests import sign_p
 
 IMAGES = torch.rand(40, 1, 3, 3, generator=torch.Generator().manual_seed(0))
@@ -178,7 +179,7 @@ def _alexnet(size: int, *, architecture: str = "", seed: int = 0, **config: Any)
         torch.manual_seed(seed)
         common = {"label": "AlexNet", "input_shape": [3, size, size], "num_classes": 5}
         if architecture:
-            module = TorchvisionModel(architecture=architecture, weight_decay=[0.0], **common)
+            module = TorchvisionModel(architecture=architecture, weight_decay=[0.0] * 8, **common)
         else:
             module = AlexNet(weight_decay=[0.0] * 8, **common)
     config = {"data": {"name": "blank"}, "trainer": {"max_epochs": 0}, "seed": seed, **config}
@@ -207,3 +208,25 @@ def test_table_5_of_torchvisions_network_has_its_layers_too() -> None:
     model = {"name": "torchvision", "settings": {"architecture": "alexnet", "weights": "default"}}
     table = table_5(_alexnet(64, architecture="alexnet", model=model))
     assert len(table.rows) == 10 and "torchvision's AlexNet with its published weights" in table.caption
+
+
+def test_the_exact_norm_is_that_of_the_dense_matrix_and_below_the_bound() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(2, 3, 3, stride=2, padding=1)
+    columns = torch.eye(2 * 6 * 6).view(-1, 2, 6, 6)
+    with torch.no_grad():
+        matrix = (layer(columns) - layer(torch.zeros(1, 2, 6, 6))).flatten(1).T
+    wanted = float(torch.linalg.matrix_norm(matrix.double(), 2))
+    assert exact_norm(layer, (2, 6, 6)) == pytest.approx(wanted, rel=1e-4)
+    assert wanted <= operator_norm(layer, (2, 6, 6), padding="zeros")
+
+
+@pytest.mark.slow
+def test_of_convolutions_from_a_file_table_5_has_no_linear_layer() -> None:
+    """The linear layers of such a network are random."""
+    model = {"name": "torchvision", "settings": {"architecture": "alexnet", "features": "features.pth"}}
+    table = table_5(_alexnet(64, architecture="alexnet", model=model))
+    assert [row.split()[0] for row in table.rows] == ["conv1", "conv2", "conv3", "conv4", "conv5", "product", "product"]
+    assert "the five convolutions of torchvision's AlexNet with trained weights" in table.caption
+    assert table.cells[table.rows[-2], PRINTED].value == pytest.approx(2.75 * 10 * 7 * 7.5 * 11)
+    assert any("this network's are conv1 3x11x11x64" in note for note in table.notes)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from planted import rerecorded
 from scipy import stats
 from torch import nn
@@ -386,3 +388,47 @@ def test_the_configs_settings_are_the_defaults_of_the_section(composed: Any) -> 
     study = {"networks": ("*fc100_100_10_full*",), "bases": ("pca",), "sweeps": 3, "whitened": False}
     assert chosen == replace(UnitSettings(), rows=5, **study)  # the command line before the study before the defaults
     assert set(given) == set(UnitSettings.__dataclass_fields__)
+
+
+def _photographs(folder: Path, classes: int = 3, each: int = 8) -> Path:
+    """Images of one colour a class, with noise."""
+    generator = torch.Generator().manual_seed(0)
+    for label in range(classes):
+        place = folder / "val" / f"class{label}"
+        place.mkdir(parents=True)
+        for number in range(each):
+            pixels = torch.randint(0, 60, (3, 20, 20), generator=generator, dtype=torch.uint8)
+            pixels[label] += 150
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(place / f"{number}.png")
+    return folder
+
+
+def test_images_of_a_folder_take_the_place_of_the_networks_and_are_compared_by_lpips(tmp_path: Path) -> None:
+    """Also for a network without images; the units are the three colours, each of which is a class."""
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    weights = tmp_path / "features.pth"
+    torch.save({name: w for name, w in alexnet().state_dict().items() if name.startswith("features.")}, weights)
+    module = nn.Sequential(nn.AvgPool2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)).eval()
+    module.input_shape = [3, 10, 10]  # pyright: ignore[reportArgumentType]
+    network = Network.in_memory("net", module, errors={}, config={"data": {"name": "blank"}})
+    assert not network.has_images
+    settings = settings_of(
+        UnitSettings,
+        "settings.units",
+        QUICK
+        | {"folder": str(_photographs(tmp_path / "images")), "lpips": str(weights), "untrained": False, "columns": 2},
+    )
+    made = section(SectionInputs(networks=[], imageless=[network], settings=settings))
+    table = next(one for one in made.tables if one.key == "units_net")
+    assert table.cells["layer 1 · units", "purity"].value == 1
+    assert table.cells["layer 1 · units", "similarity by LPIPS"].value > 0.1
+    assert "N = 12 test images of images" in table.sample and any("3 classes" in note for note in table.notes)
+    assert not any(one.key == "units_ablation" for one in made.tables)  # its classes are not the network's
+    with pytest.raises(UserError, match=r"settings.units.lpips: there is no file"):
+        section(
+            SectionInputs(
+                networks=[], imageless=[network], settings=replace(settings, lpips=str(tmp_path / "none.pth"))
+            )
+        )

@@ -155,7 +155,7 @@ def test_the_code_of_an_attack_of_the_project_is_its_own(jobs: Callable[..., Att
         (("attack._target_=mine_attacks.CALLS",), "is a list, not a class or a function"),
         (("attack._target_=torch.nn.Linear",), "expected an attack as a function"),
         (("attack._target_=mine_attacks.plain", "attack.targets=random"), "mine_attacks.plain takes no targets"),
-        (("attack._target_=mine_attacks.plain", "attack.targets=nearby"), "unknown attack.targets 'nearby'"),
+        (("attack._target_=mine_attacks.plain", "attack.targets=nearby"), "takes no targets"),
         (("attack._target_=mine_attacks.plain", "attack.clip=maybe"), "attack.clip must be true or false"),
         (("attack._target_=intriguing.attacks.lbfgs",), "attack._target_=intriguing.attacks.lbfgs is attack=lbfgs"),
         (("attack._target_=len",), "attack._target_=len: "),

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from intriguing.controls import DENSITIES, MixtureDensity, NeighbourDensity, VariationalDensity, fit_density
-from intriguing.statistics.ranking import auc
+from intriguing.statistics.ranking import area_under_roc
 
 
 def test_one_gaussian_on_all_components_is_the_normal_density() -> None:
@@ -65,7 +65,7 @@ def test_every_density_ranks_points_of_the_data_above_points_far_from_it(kind: s
     line = line + 0.02 * torch.randn(line.shape, generator=generator)
     density = fit_density(kind, line[:300])
     clean, far = line[300:], line[300:] + 0.3 * torch.randn(100, 1, 3, 3, generator=generator)
-    assert auc(density.log_prob(clean), density.log_prob(far), paired=True).value > 0.95
+    assert area_under_roc(density.log_prob(clean), density.log_prob(far), paired=True).value > 0.95
     torch.testing.assert_close(density.log_prob(clean[:3]), density.log_prob(clean)[:3], rtol=1e-4, atol=1e-3)
 
 

@@ -78,7 +78,7 @@ def test_the_epoch_is_read_when_the_first_batch_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"name": "imagenet"}, "unknown data"),
+        ({"name": "svhn"}, "unknown data"),
         ({"name": "digits", "split": "p3"}, "unknown split"),
         ({"name": "digits", "validation": 5000}, "data.validation"),
         ({"name": "digits", "batch_size": 0}, "data.batch_size"),

@@ -19,6 +19,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from intriguing.checkpoints import load_model, read_checkpoint
 from intriguing.cli.config import training_job
 from intriguing.errors import UserError
+from intriguing.models import QuocNet
 from intriguing.training import TrainingJob, fit
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ def _process(rank: int, port: int, job: TrainingJob) -> None:
     fit(job)
 
 
-def _fit_in_two(job: TrainingJob) -> Path:
+def _fit_in_two(job: TrainingJob, *, exitcode: int = 0) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -58,7 +59,7 @@ def _fit_in_two(job: TrainingJob) -> Path:
             process.start()
     for process in processes:
         process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert [process.exitcode for process in processes] == [exitcode] * 2
     return Path(job.runs) / "train" / job.name
 
 
@@ -112,6 +113,66 @@ def test_a_network_that_trains_in_parts(composed: Callable[..., dict]) -> None:
     two = _fit_in_two(_job(composed, "two", *UNEVEN, "model=ae400_10", *TWO))
     pd.testing.assert_frame_equal(_curve(one), _curve(two), rtol=1e-5)
     _assert_same_network(one, two)
+
+
+SMALL = (
+    "model=quocnet", "model.settings.maps=[3,4]", "model.settings.kernels=[3,2]", "model.settings.strides=[1,1]",
+    "model.settings.pools=[2,2]", "trainer.max_epochs=4",
+)  # fmt: skip
+SHARDED = ("trainer=fsdp", "trainer.devices=2", "trainer.accelerator=cpu")
+
+
+@pytest.mark.parametrize("tied", ["true", "false"])
+def test_two_processes_that_share_the_weights_of_one_network_train_as_one_process(
+    composed: Callable[..., dict], tied: str
+) -> None:
+    """Lightning's FSDP on two CPU processes (gloo): the network is built on the meta device, layer by layer."""
+    images = ("data=digits", "data.only=201", "data.batch_size=67")
+    one = fit(_job(composed, "one", *images, *SMALL, f"model.settings.tied={tied}"))
+    two = _fit_in_two(_job(composed, "two", *images, *SMALL, f"model.settings.tied={tied}", *SHARDED))
+    pd.testing.assert_frame_equal(_curve(one), _curve(two), rtol=1e-4)
+    _assert_same_network(one, two)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_sharded_fit_goes_on_in_two_processes_or_in_one(
+    composed: Callable[..., dict], monkeypatch: pytest.MonkeyPatch, together: bool, capfd: pytest.CaptureFixture
+) -> None:
+    images = ("data=digits", "data.only=200", "data.batch_size=100")
+    one = fit(_job(composed, "one", *images, *SMALL))
+    original = QuocNet.on_train_epoch_start
+
+    def stop(self: QuocNet) -> None:
+        if self.current_epoch == 2:
+            raise RuntimeError("stopped")
+        original(self)
+
+    sharded = _job(composed, "two", *images, *SMALL, *SHARDED)
+    with monkeypatch.context() as patch:
+        patch.setattr(QuocNet, "on_train_epoch_start", stop)
+        _fit_in_two(sharded, exitcode=1)
+    assert int(read_checkpoint(Path(sharded.runs) / "train" / "two" / "checkpoints" / "last.ckpt")["epoch"]) == 1
+    two = _fit_in_two(sharded) if together else fit(_job(composed, "two", *images, *SMALL))
+    pd.testing.assert_frame_equal(_curve(one), _curve(two), rtol=1e-4)
+    _assert_same_network(one, two)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (("model=fc10",), "which fully_connected does not do; it is for model.name=quocnet"),
+        ((*SMALL, "spectral_penalty=log_product", "spectral_penalty.value=1"), "give spectral_penalty=none"),
+        ((*SMALL, *POOLS), "callbacks=back_feeding could attack"),
+        ((*SMALL, "optimizer=adamw"), "which AdamW does not do; give optimizer=adam"),
+    ],
+)
+def test_what_a_sharded_fit_cannot_do_is_refused(
+    composed: Callable[..., dict], changed: tuple[str, ...], words: str
+) -> None:
+    job = _job(composed, "one", *EVEN, *changed, "trainer=fsdp", "trainer.devices=1", "trainer.accelerator=cpu")
+    with pytest.raises(UserError, match=words):
+        fit(job)
+    assert not (Path(job.runs) / "train" / "one").exists()
 
 
 def test_processes_that_could_not_write_are_refused(composed: Callable[..., dict]) -> None:

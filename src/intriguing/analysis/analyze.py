@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from intriguing.adversarial_set import AdversarialSet
-from intriguing.analysis import paper, robustness_curve
+from intriguing.analysis import filters, paper, robustness_curve, two_classes
 from intriguing.analysis.back_feeding.arms import families
 from intriguing.analysis.back_feeding.section import section as back_feeding
 from intriguing.analysis.cells import display_labels, network_order, set_label
@@ -19,7 +19,7 @@ from intriguing.analysis.controls import classifiers, equal_norm, likelihood, no
 from intriguing.analysis.controls.kept import keep
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.measure import MeasuredSet, Progress, measure
-from intriguing.analysis.paper_tables import charts, pictures
+from intriguing.analysis.paper_tables import charts, one_target, pictures
 from intriguing.analysis.paper_tables.error_tables import error_table
 from intriguing.analysis.paper_tables.transfer import transfer_tables
 from intriguing.analysis.paper_tables.weight_decay import lambda_curves, lambda_table
@@ -27,6 +27,7 @@ from intriguing.analysis.reference import Reference
 from intriguing.analysis.sections import Section, SectionInputs, SectionOutput, Subsets
 from intriguing.analysis.stability.measure import observe as stability_examples
 from intriguing.analysis.stability.section import section as stability
+from intriguing.analysis.stability.section import table_5_alone
 from intriguing.analysis.stability.settings import StabilitySettings
 from intriguing.analysis.summary import comparable, summarize
 from intriguing.analysis.units.section import section as units
@@ -80,7 +81,11 @@ SECTIONS: dict[str, Section] = {
     "distortions": Section(make=_distortions),
     "examples": Section(make=lambda inputs: SectionOutput.of(*_example_grids(inputs.networks, inputs.sets))),
     "back_feeding": Section(make=back_feeding, check=families),
+    "one_target": Section(make=one_target.section, settings=one_target.OneTargetSettings, observe=one_target.observe),
+    "table5": Section(make=table_5_alone),
     "units": Section(make=units, settings=UnitSettings, reads_images=True),
+    "two_classes": Section(make=two_classes.section, reads_images=True),
+    "filters": Section(make=filters.section, settings=filters.FilterSettings),
     "stability": Section(make=stability, settings=StabilitySettings, observe=stability_examples, reads_images=True),
     "robustness_curve": Section(
         make=robustness_curve.section,
@@ -110,6 +115,7 @@ class Request:
         subsets: finds the images of a network's data.
         seed: seed of the equal-norm noise and of everything random in sections.
         batch_size: images per forward pass; it changes speed and memory, not results.
+        workers: threads that read images of a folder.
         progress: called with (name of the work, steps done, steps in all).
         reference: numbers that the tables compare with; None: the paper's.
 
@@ -124,6 +130,7 @@ class Request:
     subsets: Subsets | None = field(default=None, repr=False)
     seed: int = 0
     batch_size: int = 1024
+    workers: int = 0
     progress: Progress | None = field(default=None, repr=False)
     reference: Reference | None = None
 
@@ -153,6 +160,7 @@ class Request:
             subsets=self.subsets,
             seed=self.seed,
             batch_size=self.batch_size,
+            workers=self.workers,
             progress=self.progress,
             reference=self.reference,
         )
@@ -205,7 +213,12 @@ def measure_sets(request: Request, sets: Sequence[CraftedSet]) -> Measurements:
 
 
 def make_result(
-    request: Request, measurements: Measurements, *, title: str, provenance: Mapping[str, Any] | None = None
+    request: Request,
+    measurements: Measurements,
+    *,
+    title: str,
+    lacking: str = "",
+    provenance: Mapping[str, Any] | None = None,
 ) -> AnalysisResult:
     """Make the sections in the order of the page.
 
@@ -213,6 +226,7 @@ def make_result(
         request: the networks and the sections.
         measurements: of `measure_sets`.
         title: heading of the page.
+        lacking: sentence about what is missing, the last of the summary; empty for none.
         provenance: facts about this analysis for the report: commit, command, versions, times.
 
     Raises:
@@ -240,6 +254,7 @@ def make_result(
         summary=(
             *(summarize(networks, measurements.sets, paper_tables, request.reference) if networks else ()),
             *(line for one in made.values() for line in one.summary),
+            *([lacking] if lacking else []),
         ),
         tables=tuple(table for one in made.values() for table in one.tables),
         figures=tuple(figure for one in made.values() for figure in one.figures),

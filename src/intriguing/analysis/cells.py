@@ -101,9 +101,10 @@ def error_cell(
     by_image: Sequence[ByImage] = (),
     judge: bool = True,
     own: bool = False,
+    quantity: Quantity = ERROR,
     runs: Iterable[str] = (),
 ) -> Cell | None:
-    """Make the cell of an error rate in percent, pooled over seeds.
+    """Make the cell of an error rate, or another share of images, in percent, pooled over seeds.
 
     The interval is about these networks on other images, not about other trainings; see `clusters.design_effect`. Where
     only counts are known, the interval assumes that the seeds agree on every image, so it is conservative.
@@ -114,6 +115,7 @@ def error_cell(
         by_image: the errors of each network as 0 and 1, image by image; empty where only the counts are known.
         judge: False where the paper's number is only shown, being about other images.
         own: whether the network is shown the examples made for it.
+        quantity: that is counted.
         runs: names of the runs behind it.
 
     Returns:
@@ -125,7 +127,7 @@ def error_cell(
         return None
     images, effect = _sample([count.n for _, count in counts], by_image)
     return Cell(
-        quantity=ERROR,
+        quantity=quantity,
         value=total.percent,
         interval=wilson_interval(total.k / effect, total.n / effect).percent,
         n=total.n,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import logging
 import re
@@ -16,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
+from PIL import Image
 
 from intriguing.results import Figure
 from intriguing.statistics.intervals import Interval
@@ -41,6 +43,8 @@ VARIABLES: Mapping[str, str] = {
 """The CSS variable of each colour: a page sets them for its light and its dark ground."""
 MARKERS: Sequence[str] = ("o", "s", "^", "D", "v")
 DPI = 110
+_LARGE = 300_000  # bytes of a picture within a drawing that is compressed
+_PICTURE = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 FONT = "DejaVu Sans"
 
 _STYLE: dict[Any, Any] = {
@@ -94,10 +98,22 @@ def svg(figure: Canvas) -> str:
     for colour, name in VARIABLES.items():
         text = text.replace(colour, f"var(--{name}, {colour})")
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = _PICTURE.sub(_smaller, text)
     # A page scales the drawing to its own width.
     return re.sub(
         r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
     )
+
+
+def _smaller(found: re.Match[str]) -> str:
+    """Compress a large picture of a drawing as WebP, which keeps transparent gaps."""
+    data = base64.b64decode(found[1])
+    if len(data) <= _LARGE:
+        return found[0]
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image:
+        image.save(stream, format="webp", quality=90, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def pdf(figure: Canvas) -> bytes:

@@ -1,4 +1,7 @@
-"""Figures of images: panels of tiles with their names beside them and words above, without empty space around."""
+"""Figures of images: panels of tiles with their names beside them and words above, without empty space around.
+
+Panels are side by side, or one below the other where their images are photographs that want the width of the page.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ from intriguing.analysis.drawing import DPI, FONT, GREY, INK
 
 WIDTH = 9.4
 """Inches of a figure at most."""
-TILE = 0.75
-"""Inches of the longer side of a tile at most."""
-FINEST = 96
+TILE, PIXEL = 0.75, 0.01
+"""Inches of the longer side of a small tile at most, and of a pixel of larger ones."""
+FINEST = 128
 """Pixels of the longer side of a tile at most; larger images are averaged, for no page shows more of them."""
 MOST_NAME, MOST_TITLE = 30, 34
 """Letters of a name, and of a line of a title, at most."""
@@ -74,11 +77,12 @@ class Panel:
         return sum(_LINE * count + _PAD for count in lines if count)
 
 
-def gallery(panels: Sequence[Panel]) -> Canvas:
-    """Draw panels side by side, as large as `WIDTH` and `TILE` allow; the images keep their pixels.
+def gallery(panels: Sequence[Panel], *, stacked: bool = False) -> Canvas:
+    """Draw panels, as large as `WIDTH`, `TILE` and `PIXEL` allow; the images keep their pixels.
 
     Args:
         panels: at least one, each with at least one image.
+        stacked: one below the other instead of side by side.
 
     Returns:
         The canvas: one axes in inches, one image for each panel.
@@ -86,21 +90,44 @@ def gallery(panels: Sequence[Panel]) -> Canvas:
     panels = [panel.wrapped for panel in panels]
     mosaics = [mosaic(panel.tiles) for panel in panels]
     drawn = list(zip(panels, mosaics, strict=True))
-    free = WIDTH - sum(panel.names_width for panel in panels) - _BETWEEN * (len(panels) - 1)
     longest = max(max(panel.tiles[0][0].shape[-2:]) for panel in panels)
-    tile = max(TILE / min(longest, FINEST), max(panel.words_width / pitch[1] for panel, (_, pitch) in drawn))
-    pixel = min(free / sum(image.shape[1] for image, _ in mosaics), tile)
-    widths = [max(panel.names_width + image.shape[1] * pixel, panel.title_width) for panel, (image, _) in drawn]
-    head = max(panel.head for panel in panels)
-    total = sum(widths) + _BETWEEN * (len(panels) - 1), head + max(image.shape[0] for image, _ in mosaics) * pixel
+    tile = max(TILE / min(longest, FINEST), PIXEL, max(panel.words_width / pitch[1] for panel, (_, pitch) in drawn))
+    names = max(panel.names_width for panel in panels)  # where stacked, the images begin one below the other
+    if stacked:
+        free = (WIDTH - names) / max(image.shape[1] for image, _ in mosaics)
+    else:
+        free = WIDTH - sum(panel.names_width for panel in panels) - _BETWEEN * (len(panels) - 1)
+        free /= sum(image.shape[1] for image, _ in mosaics)
+    pixel = min(free, tile)
+    sizes = [
+        (max(panel.names_width + image.shape[1] * pixel, panel.title_width), panel.head + image.shape[0] * pixel)
+        for panel, (image, _) in drawn
+    ]
+    between = _BETWEEN * (len(panels) - 1)
+    if stacked:
+        total = (
+            max(names - panel.names_width + width for panel, (width, _) in zip(panels, sizes, strict=True)),
+            sum(height for _, height in sizes) + between,
+        )
+    else:
+        head = max(panel.head for panel in panels)
+        total = (
+            sum(width for width, _ in sizes) + between,
+            head + max(image.shape[0] for image, _ in mosaics) * pixel,
+        )
     figure = Canvas(figsize=total, dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, total[0]), ylim=(total[1], 0))
     axes.set_axis_off()
-    left = 0.0
-    for (panel, (image, pitch)), width in zip(drawn, widths, strict=True):
-        _draw(axes, panel, image, (pitch[0] * pixel, pitch[1] * pixel), pixel, left, head)
-        left += width + _BETWEEN
+    left = top = 0.0
+    for (panel, (image, pitch)), (width, height) in zip(drawn, sizes, strict=True):
+        pitches = pitch[0] * pixel, pitch[1] * pixel
+        if stacked:
+            _draw(axes, panel, image, pitches, pixel, names - panel.names_width, top + panel.head)
+            top += height + _BETWEEN
+        else:
+            _draw(axes, panel, image, pitches, pixel, left, max(panel.head for panel in panels))
+            left += width + _BETWEEN
     return figure
 
 

@@ -170,6 +170,9 @@ def differences(first: NetworkId, second: NetworkId, *besides: str) -> str:
     return ", ".join(dict.fromkeys(words))
 
 
+_NAMED = 100  # classes that the name of a data set lists
+
+
 def data_set(data: Mapping[str, Any]) -> str:
     """Name the data set that a config's ``data`` describes.
 
@@ -178,7 +181,11 @@ def data_set(data: Mapping[str, Any]) -> str:
     name = str(data.get("name", "unknown"))
     if name == "module":
         return str(data.get("target", name))
-    return f"{name} ({', '.join(data['classes'])})" if data.get("classes") else str(data.get("folder") or name)
+    if not (classes := data.get("classes")):
+        return str(data.get("folder") or name)
+    if len(classes) > _NAMED:
+        return f"{name} ({len(classes):,} classes, {classes[0]} to {classes[-1]})"
+    return f"{name} ({', '.join(classes)})"
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -53,6 +53,7 @@ class AnalysisJob:
         study: name of the study, or None.
         tags: free words.
         network_classes: classes by which checkpoints of users' networks are opened.
+        left_out: what the study did without, and why; empty where nothing is missing.
         command: the command line that makes this job.
         files: further files of the run folder, text by name.
     """
@@ -76,6 +77,7 @@ class AnalysisJob:
     logger: LoggerSettings
     study: str | None
     tags: tuple[str, ...]
+    left_out: str = ""
     command: str
     files: Mapping[str, str]
 
@@ -88,6 +90,7 @@ class AnalysisJob:
         network_classes: Sequence[Network] = (),
         command: str = "",
         files: Mapping[str, str] | None = None,
+        left_out: str = "",
     ) -> AnalysisJob:
         """Check a resolved ``analyze`` config; a study's runs are added by ``of`` when they are finished.
 
@@ -130,6 +133,7 @@ class AnalysisJob:
             logger=LoggerSettings.of(config["logger"]),
             study=study["name"] if study else None,
             tags=tuple(config["tags"]),
+            left_out=left_out,
             command=command,
             files=files or {},
         )

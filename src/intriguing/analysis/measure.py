@@ -19,8 +19,8 @@ from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis.identity import data_set
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.errors import UserError
-from intriguing.metrics import equal_norm_gaussian
-from intriguing.nn.evaluation import wrong_answers
+from intriguing.metrics import equal_norm_gaussian, wrong
+from intriguing.nn.evaluation import logits
 from intriguing.results import RunSummary
 from intriguing.statistics.counts import PairedCounts, paired_counts
 
@@ -29,6 +29,9 @@ BLOCK: int = 1024
 NUM_EXAMPLES: int = 10
 """Images kept of each set for the pictures: one per class on digits."""
 
+_PIXELS = (
+    2**20
+)  # values of the images of one forward pass at most, of 8 or more: large photographs are slower otherwise
 _AMPLIFICATION = ("amplify", "amplify_by")
 _STARTS = {"batch": ", starts of the batch", "none": ", without starts"}
 
@@ -60,12 +63,17 @@ class Answers:
         adversarial: (N,) bool, as adversarial examples.
         clean: (N,) bool, without a perturbation.
         noise: (N,) bool, under equal-norm Gaussian noise; None for a Gaussian set.
+        reached: (N,) bool, marks the adversarial examples that the victim puts into the class that the attack aimed
+            at; None for an attack without targets.
+        reached_clean: the same of the images without a perturbation.
     """
 
     indices: Tensor
     adversarial: Tensor
     clean: Tensor
     noise: Tensor | None
+    reached: Tensor | None = None
+    reached_clean: Tensor | None = None
 
     def outcome(self) -> Outcome:
         """Count the answers."""
@@ -147,6 +155,8 @@ class MeasuredSet:
             name += _STARTS.get(str(self.attack.get("starts")), "")
         if "function" in self.attack and isinstance(settings, Mapping):
             name += "".join(f", {key}={value}" for key, value in settings.items())
+        if "target_class" in self.attack:
+            return f"{name}, target {targets}"
         return f"{name}, {str(targets).replace('_', ' ')} targets" if targets else name
 
     @property
@@ -331,26 +341,40 @@ def outcomes(
         The errors by the name of the network.
     """
     parts: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in victims}
+    batch_size = min(batch_size, max(8, _PIXELS // max(1, math.prod(examples.inputs.shape[1:]))))
     num_blocks = math.ceil(keep.numel() / BLOCK)
     for done, rows in enumerate(keep.split(BLOCK) if num_blocks else (), start=1):
-        inputs, adv_inputs, labels = examples.inputs[rows], examples.adv_inputs[rows], examples.labels[rows]
+        inputs, adv_inputs = examples.inputs[rows], examples.adv_inputs[rows]
+        wanted = torch.stack([examples.labels[rows].long(), examples.targets[rows].long()])
         shown = [adv_inputs, inputs]
         if generator is not None:
             shown.append(equal_norm_gaussian(inputs, examples.distortion[rows], generator=generator))
         for name, module in victims.items():
-            batches = labels.split(batch_size)
-            parts[name].append(
-                tuple(wrong_answers(module, zip(i.split(batch_size), batches, strict=True)) for i in shown)
-            )
+            parts[name].append(tuple(_wrong(module, images, wanted, batch_size) for images in shown))
         if progress:
             progress(title, done, num_blocks)
-    nothing = torch.zeros(0, dtype=torch.bool)
+    nothing = torch.zeros(2, 0, dtype=torch.bool)
+    targeted = bool((examples.targets[keep] >= 0).all())
     found = {}
     for name, blocks in parts.items():
-        adversarial, clean, *noise = map(torch.cat, zip(*blocks, strict=True)) if blocks else [nothing] * 3
-        under_noise = None if generator is None else noise[0]
-        found[name] = Answers(image_indices(examples, keep), adversarial, clean, under_noise).outcome()
+        every = [torch.cat(one, dim=1) for one in zip(*blocks, strict=True)] if blocks else [nothing] * 3
+        (adversarial, missed), (clean, missed_clean), *noise = every
+        found[name] = Answers(
+            image_indices(examples, keep),
+            adversarial,
+            clean,
+            None if generator is None else noise[0][0],
+            ~missed if targeted else None,
+            ~missed_clean if targeted else None,
+        ).outcome()
     return found
+
+
+def _wrong(module: nn.Module, images: Tensor, wanted: Tensor, batch_size: int) -> Tensor:
+    """Mark the images whose answers differ from each row of wanted classes (M, N): (M, N) bool."""
+    batches = zip(images.split(batch_size), wanted.T.split(batch_size), strict=True)
+    answers = ((outputs, classes.T) for outputs, classes in logits(module, batches))
+    return torch.cat([torch.stack([wrong(outputs, one) for one in rows]).cpu() for outputs, rows in answers], dim=1)
 
 
 def image_indices(examples: AdversarialSet, keep: Tensor) -> Tensor:

@@ -128,6 +128,9 @@ NETWORKS: Final[Mapping[str, tuple[str, str, Any, tuple[float, ...]]]] = {
 }
 """The paper's networks by name: model, name and value of the setting of its shape, and lambda by layer."""
 
+OSTRICH_DISTORTION: Final = 0.0065
+"""Figure 5: mean distortion of AlexNet's adversarial examples, all towards the ostrich."""
+OSTRICH_IMAGES: Final = 64
 NOISE_ACCURACY: Final = 51
 """Figure 7: accuracy in percent under Gaussian noise of stddev 1; the paper does not name the network."""
 

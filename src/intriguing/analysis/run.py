@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from PIL import Image
 
 from intriguing import report
 from intriguing.adversarial_set import AdversarialSet
@@ -32,6 +34,7 @@ from intriguing.storage.csv_log import CsvLog
 from intriguing.storage.files import make_folder, write_atomic
 from intriguing.tracking.jobs import start_job
 
+MANY = 100  # entries of a list in the provenance
 SMALL = 200_000  # bytes; what is larger is not for a repository
 
 
@@ -77,18 +80,20 @@ def _analyse(job: AnalysisJob, progress: Progress | None, start: float) -> Path:
         subsets=_subsets(job),
         seed=job.seed,
         batch_size=job.batch_size,
+        workers=int(job.data.get("workers") or 0),
         progress=progress,
         reference=job.reference,
     )
     if job.data.get("folder") or job.images or any(section.reads_images for section in request.chosen.values()):
         for network in networks:
-            if (data := _images_of(network, job))["name"] in ("image_folder", "module"):
+            if (data := _images_of(network, job))["name"] == "module" or "files" in data:
                 open_images(
                     **data, own=job.images
                 )  # a folder that is not the recorded one is refused before any set is read
     sets = [_crafted(record, _source(record, job.networks)) for record in job.sets]
     measurements = measure_sets(request, sets)
-    make = partial(make_result, request, measurements, title=job.title, provenance=_provenance(job))
+    lacking = f"Left out, for they were missing: {job.left_out}." if job.left_out else ""
+    make = partial(make_result, request, measurements, title=job.title, lacking=lacking, provenance=_provenance(job))
     made = None if job.reference is None else make()  # numbers that stand beside no cell are refused before all writing
     with run_of(job, "analyze") as run:
         if run.finished:
@@ -131,6 +136,8 @@ def _check_runs(job: AnalysisJob) -> None:
         names[one.name] = one.folder
     for made in job.sets:
         for network in job.networks:
+            if network.config.get("data", {}).get("name") == "blank":  # built for a shape alone: no set is shown to it
+                continue
             theirs, own = (one.config.get("data", {}).get("classes") for one in (made, network))
             if theirs != own:
                 differ = ", ".join(shown(name, 40) for name in sorted(set(theirs or ()) ^ set(own or ()))[:5])
@@ -233,13 +240,52 @@ def _record(job: AnalysisJob, folder: Path, result: AnalysisResult) -> None:
             )
 
 
+def _short(value: Any) -> Any:
+    """Return plain values with a list of many entries, such as the classes of ImageNet, as its ends and its length."""
+    if isinstance(value, Mapping):
+        return {key: _short(one) for key, one in value.items()}
+    if isinstance(value, list | tuple) and len(value) > MANY:
+        return f"{len(value)} entries, {value[0]} to {value[-1]}"
+    return value
+
+
+def _smaller(picture: Path) -> tuple[str, bytes]:
+    """Compress a picture to `SMALL`: a chart as PNG of 256 colours, photographs as JPEG, as large as they may be.
+
+    Returns:
+        The suffix of the file, and its bytes.
+    """
+    with Image.open(picture) as opened:
+        image = opened.convert("RGB")
+    chart = io.BytesIO()
+    image.quantize(256).save(chart, format="png", optimize=True)
+    if chart.tell() <= SMALL:
+        return ".png", chart.getvalue()
+    while True:
+        stream = io.BytesIO()
+        image.save(stream, format="jpeg", quality=80, optimize=True)
+        if stream.tell() <= SMALL:
+            return ".jpg", stream.getvalue()
+        image = image.resize((image.width * 4 // 5, image.height * 4 // 5), Image.Resampling.LANCZOS)
+
+
 def _copy_small(folder: Path, target: Path, job: AnalysisJob) -> None:
     """Copy the small tables and pictures for the reader of the repository, with their provenance."""
     files = [one for kind in ("tables", "figures") for one in sorted((folder / kind).glob("*.*"))]
     small = [one.relative_to(folder) for one in files if one.stat().st_size <= SMALL]
-    for file in (*small, Path("report.md")):
+    text = (folder / "report.md").read_text()
+    for file in small:
         make_folder((target / file).parent)
         write_atomic(target / file, (folder / file).read_bytes())
+    for large in (one.relative_to(folder) for one in files if one.suffix == ".png"):
+        if large not in small:
+            suffix, content = _smaller(folder / large)
+            copied = large.with_suffix(suffix)
+            make_folder((target / copied).parent)
+            write_atomic(target / copied, content)
+            small.append(copied)
+            text = text.replace(large.as_posix(), copied.as_posix())
+    write_atomic(target / "report.md", text)
     for old in (*(target / "tables").glob("*"), *(target / "figures").glob("*")):
         if old.relative_to(target) not in small:  # of an earlier copy, or half-written when one was killed
             old.unlink()
@@ -247,7 +293,11 @@ def _copy_small(folder: Path, target: Path, job: AnalysisJob) -> None:
     kept = ("command", "commit", "dirty", "versions", "python", "platform", "cpus", "started", "seconds")
     made = {key: info.get(key) for key in kept}
     made["runs"] = {
-        one.name: {"command": one.info.get("command"), "seconds": one.result.get("seconds"), "config": one.config}
+        one.name: {
+            "command": one.info.get("command"),
+            "seconds": one.result.get("seconds"),
+            "config": _short(one.config),
+        }
         for one in (*job.networks, *job.sets)
     }
     write_atomic(target / "provenance.json", json.dumps(made, indent=1, sort_keys=True) + "\n")

@@ -43,6 +43,7 @@ class SectionInputs:
         subsets: finds the images of a network's data; None where there are none at hand.
         seed: seed of everything random.
         batch_size: images per forward pass; it changes speed and memory, not results.
+        workers: threads that read images of a folder.
         progress: called with (name of the work, steps done, steps in all), or None.
         reference: numbers that the tables compare with; None: the paper's.
     """
@@ -56,6 +57,7 @@ class SectionInputs:
     subsets: Subsets | None = field(default=None, repr=False)
     seed: int = 0
     batch_size: int = 1024
+    workers: int = 0
     progress: Progress | None = field(default=None, repr=False)
     reference: Reference | None = None
 

@@ -81,7 +81,11 @@ def _check_network(job: AttackJob, images: Subset) -> None:
     """Raise UserError, before anything is written, unless the network gives finite logits for the images."""
     if job.source is None:
         return
-    model, some, path = job.source.model, images.images[:_TRIED], job.source.trained.path
+    model, some, path = (
+        job.source.model,
+        images.images[: min(_TRIED, job.data.evaluation_batch)],
+        job.source.trained.path,
+    )
     if tuple(some.shape[1:]) != model.input_shape:
         raise UserError(f"{path} wants images of shape {model.input_shape}, got {tuple(some.shape[1:])}")
     with torch.no_grad():
@@ -127,11 +131,12 @@ def _in_shards(
 
 def _metadata(job: AttackJob, *, clip: bool) -> dict[str, Any]:
     data = job.identity["data"]
+    order = {} if job.order == "drawn" or job.limit is None else {"order": job.order}
     content = {key: data[key] for key in ("classes", "files") if key in data}  # of images in folders
     return {
         "source": job.identity["source"],
         "data": {"name": data["name"], "subset": job.subset, **content},
-        "attack": {**job.attack.description, "limit": job.limit},
+        "attack": {**job.attack.description, "limit": job.limit, **order},
         "amplify": job.attack.amplify,
         "clip": clip,
         "seed": job.seed,

@@ -27,8 +27,9 @@ from intriguing.runs.jobs import LoggerSettings
 from intriguing.runs.names import slug
 from intriguing.validation import choice, flag, refuse_unknown, whole
 
+ORDERS = ("drawn", "label")
 _KEYS = (
-    *("checkpoints", "model", "attack", "subset", "limit", "shard", "data", "trainer"),
+    *("checkpoints", "model", "attack", "subset", "limit", "order", "shard", "data", "trainer"),
     *("logger", "runs", "name", "study", "tags", "seed", "threads"),
 )
 
@@ -93,13 +94,15 @@ class AttackJob:
     Attributes:
         runs: folder of all runs.
         name: the run folder is ``<runs>/attack/<name>``.
+        plain_name: that of the run without amplification.
         label: what is attacked, by its name in tables.
         identity: what would change the result; it guards the run folder.
         source: the network under attack; None for noise.
         data: the images of the data set.
         attack: the attack and its settings.
         subset: the subset of the data that is attacked.
-        limit: number of images, drawn by the seed; None: all.
+        limit: number of images; None: all.
+        order: which images ``limit`` leaves: ``drawn`` by the seed, or one of every class in turn, by ``label``.
         seed: seed of everything random.
         shard: images saved at once.
         processes: where it runs.
@@ -112,6 +115,7 @@ class AttackJob:
 
     runs: str
     name: str = ""
+    plain_name: str = ""
     label: str = ""
     identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
     source: Source | None = None
@@ -119,6 +123,7 @@ class AttackJob:
     attack: AttackSettings
     subset: str
     limit: int | None
+    order: str
     seed: int
     shard: int
     processes: Processes
@@ -163,6 +168,7 @@ class AttackJob:
             "attack": attack,
             "subset": choice("subset", config["subset"], SUBSETS),
             "limit": None if config["limit"] is None else whole("limit", config["limit"], 1),
+            "order": choice("order", config["order"], ORDERS),
             "seed": whole("seed", config["seed"], 0),
             "shard": whole("shard", config["shard"], 1),
             "processes": Processes(
@@ -192,9 +198,10 @@ class AttackJob:
     @property
     def plain(self) -> AttackJob:
         """The job without amplification, whose set is amplified."""
-        suffix, attack = self.attack.amplification, replace(self.attack, amplify=None)
-        name = self.name.replace(suffix, "") if suffix in self.name else f"{self.name}_plain"
-        return replace(self, name=name, attack=attack, identity={**self.identity, "attack": attack.description})
+        attack = replace(self.attack, amplify=None)
+        return replace(
+            self, name=self.plain_name, attack=attack, identity={**self.identity, "attack": attack.description}
+        )
 
 
 def _noise_job(
@@ -210,8 +217,8 @@ def _noise_job(
         prefix = target_of(given).rpartition(".")[2]
     else:
         data |= {"root": given["root"] or "data", "download": flag("data.download", given["download"])}
+    data |= folder_settings(given)
     if given["name"] == "image_folder":
-        data |= folder_settings(given)
         prefix = folder_name(data["root"], data["folder"])
     job = AttackJob(
         **common, data=open_images(**data, own=images), label=f"Gaussian, stddev {attack.settings['stddev']}"
@@ -232,7 +239,7 @@ def _network_job(
     stem = folder.name if checkpoint.name == "model.ckpt" else f"{folder.name}_{checkpoint.stem}"
     source = Source(stem, data["split"], trained)
     opened, attack = open_images(**data, own=images), common["attack"]
-    attack = replace(attack, starts=chosen_starts(attack, opened))
+    attack = replace(attack.aimed(opened), starts=chosen_starts(attack, opened))
     job = AttackJob(**{**common, "attack": attack}, data=opened, source=source, label=trained.model.label)
     return _identified(job, config, data, stem, extras)
 
@@ -250,20 +257,29 @@ def _identified(
         prefix: first part of the name.
         extras: last parts of the name.
     """
-    if data["name"] in ("image_folder", "module"):
+    there = job.data.description
+    if "files" in there:
         part = "test" if job.subset == "test" else "train"
-        there = job.data.description
         data = there | {key: {part: there[key][part]} for key in ("counts", "files")}
     identity = identity_of(config, "attack") | {
         "source": None if job.source is None else job.source.description,
-        "data": {key: value for key, value in data.items() if key not in ("root", "download", "folder")},
+        "data": {
+            key: value for key, value in data.items() if key not in ("root", "download", "folder", "classes_file")
+        },
         "attack": job.attack.description,
     }
     if job.attack.starts == TRAIN and "files" in data:  # of images in folders and Datasets, those it begins from
         identity["starts"] = {"files": job.data.description["files"]["train"]}
     if job.attack.starts == BATCH:  # an image begins from the others of its shard
         identity["shard"] = job.shard
+    if job.order == "drawn" or job.limit is None:  # which changes nothing
+        del identity["order"]
     parts = [prefix, job.attack.label, f"{job.subset}{'all' if job.limit is None else job.limit}", f"seed{job.seed}"]
-    parts += [job.attack.amplification.removeprefix("_")] if job.attack.amplification else []
-    name = str(config["name"]) if config["name"] else slug("_".join([*parts, *extras]))
-    return replace(job, name=name, identity=identity)
+    amplified = [job.attack.amplification.removeprefix("_")] if job.attack.amplification else []
+    if given := config["name"]:
+        suffix = job.attack.amplification
+        plain = str(given).replace(suffix, "") if suffix and suffix in str(given) else f"{given}_plain"
+        return replace(job, name=str(given), plain_name=plain, identity=identity)
+    # From the parts, for a long name ends in a digest of the whole.
+    name, plain = (slug("_".join([*parts, *more, *extras])) for more in (amplified, []))
+    return replace(job, name=name, plain_name=plain, identity=identity)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from intriguing.attacks import ATTACKS, Attack, FunctionAttack, as_attack
 from intriguing.attacks.amplify import RULES as AMPLIFY_RULES
 from intriguing.attacks.targets import RULES
-from intriguing.errors import UserError
+from intriguing.data import ImageData
+from intriguing.errors import UserError, did_you_mean
 from intriguing.validation import choice, flag, number, refuse_unknown
 
 CLOSEST = "closest"
@@ -26,8 +27,9 @@ class AttackSettings:
     Attributes:
         name: name in ``attacks.ATTACKS``; of a function of the user's, the name of the function.
         settings: keywords of the attack.
-        targets: rule for target classes: one of ``attacks.targets.RULES`` or ``closest``; empty for noise, and for a
-            function that is given no targets.
+        targets: rule for target classes: one of ``attacks.targets.RULES`` or ``closest``; or the name of the class
+            that all images are to be taken for; empty for noise, and for a function that is given no targets.
+        target_class: number of that class; None for a rule, and while the images are not known.
         starts: one of `STARTS`, for attacks that begin from images of other classes; empty for others, and where the
             data decides, see ``starts.chosen_starts``.
         amplify: per-pixel RMS to scale the perturbations to afterwards; None: they are not scaled.
@@ -39,6 +41,7 @@ class AttackSettings:
     name: str
     settings: Mapping[str, Any]
     targets: str = ""
+    target_class: int | None = None
     starts: str = ""
     amplify: float | None = None
     amplify_by: str = "set"
@@ -82,10 +85,31 @@ class AttackSettings:
         return cls(
             name=name,
             settings=_checked(ATTACKS[name], "attack", beside) | _checked(ATTACKS[name], "attack.settings", settings),
-            targets=choice("attack.targets", config["targets"], (*RULES, CLOSEST)),
+            targets=str(config["targets"]),
             starts="" if starts is None else choice("attack.starts", starts, STARTS),
             **_amplification(config),
         )
+
+    def aimed(self, data: ImageData) -> AttackSettings:
+        """Return the attack with the number of the class that is named in place of a rule, and with its usual name.
+
+        Args:
+            data: the images, whose classes have names.
+
+        Raises:
+            UserError: neither a rule nor a class is called so.
+        """
+        rules = RULES if self.own else (*RULES, CLOSEST)
+        if not self.targets or self.targets in rules:
+            return self
+        try:
+            number = data.class_number(self.targets)
+        except UserError as error:
+            said = did_you_mean(self.targets, rules) or f", and {error}"
+            raise UserError(
+                f"unknown attack.targets '{self.targets}': the rules are {', '.join(rules)}{said}"
+            ) from error
+        return replace(self, targets=data.class_label(number), target_class=number)
 
     @property
     def attack(self) -> Attack | FunctionAttack:
@@ -116,6 +140,8 @@ class AttackSettings:
         described["amplify"] = self.amplify
         if self.own:
             described |= {"function": self.function, "clip": self.own.clip}
+        if self.target_class is not None:
+            described["target_class"] = self.target_class
         return described | ({} if self.amplify is None else {"amplify_by": self.amplify_by})
 
     @property
@@ -154,7 +180,7 @@ def _own_attack(config: Mapping[str, Any], function: Callable[..., Any] | None) 
         raise UserError(f"attack._target_={target}: {error}") from error
     if not isinstance(own, FunctionAttack):
         raise UserError(f"attack._target_={target} is attack={own.name}")
-    targets = "" if config["targets"] is None else choice("attack.targets", config["targets"], RULES)
+    targets = "" if config["targets"] is None else str(config["targets"])
     if targets and not own.takes("targets"):
         raise UserError(f"attack.targets={targets}: {target} takes no targets; leave attack.targets out")
     return AttackSettings(

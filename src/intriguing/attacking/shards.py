@@ -94,17 +94,36 @@ def _strategy(processes: Processes) -> str:
 
 
 def pick_images(job: AttackJob) -> Subset:
-    """Take the images to attack: all of the subset, or ``limit`` of them drawn by the seed, in their own order.
+    """Take the images to attack: all of the subset, or ``limit`` of them, in their own order.
+
+    Images of the class that all are to be taken for are left out.
 
     Raises:
         UserError: images that are not there, or not those that the network was trained on.
     """
     job.data.require(job.subset)
     subset = job.data.subset(job.subset)
-    if job.limit is None or job.limit >= len(subset):
-        return subset.take()
-    order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(job.seed))
-    return subset.take(order[: job.limit].sort().values)
+    positions = torch.arange(len(subset))
+    if job.attack.target_class is not None:
+        positions = positions[subset.labels != job.attack.target_class]
+    if not len(positions):
+        raise UserError(f"subset={job.subset} has images of {job.attack.targets} alone, the class to be reached")
+    if job.limit is not None and job.limit < len(positions):
+        order = _by_label(subset.labels[positions]) if job.order == "label" else _drawn(len(positions), job.seed)
+        positions = positions[order[: job.limit].sort().values]
+    return subset.take(None if len(positions) == len(subset) else positions)
+
+
+def _drawn(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+def _by_label(labels: Tensor) -> Tensor:
+    """Order images so that each class has its turn: the first image of every class, then the second."""
+    by_class = labels.argsort(stable=True)
+    sizes = labels.bincount()
+    turn = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes)[labels[by_class]]
+    return by_class[turn.argsort(stable=True)]
 
 
 def fill(fabric: Fabric, job: AttackJob, images: Subset, folder: Path, code: str, progress: Progress | None) -> None:
@@ -202,9 +221,13 @@ def _targets(job: AttackJob, model: nn.Module | None, images: Subset) -> Tensor 
     """Choose the targets (N,) of the whole set, which do not depend on the shards; None where the attack chooses."""
     if model is None or job.attack.targets in ("", CLOSEST):
         return None
+    if job.attack.target_class is not None:
+        return torch.full_like(images.labels, job.attack.target_class)
     device = next(model.parameters()).device
     with torch.no_grad():
-        logits = torch.cat([model(batch.to(device)).cpu() for batch in images.images.split(1000)])
+        logits = torch.cat(
+            [model(batch.to(device)).cpu() for batch in images.images.split(min(1000, job.data.evaluation_batch))]
+        )
     check_logits(model, images.images.to(device), logits)
     generator = torch.Generator().manual_seed(job.seed)
     return choose_targets(job.attack.targets, images.labels, logits, generator=generator)

@@ -1,9 +1,12 @@
 """Tables, figures and the page, from finished runs; a study runs what is missing first."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
 from intriguing.cli import main as entry
+from intriguing.cli import requires
 from intriguing.cli.config import command, plain, task_overrides
 from intriguing.cli.hydra_files import hydra_files
 from intriguing.cli.study import check_without_study, make_executor, study_steps, with_study_settings
@@ -17,7 +20,11 @@ from intriguing.tracking.jobs import check_run_id
 def main(cfg: DictConfig) -> None:
     """Run what is missing of a study, then analyse its runs."""
     overrides = task_overrides()
-    config = with_study_settings(plain(cfg), overrides)
+    config = plain(cfg)
+    if lacking := requires.missing(config["study"]):
+        config["study"] = requires.without(config["study"], lacking)
+        print(f"left out, for they are missing: {requires.sentence(lacking)}", file=sys.stderr)
+    config = with_study_settings(config, overrides)
 
     from intriguing import data
     from intriguing.analysis.job import AnalysisJob
@@ -30,6 +37,7 @@ def main(cfg: DictConfig) -> None:
         images=factories.images(config),
         command=command("analyze", overrides),
         files=hydra_files(cfg),
+        left_out=requires.sentence(lacking),
     )
     if config["study"]:
         steps = study_steps(config, overrides)

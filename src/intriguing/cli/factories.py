@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from intriguing.models import Scheduler
 
 # settings of the images that the project reads itself
-_OF_IMAGES = ("name", "batch_size", "validation", "only", "mean", "std")
+_OF_IMAGES = ("name", "batch_size", "validation", "only", "mean", "std", "one_against_rest")
 _WHEN = ("interval", "frequency", "monitor", "strict")  # when Lightning steps a scheduler; no setting of the scheduler
 
 

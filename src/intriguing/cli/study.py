@@ -229,8 +229,10 @@ def check_study(study: dict[str, Any]) -> None:
     Raises:
         UserError: A key that nothing reads, or a value of another type.
     """
-    if unknown := sorted(set(study) - set(STUDY) - {"sections", "settings"}):
-        raise UserError(f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}, sections, settings")
+    if unknown := sorted(set(study) - set(STUDY) - {"sections", "settings", "requires"}):
+        raise UserError(
+            f"study.{unknown[0]} is read by nothing; a study has {', '.join(STUDY)}, sections, settings, requires"
+        )
     for key, kinds in STUDY.items():
         if not isinstance(study.get(key), kinds):
             raise UserError(f"study.{key} must be {_words(kinds)}, got {study.get(key)!r}")

@@ -87,10 +87,10 @@ class NeighbourDensity:
         self.found: Any = NearestNeighbors(n_neighbors=self.k).fit(data)
 
     def log_prob(self, rows: Tensor) -> Tensor:
-        """Return the estimated log density (N,) of rows (N, ...) in nats; inf on k equal rows."""
+        """Return the estimated log density (N,) of rows (N, ...) in nats; no radius counts as less than 1e-12."""
         distances, _ = self.found.kneighbors(rows.flatten(1).double().cpu().numpy())
         log_volume = self.values / 2 * math.log(math.pi) - math.lgamma(self.values / 2 + 1)
-        radius = torch.from_numpy(np.ascontiguousarray(distances[:, -1]))
+        radius = torch.from_numpy(np.ascontiguousarray(distances[:, -1])).clamp_min(1e-12)
         return math.log(self.k / self.num) - log_volume - self.values * radius.log()
 
 

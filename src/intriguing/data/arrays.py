@@ -1,4 +1,4 @@
-"""Load data sets that fit in memory as whole tensors: MNIST and scikit-learn's digits."""
+"""Load data sets that fit in memory as whole tensors: MNIST, CIFAR-10 and scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ MNIST_FILES = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-SHAPES = {"mnist": ((1, 28, 28), 10), "digits": ((1, 8, 8), 10)}  # (C, H, W) and classes, known before any image is
+# (C, H, W) and classes, known before any image is
+SHAPES = {"mnist": ((1, 28, 28), 10), "digits": ((1, 8, 8), 10), "cifar10": ((3, 32, 32), 10)}
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DIGITS_TEST, DIGITS_SEED = 360, 0  # scikit-learn's digits have no official test set: a stratified, fixed one
 
 
@@ -43,6 +45,11 @@ class ImageArrays:
     labels: dict[str, Tensor]
     num_classes: int = 10
     in_memory = True
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in words, or their numbers."""
+        return _class_names(self.name, self.num_classes)
 
     def __repr__(self) -> str:
         train, test = len(self.labels["full"]), len(self.labels["test"])
@@ -69,6 +76,10 @@ class ImageArrays:
         return Subset(images, labels, indices) if whole else Subset(images[indices], labels[indices], indices)
 
 
+def _class_names(name: str, num_classes: int) -> tuple[str, ...]:
+    return CIFAR10_CLASSES if name == "cifar10" else tuple(map(str, range(num_classes)))
+
+
 def blank(shape: Sequence[int], num_classes: int) -> ImageArrays:
     """Make a data set without images, for a network that is built and not trained.
 
@@ -81,16 +92,16 @@ def blank(shape: Sequence[int], num_classes: int) -> ImageArrays:
     return ImageArrays("blank", images, labels, num_classes)
 
 
-class Mnist:
-    """Load MNIST when its images are first asked for; shape and classes are known before.
+class Published:
+    """Load a published data set when its images are first asked for; shape and classes are known before.
 
     Args:
-        root: Folder in torchvision's layout (``root/MNIST/raw``).
+        root: Folder in torchvision's layout.
         download: Whether ``prepare`` downloads missing files.
     """
 
-    name, in_memory = "mnist", True
-    input_shape, num_classes = SHAPES["mnist"]
+    name: ClassVar[str]
+    in_memory = True
 
     def __init__(self, root: str | Path = "data", *, download: bool = True) -> None:
         self._root, self._download = Path(root).expanduser().resolve(), download
@@ -102,7 +113,22 @@ class Mnist:
         Raises:
             UserError: A file is missing or damaged.
         """
-        return _load_mnist(self._root)
+        raise NotImplementedError
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one image."""
+        return SHAPES[self.name][0]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return SHAPES[self.name][1]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in words, or their numbers."""
+        return _class_names(self.name, self.num_classes)
 
     @property
     def labels(self) -> dict[str, Tensor]:
@@ -117,11 +143,50 @@ class Mnist:
     def prepare(self) -> None:
         """Download the files that are missing, if that is allowed."""
         if self._download:
-            fetch_mnist(self._root)
+            self._fetch()
+
+    def _fetch(self) -> None:
+        raise NotImplementedError
 
     def select(self, part: Part, indices: Tensor) -> Subset:
         """Return the images of a part at indices (N,)."""
         return self.arrays.select(part, indices)
+
+
+class Mnist(Published):
+    """MNIST: 60,000 and 10,000 images of 28x28 pixels, in ``root/MNIST/raw``."""
+
+    name = "mnist"
+
+    @property
+    def arrays(self) -> ImageArrays:
+        """The images and labels.
+
+        Raises:
+            UserError: A file is missing or damaged.
+        """
+        return _load_mnist(self._root)
+
+    def _fetch(self) -> None:
+        fetch_mnist(self._root)
+
+
+class Cifar10(Published):
+    """CIFAR-10: 50,000 and 10,000 images in colour of 32x32 pixels, in ``root/cifar-10-batches-py``."""
+
+    name = "cifar10"
+
+    @property
+    def arrays(self) -> ImageArrays:
+        """The images and labels.
+
+        Raises:
+            UserError: A file is missing or damaged.
+        """
+        return _load_cifar10(self._root)
+
+    def _fetch(self) -> None:
+        fetch_cifar10(self._root)
 
 
 @lru_cache(maxsize=1)
@@ -188,4 +253,45 @@ def fetch_mnist(root: str | Path) -> None:
             for name in missing:
                 (Path(own) / "MNIST" / "raw" / name).replace(raw / name)
     except (OSError, RuntimeError):  # no network, no mirror, no right to write
+        return
+
+
+@lru_cache(maxsize=1)
+def _load_cifar10(root: Path) -> ImageArrays:
+    from torchvision.datasets import CIFAR10
+
+    images, labels = {}, {}
+    for part, train in (("full", True), ("test", False)):
+        try:
+            dataset = CIFAR10(root, train=train, download=False)  # compares digests before it opens a file
+        except (RuntimeError, OSError) as error:
+            raise UserError(
+                f"CIFAR-10 is not there, or damaged: put cifar-10-batches-py into {root} (or set data.root / "
+                "INTRIGUING_DATA to the folder that holds it); data.folder=... reads a folder of its images, "
+                "train/<class> and test/<class>"
+            ) from error
+        images[part] = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        labels[part] = torch.tensor(dataset.targets, dtype=torch.int64)
+    return ImageArrays("cifar10", images, labels)
+
+
+def fetch_cifar10(root: str | Path) -> None:
+    """Download CIFAR-10 below ``root`` where it is missing, if its server can be reached.
+
+    It is downloaded into a temporary folder and moved as a whole. A failure is silent and leaves nothing behind;
+    loading says that the files are missing.
+    """
+    from torchvision.datasets import CIFAR10
+
+    root = Path(root).expanduser().resolve()
+    target = root / CIFAR10.base_folder
+    if target.exists():
+        return
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=there, prefix=".cifar10-") as own:
+            CIFAR10(own, train=True, download=True)
+            root.mkdir(parents=True, exist_ok=True)
+            (Path(own) / CIFAR10.base_folder).rename(target)
+    except (OSError, RuntimeError):  # no network, no right to write, or another process was faster
         return

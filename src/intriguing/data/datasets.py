@@ -215,6 +215,11 @@ class DatasetPair:
         return len(self.classes)
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.classes
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image."""
         return next(iter(self.parts.values())).shape

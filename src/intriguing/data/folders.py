@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from intriguing.data.announcing import announced
+from intriguing.data.classes import Classes
 from intriguing.data.decoding import decode
 from intriguing.data.headers import channels_of, size_of
 from intriguing.data.scanning import SUFFIXES, ClassFolders, named, scan, warn_once
@@ -125,6 +127,9 @@ class ImageFolders:
         channels: 1 or 3.
         workers: See ``FolderSubset``.
         recorded: Digests of the files that a network was trained and tested on; None where nothing is known.
+        name: Name of the data set.
+        names: The classes in words; empty where their names say all.
+        in_memory: Whether all images of a part are read at once and kept.
     """
 
     folder: str
@@ -137,7 +142,8 @@ class ImageFolders:
     workers: int
     recorded: Mapping[str, str] | None = None
     name: str = "image_folder"
-    in_memory = False
+    names: tuple[str, ...] = ()
+    in_memory: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -148,6 +154,11 @@ class ImageFolders:
     def input_shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image."""
         return self.channels, *self.size
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in words, where words were given; else their names."""
+        return self.names or self.classes
 
     @property
     def labels(self) -> dict[str, Tensor]:
@@ -168,6 +179,7 @@ class ImageFolders:
             "resize": self.resize,
             "channels": self.channels,
             "classes": list(self.classes),
+            **({"names": list(self.names)} if self.names else {}),
             "counts": {
                 word: torch.bincount(part.labels, minlength=self.num_classes).tolist() for word, part in parts.items()
             },
@@ -177,7 +189,7 @@ class ImageFolders:
     def prepare(self) -> None:
         """Do nothing: the images are there."""
 
-    def select(self, part: Part, indices: Tensor) -> FolderSubset:
+    def select(self, part: Part, indices: Tensor) -> FolderSubset | Subset:
         """Return the images of a part at indices (N,).
 
         Raises:
@@ -185,8 +197,11 @@ class ImageFolders:
         """
         self._check_files(part)
         files = self.parts[part].files
-        chosen = tuple(files[i] for i in indices.tolist())
         labels = self.parts[part].labels[indices]
+        if self.in_memory:
+            images = _kept(files, self.size, self.resize, self.channels, self.workers)
+            return Subset(images if len(indices) == len(files) else images[indices], labels, indices)
+        chosen = tuple(files[i] for i in indices.tolist())
         return FolderSubset(chosen, labels, indices, self.size, self.resize, self.channels, self.workers)
 
     def _check_files(self, part: Part) -> None:
@@ -201,6 +216,14 @@ class ImageFolders:
                 "data.folder=... with the same files, or take subset=test"
             )
         warn_once(f"{where}on when its errors were counted (their names or lengths differ)")
+
+
+@lru_cache(maxsize=2)  # the training and the test images of one folder
+def _kept(files: tuple[str, ...], size: tuple[int, int], resize: int | None, channels: int, workers: int) -> Tensor:
+    """Read all images of a part (N, C, H, W)."""
+    return FolderSubset(
+        files, torch.zeros(len(files)), torch.arange(len(files)), size, resize, channels, workers
+    ).images
 
 
 def located(folder: str | Path, root: str | Path, start: str | Path = ".") -> Path:
@@ -258,6 +281,9 @@ def image_folder(
     workers: int = 0,
     classes: Sequence[str] | None = None,
     recorded: Mapping[str, str] | None = None,
+    index: Classes | None = None,
+    name: str = "image_folder",
+    in_memory: bool = False,
 ) -> ImageFolders:
     """List the images of a folder, and read the sizes and types of its files where they are not given.
 
@@ -273,6 +299,9 @@ def image_folder(
         workers: Threads that read; 0 reads in the caller's.
         classes: Names of the classes that a network was trained on; others are refused.
         recorded: See ``ImageFolders``.
+        index: The classes among which a network decides; the folder may hold a part of them. None: the folder's.
+        name: See ``ImageFolders``.
+        in_memory: See ``ImageFolders``.
 
     Raises:
         UserError: A folder that is missing, empty or of another layout; training and held-out classes that differ;
@@ -286,9 +315,11 @@ def image_folder(
     there = located(folder, root)
     held_out = next((name for name in HELD_OUT if (there / name).is_dir()), None)
     names = {"full": "train" if (there / "train").is_dir() else None, "test": held_out}
-    found = {key: scan(there / name) for key, name in names.items() if name}
+    found = {key: scan(there / part) for key, part in names.items() if part}
     if not found:
         raise UserError(not_found(folder, root))
+    if index is not None:
+        found = {key: _numbered(part, index, there) for key, part in found.items()}
     own = next(iter(found.values())).classes
     for key, part in found.items():
         if part.classes != own:
@@ -317,7 +348,22 @@ def image_folder(
         channels=channels_of(files, str(there)) if channels is None else channels,
         workers=workers,
         recorded=recorded,
+        name=name,
+        names=() if index is None else index.names,
+        in_memory=in_memory,
     )
+
+
+def _numbered(part: ClassFolders, index: Classes, folder: Path) -> ClassFolders:
+    """Number the classes of a part by those among which a network decides."""
+    numbers = {name: number for number, name in enumerate(index.folders)}
+    if unknown := [name for name in part.classes if name not in numbers]:
+        raise UserError(
+            f"{folder} has class folders that are none of the {len(numbers):,} classes: {named(unknown)}; "
+            "data.classes_file=... lists those of the network, and data=image_folder numbers the folders themselves"
+        )
+    own = torch.tensor([numbers[name] for name in part.classes], dtype=torch.int64)
+    return replace(part, classes=index.folders, labels=own[part.labels])
 
 
 def _check_classes(folder: Path, own: tuple[str, ...], wanted: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ makes small networks train fast (a bare loop costs 1.0, per-item transforms abou
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -16,10 +17,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from intriguing.data.classes import class_number
 from intriguing.data.datasets import DatasetSubset
+from intriguing.data.folders import ImageFolders
 from intriguing.data.subsets import SPLIT_NAMES, SUBSETS, DataSet, ImageSubset, half_indices
 from intriguing.errors import UserError, plural
 from intriguing.validation import choice
+
+_SMALL = 1024  # numbers of an image, channels times pixels, up to which a batch of ten thousand costs little memory
+_NUMBERS, _NUMBERS_OF_LARGE = 10_000 * 784, 8 * 3 * 224 * 224
+"""Numbers in a batch that is evaluated, of small and of larger images: more of the larger are slower, because every
+layer of a convolutional network would ask the system for new memory."""
 
 
 class SubsetBatches(Dataset):
@@ -141,6 +149,24 @@ class ImageData(lightning.LightningDataModule):
         return self.images.num_classes
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in words, as far as the data set has words for them; else their numbers."""
+        return self.images.class_names
+
+    def class_number(self, wanted: str | int) -> int:
+        """Return the number of a class by its name, the name of its folder, or its number.
+
+        Raises:
+            UserError: No class is called so, or more than one is.
+        """
+        return class_number(wanted, getattr(self.images, "classes", self.class_names), self.class_names)
+
+    def class_label(self, number: int) -> str:
+        """Return the name of a class, by which ``class_number`` finds it: in words, or if two share it its folder's."""
+        names = self.class_names
+        return names[number] if names.count(names[number]) == 1 else getattr(self.images, "classes", names)[number]
+
+    @property
     def description(self) -> dict[str, Any]:
         """Plain values from which an attack finds a network's training images."""
         return {
@@ -151,6 +177,12 @@ class ImageData(lightning.LightningDataModule):
             "only": self.only,
             **self.images.description,
         }
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Number of images that are evaluated at once."""
+        numbers = math.prod(self.input_shape)
+        return max(1, min(10_000, (_NUMBERS if numbers <= _SMALL else _NUMBERS_OF_LARGE) // numbers))
 
     def require(self, *subsets: str) -> None:
         """Check that subsets have images.
@@ -186,7 +218,7 @@ class ImageData(lightning.LightningDataModule):
         chosen = own[(order[:cut] if subset == "train" else order[cut:]).sort().values]
         if subset != "train" or self.only is None:
             return chosen
-        if not self.images.in_memory:  # files lie class by class: the first ones would all be of one class
+        if not self.images.in_memory or isinstance(self.images, ImageFolders):  # files lie class by class
             generator = torch.Generator().manual_seed(self.split_seed + 2)
             chosen = chosen[torch.randperm(len(chosen), generator=generator)]
         return chosen[: self.only].sort().values
@@ -240,8 +272,8 @@ class ImageData(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader | list:
         """Load the images set apart, if there are any."""
-        return self._loader("val", 1000, None) if self.validation else []
+        return self._loader("val", min(1000, self.evaluation_batch), None) if self.validation else []
 
     def test_dataloader(self) -> DataLoader:
         """Load the test images."""
-        return self._loader("test", 1000, None)
+        return self._loader("test", min(1000, self.evaluation_batch), None)

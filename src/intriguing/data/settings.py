@@ -10,21 +10,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from intriguing.data.arrays import Mnist, blank, digits
+from intriguing.data.arrays import CIFAR10_CLASSES, SHAPES, Cifar10, Mnist, blank, digits
+from intriguing.data.classes import Classes, imagenet_classes, read_classes
 from intriguing.data.datasets import DatasetPair
 from intriguing.data.folders import Size, image_folder, located
 from intriguing.data.module import ImageData
+from intriguing.data.one_against_rest import against_rest
 from intriguing.data.scanning import named
 from intriguing.data.subsets import DATA_NAMES, DataSet
 from intriguing.errors import UserError, shown
 from intriguing.validation import choice, flag, whole
 
-_NO_FOLDER = "data=image_folder needs data.folder=..., which holds train/<class> and test/<class>"
+FOLDERS = ("image_folder", "imagenet")  # data sets that are read from folders, image by image
+IMAGENET_SIZE = (224, 256)  # height and width, and the shorter side before the crop, where a network says nothing else
+_NO_FOLDER = "data={name} needs data.folder=..., which holds train/<class> and test/<class> (or val/<class>)"
 _AGAIN = "give the same again: data=module data._target_=..."
 OwnData = Callable[[], DatasetPair]
 """Opens the Datasets of ``data=module``, which a config names by ``_target_``; each call gives the same object."""
 # The data settings that attack.py and analyze.py read; the others are the network's own.
-READ_AFTER_TRAINING = ("root", "download", "folder", "size", "resize", "channels", "workers")
+READ_AFTER_TRAINING = ("root", "download", "folder", "size", "resize", "channels", "workers", "classes_file")
 
 
 def open_images(
@@ -37,33 +41,40 @@ def open_images(
     resize: int | None = None,
     channels: int | None = None,
     workers: int = 0,
+    classes_file: str | None = None,
     classes: Sequence[str] | None = None,
+    names: Sequence[str] = (),
     counts: Mapping[str, Sequence[int]] | None = None,
     files: Mapping[str, str] | None = None,
     shape: Sequence[int] = (),
     num_classes: int = 0,
     target: str = "",
     own: OwnData | None = None,
+    one_against_rest: str | None = None,
     **splits: Any,
 ) -> ImageData:
     """Open images by the name of their data set.
 
     Args:
-        name: ``mnist``, ``digits``, ``image_folder``, ``module`` or ``blank``.
-        root: Where MNIST lies; and where a relative ``folder`` lies, if it is not in the working folder.
-        download: Whether MNIST may be downloaded.
-        folder: With ``train/<class>`` and ``test/<class>``; this and the next four are for ``image_folder``.
-        size: Height and width of the images, one number or two; None: that of all files.
+        name: ``mnist``, ``digits``, ``cifar10``, ``image_folder``, ``imagenet``, ``module`` or ``blank``.
+        root: Where MNIST and CIFAR-10 lie; and where a relative ``folder`` lies, if it is not in the working folder.
+        download: Whether MNIST and CIFAR-10 may be downloaded.
+        folder: With ``train/<class>`` and ``test/<class>``; this and the next five are for images in folders:
+            ``image_folder``, ``imagenet``, and ``cifar10`` where a folder is given.
+        size: Height and width of the images, one number or two; None: that of all files, of ``imagenet`` 224.
         resize: Length of the shorter side before the crop; None: as small as the crop allows.
         channels: 1 or 3; None: 1 where no file has colour.
         workers: Number of threads that read images.
+        classes_file: The classes of ``imagenet``, see ``read_classes``; None: the 1,000 of ILSVRC 2012.
         classes: Names of the classes when a network was trained on the images; others are refused.
+        names: The classes of ``imagenet`` in words at that time.
         counts: Numbers of images at that time; not compared, because digests of the files are.
         files: Digests of the files (or Datasets) at that time; others are refused when training images are asked for.
         shape: (C, H, W) of ``blank``.
         num_classes: Number of classes of ``blank``.
         target: The class or function that gave the Datasets of ``module`` at that time, for messages.
         own: Opens the Datasets of ``module``.
+        one_against_rest: A class, by name or number: labels are 1 for it and 0 for all others; None: as they are.
         splits: Further arguments of ``ImageData``.
 
     Raises:
@@ -71,18 +82,30 @@ def open_images(
     """
     choice("data", name, DATA_NAMES)
     images: DataSet
-    if name == "image_folder":
+    if name in FOLDERS or (name == "cifar10" and folder):
         if not folder:
-            raise UserError(_NO_FOLDER)
+            raise UserError(_NO_FOLDER.format(name=name))
+        here: dict[str, Any] = {"size": size, "resize": resize, "channels": channels}
+        index = None
+        if name == "imagenet":
+            index = _imagenet_index(classes_file, classes, names)
+            here |= {
+                "channels": 3,
+                **(dict(zip(("size", "resize"), IMAGENET_SIZE, strict=True)) if size is None else {}),
+            }
+        elif name == "cifar10":
+            here = {"size": SHAPES[name][0][1:], "resize": None, "channels": 3}
+            classes = CIFAR10_CLASSES
         images = image_folder(
             folder,
             root=root,
-            size=size,
-            resize=resize,
-            channels=channels,
             workers=workers,
             classes=classes,
             recorded=files,
+            index=index,
+            name=name,
+            in_memory=name == "cifar10",
+            **here,
         )
         if images.num_classes < 2:
             only = images.classes[0]
@@ -100,8 +123,24 @@ def open_images(
     elif name == "blank":
         images = blank(shape, num_classes)
     else:
-        images = Mnist(root, download=download) if name == "mnist" else digits()
-    return ImageData(images, **splits)
+        published = {"mnist": Mnist, "cifar10": Cifar10}
+        images = published[name](root, download=download) if name in published else digits()
+    return ImageData(images if one_against_rest is None else against_rest(images, one_against_rest), **splits)
+
+
+def _imagenet_index(file: str | None, classes: Sequence[str] | None, names: Sequence[str]) -> Classes:
+    """Return the classes among which a network decides: those that it recorded, those of a file, or ILSVRC's."""
+    if file is not None:
+        index = read_classes(file)
+        if classes is not None and index.folders != tuple(classes):
+            raise UserError(f"data.classes_file={file} does not list the classes that the network was trained on")
+        return index
+    return imagenet_classes() if classes is None else Classes(tuple(classes), tuple(names))
+
+
+def reads_folder(data: Mapping[str, Any]) -> bool:
+    """Return whether images are read from a folder, of a config's ``data`` or a network's description of its images."""
+    return data["name"] in FOLDERS or (data["name"] == "cifar10" and bool(data.get("folder")))
 
 
 def blank_settings(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,23 +178,29 @@ def target_of(data: Mapping[str, Any]) -> str:
 
 
 def folder_settings(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the arguments of ``image_folder`` in a config's ``data``.
+    """Check the arguments of images in folders in a config's ``data``.
 
     Returns:
-        ``folder``, ``size``, ``resize``, ``channels`` and ``workers``.
+        ``folder`` and ``workers``; of ``image_folder`` and ``imagenet`` also ``size`` and ``resize``; of the one
+        ``channels``, of the other ``classes_file``. Nothing of images that are not read from a folder.
 
     Raises:
         UserError: No folder, or a number that cannot be right.
     """
+    if not reads_folder(data):
+        return {}
     if not data["folder"]:
-        raise UserError(_NO_FOLDER)
-    return {
-        "folder": str(data["folder"]),
-        "size": _size(data["size"]),
-        "resize": None if data["resize"] is None else whole("data.resize", data["resize"], 1),
-        "channels": None if data["channels"] is None else _channels(data["channels"]),
-        "workers": whole("data.workers", data["workers"] or 0, 0),
-    }
+        raise UserError(_NO_FOLDER.format(name=data["name"]))
+    found: dict[str, Any] = {"folder": str(data["folder"]), "workers": whole("data.workers", data["workers"] or 0, 0)}
+    if data["name"] in FOLDERS:
+        found["size"] = _size(data["size"])
+        found["resize"] = None if data["resize"] is None else whole("data.resize", data["resize"], 1)
+    if data["name"] == "image_folder":
+        found["channels"] = None if data["channels"] is None else _channels(data["channels"])
+    if data["name"] == "imagenet":
+        file = data.get("classes_file")
+        found["classes_file"] = None if file is None else str(file)
+    return found
 
 
 def _size(value: Any) -> int | list[int] | None:
@@ -202,13 +247,14 @@ def images_of_network(own: Mapping[str, Any] | None, given: Mapping[str, Any], n
             raise UserError(f"{network} was trained on images of data._target_={shown(own.get('target'))}: {_AGAIN}")
         return dict(own)
     found = {**own, "root": given["root"] or "data", "download": flag("data.download", given["download"])}
-    if own["name"] != "image_folder":
+    if not reads_folder(own):
         return found
     if "classes" not in own:
         raise UserError(f"{network} does not say which classes it was trained on: train it with this version")
     if given.get("folder"):
         found["folder"] = str(given["folder"])
-    return found | {"channels": own.get("channels", 3), "workers": whole("data.workers", given.get("workers") or 0, 0)}
+    found |= {"channels": own.get("channels", 3), "workers": whole("data.workers", given.get("workers") or 0, 0)}
+    return found | ({"classes_file": given.get("classes_file")} if own["name"] == "imagenet" else {})
 
 
 def check_given(own: Mapping[str, Any], given: Mapping[str, Any], network: str) -> None:
@@ -227,8 +273,8 @@ def check_given(own: Mapping[str, Any], given: Mapping[str, Any], network: str) 
         raise UserError(f"{network} was trained on {name}, so data={given['name']} cannot be")
     if name == "module":
         return
-    if name != "image_folder":
-        for key in ("folder", "size", "resize", "channels", "workers"):
+    if not reads_folder(own):
+        for key in READ_AFTER_TRAINING[2:]:
             if given.get(key):
                 raise UserError(f"{network} was trained on {name}, for which data.{key}={given[key]} changes nothing")
         return

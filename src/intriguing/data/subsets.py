@@ -11,7 +11,7 @@ from torch import Tensor
 
 from intriguing.errors import plural
 
-DATA_NAMES = ("mnist", "digits", "image_folder", "module", "blank")
+DATA_NAMES = ("mnist", "digits", "cifar10", "image_folder", "imagenet", "module", "blank")
 SUBSETS = ("train", "val", "test", "full", "p1", "p2")
 SPLIT_NAMES = ("full", "p1", "p2")
 Part = Literal["full", "test"]
@@ -72,6 +72,11 @@ class DataSet(Protocol):
     @property
     def num_classes(self) -> int:
         """Number of classes."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in words, as far as the data set has words for them; else their numbers."""
         ...
 
     @property

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from intriguing.models.classifier import Classifier
+from intriguing.models.weights_file import fill_part, read_weights
 
 
 class AlexNet(Classifier):
@@ -20,28 +21,30 @@ class AlexNet(Classifier):
 
     name: ClassVar[str] = "alexnet"
 
-    def build_network(self, *, groups: int = 1, dropout: float = 0.5) -> nn.Sequential:
+    def build_network(self, *, groups: int = 1, dropout: float = 0.5, features: str | None = None) -> nn.Sequential:
         """Build the layers.
 
         Args:
             groups: of convolutions 2, 4 and 5: 1 as in Table 5, 2 as in 2012.
             dropout: probability, before both hidden fully connected layers.
+            features: a file of a state dict with the convolutions, named by their places (``0.weight``, ``4.weight``
+                ...) or below ``features``; the fully connected layers stay random. They are read once.
 
         Raises:
-            ValueError: groups other than 1 or 2, or images too small for the pools.
+            ValueError: groups other than 1 or 2, images too small for the pools, or weights that do not fit.
         """
         if groups not in (1, 2):
             raise ValueError(f"model.settings.groups must be 1 or 2, got {groups!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"model.settings.dropout must lie in [0, 1), got {dropout}")
         channels, height, width = self.input_shape
-        features = _features(channels, groups)
+        convolutions = _features(channels, groups)
         if min(height, width) < 63:
             raise ValueError(f"AlexNet wants images of at least 63x63 pixels, got {height}x{width}")
         with torch.no_grad():
-            num_features = features(torch.zeros(1, *self.input_shape)).numel()
+            num_features = convolutions(torch.zeros(1, *self.input_shape)).numel()
         network = nn.Sequential(
-            *features,
+            *convolutions,
             nn.Flatten(),
             *(nn.Dropout(dropout), nn.Linear(num_features, 4096), nn.ReLU()),
             *(nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU()),
@@ -51,6 +54,16 @@ class AlexNet(Classifier):
         for layer, bias in zip(layers, (0, 1, 0, 1, 1, 1, 1, 0), strict=True):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.constant_(layer.bias, bias)  # pyright: ignore[reportArgumentType]
+        self.hparams["features"] = None
+        if features is not None and not network[0].weight.is_meta:
+            found = {name.removeprefix("features."): value for name, value in read_weights(features).items()}
+            try:
+                self.random_layers = fill_part(network, found, features)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}; those of torchvision's AlexNet are read with model=torchvision "
+                    "model.settings.architecture=alexnet model.settings.features=..."
+                ) from error
         return network
 
 

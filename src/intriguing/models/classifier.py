@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, Protocol, Self
 
 import lightning
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, distributed, nn, optim
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -97,9 +99,11 @@ class Classifier(lightning.LightningModule):
     name: ClassVar[str]
     is_trainable: ClassVar[bool] = True
     trains_in_parts: ClassVar[bool] = False  # whether a step may leave parameters without a gradient
+    draws_by_layer: ClassVar[bool] = False  # whether reset_parameters of its layers draws the weights it starts with
     mixing: Mixing | None = None
     trained_on: dict[str, Any] | None = None  # of a network from a checkpoint: its images, in plain values
     first_seed: int | None = None  # of the fit
+    random_layers: tuple[str, ...] = ()  # that a file of weights left as they started; empty where no file was read
     epochs_before = 0  # of a fit that a finished one goes on in
     steps_before = 0
 
@@ -175,8 +179,9 @@ class Classifier(lightning.LightningModule):
         self.label = self.hparams["label"] or self.architecture_label(self.settings, num_classes)
         self.hparams["label"] = self.label
         if not self.is_built:
-            self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
-            self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+            with with_memory():
+                self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+                self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
             self.network = self._normalised(self.build_network(**self.settings))
         self._set_objective()
         return self
@@ -227,6 +232,18 @@ class Classifier(lightning.LightningModule):
             num_classes: K; None while the images are not read.
         """
         return cls.__name__
+
+    @classmethod
+    def image_size(cls, settings: Mapping[str, Any]) -> tuple[int, int] | None:
+        """Return the side of the images that published weights want, and the shorter side before the crop.
+
+        Args:
+            settings: keyword arguments of ``build_network``.
+
+        Returns:
+            Two numbers of pixels; None for an architecture that has no published weights.
+        """
+        return None
 
     def another(self) -> Self | None:
         """Build the network again, with new random weights; None where only the code that made it could."""
@@ -451,7 +468,8 @@ class Classifier(lightning.LightningModule):
     @torch.no_grad()
     def weight_sizes(self) -> dict[str, float]:
         """Return ``weights/rms_<layer>``: the root mean square of each layer's weights."""
-        layers = {n or "0": m for n, m in self.network.named_modules() if isinstance(m, DECAYED)}
+        named = ((n.replace("._fsdp_wrapped_module", ""), m) for n, m in self.network.named_modules())
+        layers = {n or "0": m for n, m in named if isinstance(m, DECAYED)}
         return {f"weights/rms_{name}": float(layer.weight.square().mean().sqrt()) for name, layer in layers.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -464,6 +482,19 @@ class Classifier(lightning.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Build the network for the images of the Trainer's data module, where that was left to it."""
+        if not isinstance(self.trainer.strategy, FSDPStrategy):
+            self._build_for_data()
+
+    def configure_model(self) -> None:
+        """Build the network without memory, on the meta device, where the fit shards it over processes.
+
+        The strategy draws the weights layer by layer (``reset_parameters``), and keeps a part of each.
+        """
+        if self._trainer is not None and isinstance(self.trainer.strategy, FSDPStrategy):
+            with torch.device("meta"):
+                self._build_for_data()
+
+    def _build_for_data(self) -> None:
         data: Any = getattr(self.trainer, "datamodule", None)
         if not self.is_built and hasattr(data, "input_shape") and hasattr(data, "num_classes"):
             self.build(data.input_shape, data.num_classes)
@@ -516,6 +547,11 @@ class _NotBuilt(nn.Sequential):
 def floating_dtype(network: nn.Module) -> torch.dtype:
     """Return the type of a network's first floating-point parameter; float32 without one."""
     return next((one.dtype for one in network.parameters() if one.is_floating_point()), torch.float32)
+
+
+def with_memory() -> AbstractContextManager[Any]:
+    """Return a context in which tensors have memory, also while layers are built without (on the meta device)."""
+    return torch.device("cpu") if torch.get_default_device().type == "meta" else nullcontext()
 
 
 def _units(layer: Any) -> int:

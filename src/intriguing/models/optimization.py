@@ -23,7 +23,7 @@ COUPLED = (
 )
 
 
-PLANNED = ("planned_steps", "planned_epochs", "pretrain_steps")
+PLANNED = ("planned_steps", "planned_epochs", "pretrain_steps", "pretrain_parts")
 """The lengths of a fit, as settings of a scheduler name them (``Classifier.planned``)."""
 
 
@@ -165,7 +165,9 @@ def cosine(optimizer: optim.Optimizer, total_steps: int) -> LambdaLR:
     return LambdaLR(optimizer, lambda step: _half_cosine(step, total_steps))
 
 
-def two_cosines(optimizer: optim.Optimizer, total_steps: int, first_steps: int, second_lr: float) -> LambdaLR:
+def two_cosines(
+    optimizer: optim.Optimizer, total_steps: int, first_steps: int, second_lr: float, parts: int = 1
+) -> LambdaLR:
     """Return a scheduler of two half cosines, the second from another learning rate (``SparseAutoencoder``).
 
     Args:
@@ -173,12 +175,13 @@ def two_cosines(optimizer: optim.Optimizer, total_steps: int, first_steps: int, 
         total_steps: of both.
         first_steps: of the first.
         second_lr: the learning rate at the start of the second.
+        parts: into how many equal half cosines the first is divided, one after the other (``QuocNet``).
     """
     first_lr = optimizer.defaults["lr"]
 
     def factor(step: int) -> float:
         if step < first_steps:
-            return _half_cosine(step, first_steps)
+            return _half_cosine(step % (first_steps // parts), first_steps // parts)
         return _half_cosine(step - first_steps, total_steps - first_steps) * second_lr / first_lr
 
     return LambdaLR(optimizer, factor)

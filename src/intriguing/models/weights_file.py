@@ -134,3 +134,55 @@ def _unwrapped(found: Mapping[str, Tensor], own: set[str]) -> dict[str, Tensor]:
         if len(own & current.keys()) > len(own & best.keys()):
             best = current
     return best
+
+
+def fill_but_last(module: nn.Module, found: Mapping[str, Tensor], path: str | Path) -> tuple[str, ...]:
+    """Load weights of a whole network; those of the last layer may be for another number of classes.
+
+    Args:
+        module: the network.
+        found: tensors by name.
+        path: where they come from, for messages.
+
+    Returns:
+        The layers that stay random: none, or the last one.
+
+    Raises:
+        ValueError: names that are missing, or tensors of another shape.
+    """
+    own = module.state_dict()
+    named = _unwrapped(found, set(own))
+    last = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+    kept = {name: named[name] for name in own if name in named and named[name].shape == own[name].shape}
+    if wrong := [name for name in own if name not in kept and name not in (f"{last}.weight", f"{last}.bias")]:
+        raise ValueError(f"the weights {path} do not fit: {wrong[0]} is missing or of another shape")
+    module.load_state_dict(own | kept)
+    return () if kept.keys() >= {f"{last}.weight"} else (last,)
+
+
+def fill_part(module: nn.Module, found: Mapping[str, Tensor], path: str | Path) -> tuple[str, ...]:
+    """Load the weights of some layers of a network, such as its convolutions; the others stay as they are.
+
+    Args:
+        module: the network.
+        found: tensors by name.
+        path: where they come from, for messages.
+
+    Returns:
+        The layers with weights that stay as they are.
+
+    Raises:
+        ValueError: names that are not the module's, or tensors of another shape.
+    """
+    own = module.state_dict()
+    named = _unwrapped(found, set(own))
+    for name, value in named.items():
+        if name not in own:
+            raise ValueError(f"the weights {path} do not fit: the network has no {name}")
+        if value.shape != own[name].shape:
+            raise ValueError(
+                f"the weights {path} do not fit: {name} has shape {tuple(value.shape)} there and "
+                f"{tuple(own[name].shape)} here"
+            )
+    module.load_state_dict(own | named)
+    return tuple(dict.fromkeys(name.rpartition(".")[0] for name in own if name not in named))

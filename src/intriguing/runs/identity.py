@@ -20,7 +20,13 @@ MAX_DEPTH = 50  # far above any config, far below Python's own limit
 # counts, also one that is added tomorrow.
 _ANYWHERE = (
     *("runs", "name", "study", "tags", "logger", "threads", "hydra"),
-    *("data.root", "data.folder", "data.download", "data.workers"),  # where the images lie; their content counts
+    *(
+        "data.root",
+        "data.folder",
+        "data.download",
+        "data.workers",
+        "data.classes_file",
+    ),  # where the images lie; their content counts
 )
 NOT_IDENTITY: dict[str, tuple[str, ...]] = {
     "train": (

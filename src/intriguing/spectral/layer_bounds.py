@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from intriguing.nn.local import L2Pool2d, LocalContrastNorm2d, LocallyConnected2d, Standardize
 from intriguing.spectral.eigenvalues import largest_singular_value
+from intriguing.spectral.local_bounds import l2_pool, local_contrast_norm, locally_connected
 from intriguing.spectral.operator_norm import (
     CONVOLUTIONS,
     TRANSPOSED,
@@ -256,6 +258,10 @@ MODULES: dict[type[nn.Module], LayerRule] = {
     **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), standardisation),
     nn.LocalResponseNorm: response_norm,
     ContrastNormalization: contrast_norm,
+    LocallyConnected2d: locally_connected,
+    L2Pool2d: l2_pool,
+    Standardize: lambda layer, x: 1 / float(layer.scale.double().min()),
+    LocalContrastNorm2d: local_contrast_norm,
     **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), max_pool),
     **dict.fromkeys((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), average_pool),
     **dict.fromkeys((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d), adaptive_max_pool),

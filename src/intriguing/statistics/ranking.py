@@ -1,4 +1,4 @@
-"""Compare two samples by ranks: the area under the ROC curve with its interval."""
+"""Area under the ROC curve, and the balanced error, with intervals: how well a score tells two classes apart."""
 
 from __future__ import annotations
 
@@ -9,64 +9,76 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from intriguing.statistics.counts import Count
 from intriguing.statistics.intervals import Interval, wilson_interval
 
 
-class RankedArea(NamedTuple):
-    """Hold the area under a ROC curve and its 95 % interval, both in [0, 1]."""
+class Estimate(NamedTuple):
+    """Hold a number and its interval; the interval is None where it cannot be made."""
 
     value: float
-    interval: Interval
+    interval: Interval | None
 
 
-def auc(higher: Tensor, lower: Tensor, *, paired: bool = False, confidence: float = 0.95) -> RankedArea:
-    """Compute the area under the ROC curve: the chance that a value of ``higher`` exceeds one of ``lower``.
+def area_under_roc(positive: Tensor, negative: Tensor, *, paired: bool = False, confidence: float = 0.95) -> Estimate:
+    """Estimate the probability that an image of a class scores above one of the rest, ties counted half.
 
-    Ties count half. The interval is that of DeLong, DeLong and Clarke-Pearson (1988) on the scale of the logit, which
-    stays inside [0, 1]; where the samples do not overlap it is Wilson's of the smaller sample.
+    The variance is DeLong's (DeLong, DeLong and Clarke-Pearson 1988); the interval is symmetric on the logit scale, so
+    that it stays within (0, 1).
 
     Args:
-        higher: (N,) scores, infinities allowed.
-        lower: (M,) scores.
-        paired: whether the i-th values of both belong to one image; N and M are equal then.
+        positive: (M,) scores of the class, finite.
+        negative: (N,) scores of the rest, finite.
+        paired: whether the i-th scores of both are of one image, M = N; their covariance counts then.
         confidence: coverage in (0, 1).
 
     Returns:
-        The area and its interval.
+        The area; its interval is None for fewer than two scores of either, and where the scores do not overlap.
 
     Raises:
-        ValueError: a sample is empty, a score is nan, or the lengths of pairs differ.
+        ValueError: there is no score, one is not finite, or the lengths of pairs differ.
 
     Example:
-        >>> import torch
-        >>> auc(torch.tensor([3.0, 2.0]), torch.tensor([1.0, 2.0])).value
+        >>> area_under_roc(torch.tensor([2.0, 1.0]), torch.tensor([0.0, 1.0])).value
         0.875
     """
-    first, second = higher.detach().double().cpu(), lower.detach().double().cpu()
-    if first.dim() != 1 or second.dim() != 1 or not len(first) or not len(second):
-        raise ValueError(f"expected two samples (N,) and (M,), got {tuple(first.shape)} and {tuple(second.shape)}")
-    if bool(first.isnan().any() or second.isnan().any()):
-        raise ValueError("scores must be numbers, got nan")
-    if paired and len(first) != len(second):
-        raise ValueError(f"pairs need equally many scores, got {len(first)} and {len(second)}")
-    ahead, behind = _placements(first, second), 1 - _placements(second, first)
-    area = float(ahead.mean())
-    together = _variance_of_mean(ahead + behind) if paired else None
-    variance = _variance_of_mean(ahead) + _variance_of_mean(behind) if together is None else together
-    if not 0 < area < 1 or not variance > 0:
-        smaller = min(len(first), len(second))
-        return RankedArea(area, wilson_interval(area * smaller, smaller, confidence=confidence))
-    spread = float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(variance) / (area * (1 - area))
-    centre = math.log(area / (1 - area))
-    return RankedArea(area, Interval(*(1 / (1 + math.exp(-end)) for end in (centre - spread, centre + spread))))
+    one, two = positive.double().flatten(), negative.double().flatten()
+    if not len(one) or not len(two) or not bool(one.isfinite().all() and two.isfinite().all()):
+        raise ValueError(f"expected finite scores of both classes, got {len(one)} and {len(two)} scores")
+    if paired and len(one) != len(two):
+        raise ValueError(f"pairs need equally many scores, got {len(one)} and {len(two)}")
+    above = _share_below(one, two)  # of each image of the class: the share of the rest below it
+    area = float(above.mean())
+    if min(len(one), len(two)) < 2 or not 0 < area < 1:
+        return Estimate(area, None)
+    below = 1 - _share_below(two, one)
+    independent = above.var() / len(one) + below.var() / len(two)
+    std = math.sqrt(float((above + below).var() / len(one) if paired else independent))
+    half = float(stats.norm.ppf((1 + confidence) / 2)) * std / (area * (1 - area))
+    middle = math.log(area / (1 - area))
+    return Estimate(area, Interval(*(1 / (1 + math.exp(-end)) for end in (middle - half, middle + half))))
 
 
-def _placements(values: Tensor, others: Tensor) -> Tensor:
-    """Return for each value the share of the others that it exceeds, ties counted half."""
+def _share_below(values: Tensor, others: Tensor) -> Tensor:
+    """Return for each value the share of the others below it, ties counted half."""
     ordered = others.sort().values
-    below, up_to = (torch.searchsorted(ordered, values, right=right).double() for right in (False, True))
-    return (below + up_to) / (2 * len(others))
+    ends = [torch.searchsorted(ordered, values, right=right).double() for right in (False, True)]
+    return (ends[0] + ends[1]) / (2 * len(others))
 
 
-def _variance_of_mean(values: Tensor) -> float:
-    return float(values.var()) / len(values) if len(values) > 1 else 0.0
+def balanced_error(missed: Count, false_alarms: Count, *, confidence: float = 0.95) -> Estimate:
+    """Estimate the mean of two classes' error rates.
+
+    The interval combines the two Wilson intervals by squares (Newcombe 1998, for independent proportions).
+
+    Args:
+        missed: images of one class that are taken for the other.
+        false_alarms: the other way round.
+        confidence: coverage in (0, 1).
+    """
+    rates = [one.rate for one in (missed, false_alarms)]
+    ends = [wilson_interval(one.k, one.n, confidence=confidence) for one in (missed, false_alarms)]
+    low = math.hypot(*(rate - end.low for rate, end in zip(rates, ends, strict=True))) / 2
+    high = math.hypot(*(end.high - rate for rate, end in zip(rates, ends, strict=True))) / 2
+    middle = sum(rates) / 2
+    return Estimate(middle, Interval(max(0.0, middle - low), min(1.0, middle + high)))

@@ -28,7 +28,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from intriguing.callbacks import BackFeeding
 from intriguing.data import ImageData
 from intriguing.errors import UserError
-from intriguing.models import Classifier, planned_steps
+from intriguing.models import REGISTRY, Classifier, planned_steps
+from intriguing.models.optimization import is_coupled
 from intriguing.runs.interrupts import reclaim
 from intriguing.storage import checkpoint_file
 from intriguing.training.job import TrainingJob
@@ -53,12 +54,33 @@ def check_callbacks(job: TrainingJob, model: Classifier, folder: Path) -> None:
         UserError: one that is none, that works against the record of the run, or that watches a number which the run
             does not log.
     """
+    if job.trainer.is_sharded:
+        _check_sharded(job, model)
     for callback in job.callbacks:
         _check_callback(callback, folder)
         if isinstance(callback, BackFeeding):
             callback.check(model)
     if job.trainer.max_epochs:
         _check_monitors(job, model)
+
+
+def _check_sharded(job: TrainingJob, model: Classifier) -> None:
+    """Raise UserError for what cannot be where no process has the whole network."""
+    if not model.draws_by_layer:
+        known = ", ".join(name for name, kind in sorted(REGISTRY.items()) if kind.draws_by_layer)
+        raise UserError(
+            f"trainer=fsdp builds a network without memory and draws its weights layer by layer, which {model.name} "
+            f"does not do; it is for model.name={known}; trainer=ddp trains any network"
+        )
+    if model.hparams["spectral_penalty"]:
+        raise UserError("trainer=fsdp has no layer whole that spectral_penalty could bound; give spectral_penalty=none")
+    if has(job.callbacks, BackFeeding):
+        raise UserError("trainer=fsdp has no layer whole that callbacks=back_feeding could attack; give trainer=ddp")
+    if model.hparams["weight_decay"] and not is_coupled(job.optimizer):
+        raise UserError(
+            f"trainer=fsdp applies weight_decay.value in the optimiser, which {job.optimizer.func.__name__} does not "
+            "do; give optimizer=adam, optimizer=sgd or weight_decay=none"
+        )
 
 
 def _is_known(callback: Callback) -> bool:

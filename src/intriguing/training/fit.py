@@ -34,6 +34,7 @@ from intriguing.training.job import TrainingJob
 from intriguing.training.outcome import Trained, conclude
 from intriguing.training.profile import show as show_profile
 from intriguing.training.setup import make_trainer, quiet, refusal, run_callbacks, validates
+from intriguing.training.sharded import Sharded
 
 
 def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
@@ -80,7 +81,8 @@ def fit(job: TrainingJob, *, progress: Progress | None = None) -> Path:
     with quiet(), refused_in_one_line():
         check_callbacks(job, model, folder)
         trainer = make_trainer(job, model, folder, callbacks)
-        rehearse(job, model, data, folder)
+        if not job.trainer.is_sharded:  # one process may not hold the network
+            rehearse(job, model, data, folder)
     with run_of(job, "train", writer=is_first_process()) as run:
         if not is_first_process():  # a further process of a distributed fit: the first one writes
             _train(job, trainer, model, data, folder, last)
@@ -108,15 +110,18 @@ def _train(
             with _stopping_together(trainer), _late_refusals():
                 trainer.fit(model, datamodule=data, ckpt_path=last)
             if job.keep == "best" and not job.trainer.shows_only:
-                model.load_state_dict(_best(folder)["state_dict"])
+                kept = trainer.strategy if isinstance(trainer.strategy, Sharded) else model
+                kept.load_state_dict(_best(folder)["state_dict"])
         # An average of weights may take a further pass over the images, for the statistics of normalisation.
         done = trainer.fit_loop.epoch_progress.current.processed  # pyright: ignore[reportAttributeAccessIssue]
         epochs = min(done, job.trainer.max_epochs)
         # The average is in the network now; the callback would exchange the two once more.
         callbacks = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
         callbacks[:] = [one for one in callbacks if not isinstance(one, WeightAveraging)]
-        weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        if trainer.precision != "32-true":  # the file is read into a network of float32, and its numbers are of that
+        whole = trainer.strategy.lightning_module_state_dict() if job.trainer.is_sharded else model.state_dict()
+        weights = {name: value.detach().cpu().clone() for name, value in whole.items()}
+        # The file is read into a network of float32, and its numbers are of that.
+        if trainer.precision != "32-true" and not job.trainer.is_sharded:
             model.float()
             trainer.strategy.precision_plugin = Precision()
         if validates(job):
@@ -128,7 +133,7 @@ def _train(
             model.trainer, trainer.datamodule = trainer, data  # pyright: ignore[reportAttributeAccessIssue]
         if not job.trainer.max_epochs:
             trainer.save_checkpoint(folder / "checkpoints" / f"{job.keep}.ckpt", weights_only=True)
-    return Trained(weights, epochs, trainer.global_step)
+    return Trained(weights, epochs, trainer.global_step, model.random_layers)
 
 
 def _loggers(job: TrainingJob, folder: Path, resumed_step: int, wandb_run: WandbRun) -> list[Logger]:

@@ -21,6 +21,7 @@ from intriguing.validation import choice, flag, number, refuse_unknown, whole
 
 # what says which images a folder, or a Dataset, holds
 CONTENT = ("size", "resize", "channels", "target", "classes", "counts", "files")
+_OFF_WHEN_NULL = ("mean", "std", "one_against_rest")
 _SECTIONS = (
     *("data", "split", "model", "optimizer", "scheduler", "weight_decay", "spectral_penalty", "callbacks", "trainer"),
     *("logger", "debug", "runs", "name", "study", "tags", "seed", "threads", "resume", "keep", "test_curve"),
@@ -174,7 +175,7 @@ class TrainingJob:
 
     def build_model(self, images: ImageData) -> Classifier:
         """Build the network, with random weights from the global seed."""
-        built = {"optimizer": self.optimizer, "scheduler": self.scheduler}
+        built = {"optimizer": self.optimizer, "scheduler": self.scheduler, "by_trainer": self.trainer.is_sharded}
         return self.network.build(images.input_shape, images.num_classes, self.data.split, **built)
 
 
@@ -182,7 +183,7 @@ def _identity(config: Mapping[str, Any], start: Start | None) -> dict[str, Any]:
     """Return the part of a config that decides the result; settings that are off leave no trace in it."""
     identity = identity_of(config, "train")
     identity["data"] = {
-        key: value for key, value in identity["data"].items() if key not in ("mean", "std") or value is not None
+        key: value for key, value in identity["data"].items() if key not in _OFF_WHEN_NULL or value is not None
     }
     without = {key: value for key, value in identity.items() if key != "ckpt_path"}
     return without | ({"ckpt_path": start.sha256} if start else {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +16,7 @@ from intriguing.storage.csv_log import CsvLog
 from intriguing.storage.files import write_atomic
 from intriguing.tracking.wandb_run import WandbRun
 from intriguing.training.job import TrainingJob
-
-_IMAGES, _PIXELS = 10_000, 10_000 * 784  # at most, in a batch: ten thousand images of MNIST, fewer photographs
+from intriguing.training.label_check import warn_of_labels
 
 
 class Trained(NamedTuple):
@@ -28,11 +26,13 @@ class Trained(NamedTuple):
         weights: of the network that is kept, in the precision of the fit.
         epochs: how many were trained; the last one may have been cut short.
         steps: of the optimiser.
+        random_layers: that a file of weights left as they started.
     """
 
     weights: dict[str, Tensor]
     epochs: int
     steps: int
+    random_layers: tuple[str, ...]
 
 
 def conclude(
@@ -50,6 +50,8 @@ def conclude(
     only = () if job.trainer.max_epochs else ("val", "test")
     model = load_model(folder / "model.ckpt", network=job.network.code)
     errors = count_errors(model, data, only=only)
+    if not job.trainer.max_epochs:
+        warn_of_labels(model, data, trained.random_layers, *errors.get("test", (0, 0)))
     wandb_run.log_artifact(folder / "model.ckpt", kind="checkpoint", metadata=job.identity)
     shares = {name: k / n for name, (k, n) in errors.items()}
     of_kept = _numbers_of_kept_epoch(folder) | model.weight_sizes()
@@ -93,6 +95,5 @@ def count_errors(model: Classifier, data: ImageData, *, only: Sequence[str] = ()
     if not data.images.in_memory:  # photographs are not read several times over
         names = names[:-3]
     names = [name for name in names if name in only] if only else names
-    size = max(1, min(_IMAGES, _PIXELS // math.prod(data.input_shape)))
-    counts = {name: count_wrong(model, data.subset(name).batches(size)) for name in names}
+    counts = {name: count_wrong(model, data.subset(name).batches(data.evaluation_batch)) for name in names}
     return {name: [count.k, count.n] for name, count in counts.items() if count.n}

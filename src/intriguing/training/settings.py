@@ -14,6 +14,7 @@ from torch import nn
 from intriguing.checkpoints import Network
 from intriguing.data import (
     DATA_NAMES,
+    IMAGENET_SIZE,
     SHAPES,
     SPLIT_NAMES,
     ImageData,
@@ -79,6 +80,7 @@ class DataSettings:
     seed: int
     in_folder: Mapping[str, Any] = field(default_factory=dict)
     blank: Mapping[str, Any] = field(default_factory=dict)
+    one_against_rest: str | None = None
     target: str = ""
     own: OwnData | None = field(default=None, repr=False)
 
@@ -87,13 +89,19 @@ class DataSettings:
         """Check the sections ``data`` and ``split`` of a config; ``own`` opens the user's Datasets."""
         data, split = config["data"], config["split"]
         choice("data", data["name"], DATA_NAMES)
-        in_folder = folder_settings(data) if data["name"] == "image_folder" else {}
+        in_folder = folder_settings(data)
+        if data["name"] == "imagenet" and in_folder["size"] is None:
+            wanted = REGISTRY[config["model"]["name"]].image_size(config["model"]["settings"])
+            size, resize = wanted or IMAGENET_SIZE
+            in_folder |= {"size": size, "resize": in_folder["resize"] or resize}
         blank = blank_settings(data) if data["name"] == "blank" else {}
         if blank and config["trainer"]["max_epochs"]:
             raise UserError("data=blank has no images to train on: give trainer.max_epochs=0")
         module = data["name"] == "module"
         # mean and std are read as settings of the network, whose first layer they are
         known = ("name", "root", "download", "batch_size", "validation", "only", "mean", "std", *in_folder, *blank)
+        known += ("one_against_rest",)
+        known += ("folder", "workers") if data["name"] == "cifar10" else ()
         if not module:  # what reads its settings is the user's own
             refuse_unknown("data", data, known)
         refuse_unknown("split", split, ("name", "seed"))
@@ -109,21 +117,25 @@ class DataSettings:
             seed=whole("seed", config["seed"], 0),
             in_folder=in_folder,
             blank=blank,
+            one_against_rest=None if data["one_against_rest"] is None else str(data["one_against_rest"]),
             target=target_of(data) if module else "",
             own=own,
         )
 
     @property
     def label(self) -> str:
-        """The data set, or the name of the folder of images, of the user's class or function."""
+        """The data set, or the name of the folder of images, of the user's class or function; with the one class."""
         if self.target:
-            return self.target.rpartition(".")[2]
-        return folder_name(self.root, self.in_folder["folder"]) if self.in_folder else self.name
+            found = self.target.rpartition(".")[2]
+        else:
+            found = folder_name(self.root, self.in_folder["folder"]) if self.name == "image_folder" else self.name
+        return found if self.one_against_rest is None else f"{found}_{self.one_against_rest}"
 
     @property
     def shape(self) -> tuple[tuple[int, ...], int] | None:
         """(C, H, W) and the number of classes; None where they are known only once the images are opened."""
-        return (tuple(self.blank["shape"]), self.blank["num_classes"]) if self.blank else SHAPES.get(self.name)
+        known = (tuple(self.blank["shape"]), self.blank["num_classes"]) if self.blank else SHAPES.get(self.name)
+        return known if known is None or self.one_against_rest is None else (known[0], 2)
 
     @property
     def by_content(self) -> bool:
@@ -223,8 +235,12 @@ class NetworkSettings:
         return None if path is None else Path(path).expanduser()
 
     @property
-    def digests(self) -> dict[str, str]:
+    def digests(self) -> dict[str, Any]:
         """The sha256 of each file that the network is made from, which counts in place of where the file lies."""
+        if self.name not in _OWN:
+            files = {key: Path(str(self.settings.get(key))).expanduser() for key in ("weights", "features")}
+            found = {key: file_sha256(file) for key, file in files.items() if file.is_file()}
+            return {"settings": {**self.settings, **found}} if found else {}
         keys = [key for key in ("weights", "path") if self.name in _OWN and self.settings.get(key) is not None]
         return {key: file_sha256(Path(self.settings[key]).expanduser()) for key in keys}
 
@@ -237,13 +253,16 @@ class NetworkSettings:
         """Return the label of the architecture, see ``Classifier.architecture_label``."""
         return self.given_label or REGISTRY[self.name].architecture_label(self.settings, num_classes)
 
-    def build(self, input_shape: tuple[int, ...], num_classes: int, split: str, **more: Any) -> Classifier:
+    def build(
+        self, input_shape: tuple[int, ...], num_classes: int, split: str, *, by_trainer: bool = False, **more: Any
+    ) -> Classifier:
         """Build the network with random weights from the global seed.
 
         Args:
             input_shape: (C, H, W).
             num_classes: K.
             split: the images it trains on, for its label.
+            by_trainer: leave the layers to the Trainer, which shards them over processes.
             more: optimizer and scheduler.
 
         Raises:
@@ -255,8 +274,8 @@ class NetworkSettings:
         try:
             return REGISTRY[self.name](
                 label=label,
-                input_shape=list(input_shape),
-                num_classes=num_classes,
+                input_shape=None if by_trainer else list(input_shape),
+                num_classes=None if by_trainer else num_classes,
                 weight_decay=self.weight_decay,
                 normaliser=self.normaliser,
                 **self.normalisation,
@@ -299,6 +318,11 @@ class TrainerSettings:
     def without_epochs(self, count: int) -> TrainerSettings:
         """Return the options of a fit that is shorter by so many epochs."""
         return TrainerSettings({**self.options, "max_epochs": self.max_epochs - count})
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the processes of a fit share one network's weights (``trainer=fsdp``)."""
+        return self.options.get("strategy") == "fsdp"
 
     @property
     def shows_only(self) -> bool:

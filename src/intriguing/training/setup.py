@@ -24,6 +24,7 @@ from intriguing.models import Classifier
 from intriguing.training.csv_metrics import RowBeforeCheckpoint
 from intriguing.training.job import TrainingJob
 from intriguing.training.profile import profiler_of
+from intriguing.training.sharded import Sharded
 
 
 def run_callbacks(job: TrainingJob, folder: Path, progress: Progress | None) -> list[Callback]:
@@ -76,6 +77,8 @@ def make_trainer(
         "use_distributed_sampler": False,  # BatchIndices gives each process its share of every batch
         "default_root_dir": folder,
     }
+    if settings.get("strategy") == "fsdp":
+        settings["strategy"] = Sharded()
     if profiler := profiler_of(settings.get("profiler"), folder):
         settings["profiler"] = profiler
     trainer = lightning.Trainer(**settings)

@@ -18,6 +18,8 @@ from intriguing.units.bases import (
     unit_directions,
     whitening,
 )
+from intriguing.units.frequencies import Frequencies, concentration
+from intriguing.units.perceptual import lpips_vectors, pair_distances, perceptual_similarity, published_heads
 from intriguing.units.scores import SCORES
 from intriguing.units.similarity import Matching, linear_cka, match_units, procrustes
 from intriguing.units.top import TopImages
@@ -27,19 +29,25 @@ __all__ = [
     "FITTED",
     "SCORES",
     "Ablation",
+    "Frequencies",
     "Matching",
     "TopImages",
     "Whitening",
     "ablate",
     "collect",
+    "concentration",
     "equal_variance_directions",
     "find_layers",
     "fitted_basis",
     "fractional_rotation",
     "hidden_layers",
     "linear_cka",
+    "lpips_vectors",
     "match_units",
+    "pair_distances",
+    "perceptual_similarity",
     "procrustes",
+    "published_heads",
     "random_bases",
     "random_directions",
     "random_orthonormal",

@@ -25,7 +25,8 @@ AGGREGATES: tuple[str, ...] = ("max", "mean", "center", "flatten")
 ``flatten``  every pair of position and channel is a separate unit: phi(x) is the whole feature map, as in the paper.
 """
 BLOCK: int = 128
-"""Number of images per forward pass; fixed, so that no response depends on the batches of the caller."""
+"""Number of images per forward pass; fixed, so that no response depends on the batches of the caller. Larger images go
+in smaller blocks, see `_PIXELS`."""
 
 _NONLINEARITIES = tuple(
     kind
@@ -34,6 +35,9 @@ _NONLINEARITIES = tuple(
     and kind.__module__ == nn.modules.activation.__name__
     and kind is not nn.MultiheadAttention
 )
+_PIXELS = (
+    2**20
+)  # values of the images of a block at most, for 8 images or more: larger blocks of photographs are slower
 _ELEMENTS = 2**20  # responses in memory while the maximum over positions is computed; they fit in a cache
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -136,7 +140,8 @@ def stream(
         aggregate: see ``AGGREGATES``.
 
     Yields:
-        (vectors (N, P, C) by layer, labels (N,), index of the block's first image), N at most ``BLOCK``.
+        (vectors (N, P, C) by layer, labels (N,), index of the block's first image), N at most ``BLOCK``, and fewer for
+        large images.
 
     Raises:
         ValueError: a layer is unknown, is not called, or its output has no channels.
@@ -175,7 +180,8 @@ def _recording(modules: dict[str, nn.Module], layers: Sequence[str]) -> Iterator
 
 
 def _blocks(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Regroup batches into blocks of ``BLOCK`` images; the last one may be smaller."""
+    """Regroup batches into blocks of ``BLOCK`` images, of large ones fewer; the last one may be smaller."""
+    block = BLOCK
     images: list[Tensor] = []
     labels: list[Tensor] = []
     held = 0
@@ -184,12 +190,14 @@ def _blocks(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
             raise ValueError(
                 f"expected as many labels as images in a batch, got {len(batch_labels)} and {len(batch_images)}"
             )
+        if len(batch_images):
+            block = max(8, min(BLOCK, _PIXELS // batch_images[0].numel()))
         while len(batch_labels):
-            take = min(BLOCK - held, len(batch_labels))
+            take = min(block - held, len(batch_labels))
             images.append(batch_images[:take])
             labels.append(batch_labels[:take])
             batch_images, batch_labels, held = batch_images[take:], batch_labels[take:], held + take
-            if held == BLOCK:
+            if held == block:
                 yield torch.cat(images), torch.cat(labels)
                 images, labels, held = [], [], 0
     if held:

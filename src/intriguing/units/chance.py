@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from intriguing.units.perceptual import perceptual_similarity
 from intriguing.units.scores import label_entropy, label_purity, similarity
 
 
@@ -37,16 +38,21 @@ def random_sets(num_images: int, k: int, num: int, *, generator: torch.Generator
             keys[repeated] = torch.randint(num_images, (len(repeated), k), generator=generator)
 
 
-def null_scores(labels: Tensor, rows: dict[str, Tensor], sets: Tensor) -> dict[str, Tensor]:
+def null_scores(
+    labels: Tensor, rows: dict[str, Tensor], sets: Tensor, distances: Tensor | None = None
+) -> dict[str, Tensor]:
     """Compute the scores of random sets of images.
 
     Args:
         labels: (N,).
         rows: normalised vectors (N, D) by the name of their similarity score, see ``similarity``.
         sets: (B, k), see ``random_sets``.
+        distances: (N, N) LPIPS of all pairs, see ``perceptual.pair_distances``; None leaves that score out.
 
     Returns:
         (B,) by the name of the score; the entropy is negated, so that larger always means more meaningful.
     """
     found = {"purity": label_purity(labels, sets), "entropy": -label_entropy(labels, sets)}
+    if distances is not None:
+        found["lpips_similarity"] = perceptual_similarity(distances, sets)
     return found | {name: similarity(vectors, sets) for name, vectors in rows.items()}

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SCORES: tuple[str, ...] = ("purity", "entropy", "pixel_similarity", "feature_similarity", "selectivity", "kurtosis")
+SCORES: tuple[str, ...] = (
+    *("purity", "entropy", "pixel_similarity", "feature_similarity", "selectivity", "kurtosis"),
+    "lpips_similarity",  # where AlexNet's features are at hand, see `units.perceptual`
+)
 
 
 def label_purity(labels: Tensor, top: Tensor) -> Tensor:

@@ -191,10 +191,8 @@ def _figure(group: Group, pairs: dict[tuple[str, str], list[Pair]], sizes: tuple
                 if members:
                     wrong = torch.cat([one.curve.wrong for one in members], 1).double().mean(1)
                     noise += [one.curve.noise for one in members]
-                    look: dict[str, Any] = {
-                        "color": COLOURS[number % len(COLOURS)],
-                        "linestyle": ("-", "--", ":")[number // 8 % 3],
-                    }
+                    dash = ("-", "--", ":")[number // len(COLOURS) % 3]
+                    look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": dash}
                     axes.plot(sizes, 100 * wrong, label=source, **look)
             axes.plot(sizes, 100 * torch.cat(noise, 1).double().mean(1), color=GREY, linewidth=2.5, label="noise")
             axes.set(title=f"shown to {victim}", xlabel="per-pixel RMS", ylim=(0, 100))

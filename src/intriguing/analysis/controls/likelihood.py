@@ -20,7 +20,8 @@ from intriguing.controls.perturbations import shuffled
 from intriguing.metrics import distortion, equal_norm_gaussian
 from intriguing.results import Cell, Figure, Quantity, Table
 from intriguing.statistics.counts import Count
-from intriguing.statistics.ranking import auc
+from intriguing.statistics.intervals import wilson_interval
+from intriguing.statistics.ranking import area_under_roc
 from intriguing.units import collect, hidden_layers
 
 CLEAN, KINDS = "clean", ("adversarial", "Gaussian", "shuffled")
@@ -48,7 +49,7 @@ class LikelihoodSettings:
     train_limit: int = field(default=5000, metadata={"low": 10})
     layers: bool = True
     hits: int = field(default=16, metadata={"low": 0})
-    multiples: tuple[float, ...] = field(default=(1.0, 2.0, 4.0, 8.0), metadata={"above": 0})
+    multiples: tuple[float, ...] = field(default=(1.5, 2.0, 4.0, 8.0), metadata={"above": 0})
     lowest: float = field(default=1e-6, metadata={"above": 0})
 
 
@@ -98,6 +99,9 @@ def _scores(inputs: SectionInputs, group: Group) -> Places:
         module = one.network.module
         subset = inputs.subset(one.network, "train")
         order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(mixed_seed(one.seed, "density")))
+        # A density of the very images that it is asked about would find them likely, and their neighbours less so.
+        asked = torch.cat([other.indices for other in group.kept if other.seed == one.seed])
+        order = order[~torch.isin(subset.indices[order], asked)]
         train, labels = subset.read(order[: settings.train_limit].sort().values)
         key = one.seed, one.network.split
         if key not in of_images:
@@ -129,11 +133,11 @@ def _area_table(group: Group, found: Places) -> Table:
         for column in KINDS:
             clean = torch.cat([scores[CLEAN] for _, scores in members])
             other = torch.cat([scores[column] for _, scores in members])
-            area = auc(clean, other, paired=True)
+            area = area_under_roc(clean, other, paired=True)
             cells[row, column] = Cell(
                 quantity=AREA,
                 value=area.value,
-                interval=area.interval,
+                interval=area.interval or wilson_interval(area.value * len(clean), len(clean)),
                 n=len(clean),
                 images=max(len(one.labels) for one, _ in members),
                 runs=runs_of(one for one, _ in members),
@@ -143,8 +147,8 @@ def _area_table(group: Group, found: Places) -> Table:
         title="Are adversarial examples unlikely?",
         detail=group.detail,
         caption="Area under the ROC curve by which a density, fitted to training images or their activations, ranks "
-        "clean images above perturbed ones of equal norm: .5 is chance, 1 is perfect. Gaussian noise and shuffled "
-        "perturbations are the controls, image by image.",
+        "clean images above perturbed ones of equal norm: .5 is chance, 1 is perfect. No density is fitted to the images "
+        "that it is asked about. Gaussian noise and shuffled perturbations are the controls, image by image.",
         row_header="network, layer and density",
         rows=tuple(rows),
         columns=KINDS,
@@ -303,8 +307,11 @@ def _hit_sentence(inputs: SectionInputs, group: Group, hits: Hits) -> str:
     first = torch.cat([table[0] for members in hits.values() for _, table in members])
     first = first[~first.isnan()]
     share = 100 * float((first < settings.lowest).double().mean()) if len(first) else math.nan
+    last = torch.cat([table[-1] for members in hits.values() for _, table in members])
+    middle = float(last[~last.isnan()].median()) if len(first) else math.nan
     where = f" ({group.detail})" if group.detail else ""
     return (
         f"A dense set of negligible probability{where}? At {settings.multiples[0]:g} times the perturbation's norm "
-        f"random noise hits with a probability below {settings.lowest:g} for {share:.0f} % of {len(first)} images."
+        f"random noise hits with a probability below {settings.lowest:g} for {share:.0f} % of {len(first)} images, and "
+        f"at {settings.multiples[-1]:g} times with a median probability of {middle:.2g}."
     )

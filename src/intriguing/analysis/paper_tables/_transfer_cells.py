@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from torch import Tensor
 
@@ -11,8 +12,11 @@ from intriguing.analysis.cells import ByImage, error_cell, excess_cell
 from intriguing.analysis.excess import Excess
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import Answers, MeasuredSet
-from intriguing.results import Cell
+from intriguing.results import Cell, Quantity
+from intriguing.statistics.counts import Count
 
+REACHED = Quantity(name="in target class", unit="%", digits=1, counted=True, column="percent")
+"""Share of examples that end in the class that the attack aimed at."""
 Pair = tuple[MeasuredSet, Network]
 """A set and a victim that was shown it."""
 
@@ -44,6 +48,26 @@ def transfer_excess_cell(pairs: Sequence[Pair], excess: Excess, networks: Mappin
     counts = [found for _, _, found in counted if found is not None]
     pairs = [(s, v) for s, v, found in counted if found is not None]
     return excess_cell(counts, by_image=_by_image(pairs, excess.difference), own=own, runs=_runs(pairs))
+
+
+def target_cell(pairs: Sequence[Pair], networks: Mapping[str, Network]) -> Cell | None:
+    """Make the share of a row's examples that a column's networks put into the class that the attack aimed at."""
+    counted = [(s, v, None if (found := s.outcomes[v.name].answers) is None else found.reached) for s, v in pairs]
+    pairs = [(s, v) for s, v, reached in counted if reached is not None]
+    return error_cell(
+        [(v.seed, Count.of(reached)) for _, v, reached in counted if reached is not None],
+        by_image=_by_image(pairs, lambda answers: cast(Tensor, answers.reached)),
+        own=_all_own(pairs, networks),
+        quantity=REACHED,
+        runs=_runs(pairs),
+    )
+
+
+def clean_target_share(pairs: Sequence[Pair]) -> Count:
+    """Count the unperturbed images that the victims put into the class that the attack aims at."""
+    found = [s.outcomes[v.name].answers for s, v in pairs]
+    counts = [Count.of(one.reached_clean) for one in found if one is not None and one.reached_clean is not None]
+    return sum(counts, Count(0, 0))
 
 
 def _by_image(pairs: Sequence[Pair], values: Callable[[Answers], Tensor]) -> list[ByImage]:

@@ -27,9 +27,15 @@ from intriguing.analysis.excess import OVER_CLEAN, OVER_NOISE, Excess
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
 from intriguing.analysis.order import in_order
-from intriguing.analysis.paper_tables._transfer_cells import transfer_cell, transfer_excess_cell
+from intriguing.analysis.paper_tables._transfer_cells import (
+    clean_target_share,
+    target_cell,
+    transfer_cell,
+    transfer_excess_cell,
+)
 from intriguing.analysis.paper_tables._transfer_rows import Rows, notes, paper_row, row_order, rows_of
 from intriguing.results import Cell, Table
+from intriguing.statistics.counts import Count
 
 _KEYS = {(FULL, "train"): "table2", (HALVES, "test"): "table4"}
 _TITLES = {
@@ -100,13 +106,62 @@ class _Matrix:
         base = self._assemble(rows)
         if base is None:
             return []
-        found = [replace(base, notes=notes(base, rows))]
+        own = () if self.key in _TITLES else self._clean_errors(rows)
+        found = [replace(base, notes=(*notes(base, rows), *own))]
         attacked = {row: sets for row, sets in rows.items() if not any(s.is_noise for s in sets)}
         for excess, chosen in ((OVER_CLEAN, rows), (OVER_NOISE, attacked)):
             table = self._assemble(chosen, excess)
             if table is not None:
                 found.append(table)
+        if self.key not in _TITLES and (table := self._targets(attacked)) is not None:
+            found.append(table)
         return found
+
+    def _clean_errors(self, rows: Rows) -> tuple[str, ...]:
+        """Say how often each network errs on the rows' images without a perturbation."""
+        found: dict[str, Count] = {}
+        for victim in self.victims:
+            for one in (one for sets in rows.values() for one in sets if one.amplify is None and not one.is_noise):
+                if victim.name in one.outcomes:
+                    label = self.labels[victim.name]
+                    found[label] = found.get(label, Count(0, 0)) + one.outcomes[victim.name].against_clean.second
+        words = "; ".join(f"{label} {count.percent:.1f} %" for label, count in found.items() if count.n)
+        return (f"Errors on the images of all rows without a perturbation: {words}.",) if words else ()
+
+    def _targets(self, rows: Rows) -> Table | None:
+        """Make the table of the shares that end in the class that the attack aimed at; None without targets."""
+        by_name = {v.name: v for v in self.victims}
+        ids = {self.labels[v.name]: v.id for v in self.victims}
+        columns = in_order(paper.order(self.key, columns=True), ids)
+        row_labels = row_order(rows, paper.order(self.key), ids, self.labels)
+        cells: dict[tuple[str, str], Cell] = {}
+        clean: dict[str, Count] = {}
+        for row in row_labels:
+            for column in columns:
+                shown = [v for v in self.victims if self.labels[v.name] == column]
+                pairs = [(s, v) for s in rows[row] for v in shown if v.name in s.outcomes]
+                if (cell := target_cell(pairs, by_name)) is not None:
+                    cells[row, column] = cell
+                    clean[column] = clean.get(column, Count(0, 0)) + clean_target_share(pairs)
+        if not cells:
+            return None
+        unperturbed = "; ".join(f"{column} {count.percent:.1f} %" for column, count in clean.items())
+        return Table(
+            key=f"{self.key}_target{self._suffix}",
+            title=self._title,
+            detail=": ".join([self.attack] * self.several + ["share in the target's class"]),
+            caption="Percentage of the row's examples that the column's network puts into the class that the attack on "
+            "the row's network aimed at.",
+            row_header="examples made for",
+            rows=tuple(row for row in row_labels if any(place[0] == row for place in cells)),
+            columns=columns,
+            cells=cells,
+            sample=sample_text(cells.values(), (s.seed for sets in rows.values() for s in sets)),
+            method=method(WILSON, cells.values()),
+            notes=(f"Of the images without a perturbation, in that class: {unperturbed}.",),
+            runs=(*(s.name for sets in rows.values() for s in sets), *by_name),
+            sources={row: set_label(self.labels, rows[row][0]) for row in row_labels},
+        )
 
     def _assemble(self, rows: Rows, excess: Excess | None = None) -> Table | None:
         """Make one table: error rates and distortions, or an excess; None if it is empty."""

@@ -8,19 +8,29 @@ from intriguing.analysis.stability import figures
 from intriguing.analysis.stability.measure import groups_of, measure_stability
 from intriguing.analysis.stability.settings import StabilitySettings
 from intriguing.analysis.stability.summary import summarize
-from intriguing.analysis.stability.table_5 import has_table_5_layers, table_5, table_5_summary
+from intriguing.analysis.stability.table_5 import convolutions_alone, has_table_5_layers, table_5, table_5_summary
 from intriguing.analysis.stability.tables import bound_table, layer_table
+
+
+def table_5_alone(inputs: SectionInputs) -> SectionOutput:
+    """Make Table 5 from the network of the lowest seed that has its layers, with images or without.
+
+    One whose convolutions came from a file goes before the others.
+    """
+    alexnets = [one for one in (*inputs.networks, *inputs.imageless) if has_table_5_layers(one.module)]
+    alexnets.sort(key=lambda one: (not convolutions_alone(one), one.seed, one.name))
+    tables = tuple(table_5(one) for one in alexnets[:1])
+    return SectionOutput(tables=tables, summary=tuple(table_5_summary(table) for table in tables))
 
 
 def section(inputs: SectionInputs) -> SectionOutput:
     """Make Table 5, bounds and certificates of every network, amplification by layer, and the curve of the penalty.
 
-    Table 5 is made from the network of the lowest seed that has its layers, with images or without.
+    Table 5 is left out where the section ``table5`` has made it.
     """
     settings: StabilitySettings = inputs.settings
-    alexnets = [one for one in (*inputs.networks, *inputs.imageless) if has_table_5_layers(one.module)]
-    tables = [table_5(one) for one in sorted(alexnets, key=lambda one: (one.seed, one.name))[:1]]
-    sentences = [table_5_summary(table) for table in tables]
+    first = SectionOutput() if any(table.key == "table5" for table in inputs.tables) else table_5_alone(inputs)
+    tables, sentences = first.tables, first.summary
     attack = one_attack(inputs.sets)
     sets = {one.source: one for one in attack}
     measured = []
@@ -29,7 +39,7 @@ def section(inputs: SectionInputs) -> SectionOutput:
         if inputs.progress:
             inputs.progress("stability", done, len(inputs.networks))
     if not measured:
-        return SectionOutput(tables=tuple(tables), summary=tuple(sentences))
+        return first
     groups = groups_of(measured)
     found_by = f"{attack[0].attack_name} on {attack[0].subset} images" if attack else ""
     firsts = {label: members[0] for label, members in groups.items()}

@@ -31,7 +31,9 @@ from intriguing.results import Figure
 from intriguing.statistics.intervals import Interval, t_interval
 from intriguing.units import SCORES
 
-_SWEPT = ("purity", "pixel_similarity", "feature_similarity", "selectivity")
+LARGE = 64
+"""Pixels of the longer side from which images are photographs."""
+_SWEPT = ("purity", "pixel_similarity", "feature_similarity", "lpips_similarity", "selectivity")
 
 
 def sheet(label: str, run: str, one: LayerScores, images: dict[str, Tensor], words: str) -> Figure:
@@ -53,8 +55,11 @@ def sheet(label: str, run: str, one: LayerScores, images: dict[str, Tensor], wor
         )
         for basis, part in images.items()
     ]
+    # Photographs want the width of the page: units above, directions below.
+    large = max(max(part.shape[-2:]) for part in images.values()) >= LARGE
     with style():
-        figure = gallery(panels)
+        figure = gallery(panels, stacked=large)
+    places = ("above", "below") if large else ("on the left", "on the right")
     unit, random = (float(one.scores[basis]["purity"].nanmean()) for basis in (UNIT, RANDOM))
     return chart(
         figure,
@@ -62,7 +67,7 @@ def sheet(label: str, run: str, one: LayerScores, images: dict[str, Tensor], wor
         title="Top images",
         detail=f"{label}, {short_layer(one.layer)}",
         caption=f"Each row shows the {columns} images that excite one direction of the layer most, strongest "
-        f"first: single units on the left, random directions (isotropic, normalised) on the right. {words}",
+        f"first: single units {places[0]}, random directions (isotropic, normalised) {places[1]}. {words}",
         note="Mean purity over all measured directions of this network: "
         f"units {unit:.3f}, random directions {random:.3f}.",
         alt=f"Two panels of images: the top images of {rows} units and of {rows} random directions of {label}.",

@@ -15,6 +15,7 @@ from intriguing.units import (
     SCORES,
     TopImages,
     ablate,
+    collect,
     equal_variance_directions,
     fitted_basis,
     fractional_rotation,
@@ -28,6 +29,7 @@ from intriguing.units import (
 )
 from intriguing.units.activations import respond
 from intriguing.units.chance import random_sets
+from intriguing.units.perceptual import perceptual_similarity
 from intriguing.units.scores import RunningMoments, label_entropy, label_purity, similarity
 
 UNIT, RANDOM, SHEET = "units", "random directions", "sheet"
@@ -35,14 +37,17 @@ WHITE_UNIT, WHITE_RANDOM = "whitened units", "whitened random"
 NAMES = {"pca": "PCA", "ica": "ICA", "nmf": "NMF", "dictionary": "dictionary"}
 UNTRAINED = "untrained "
 WHITE_BASES = 10  # random bases of whitened activations: shown beside, not tested against
-TESTED = ("purity", "pixel_similarity", "feature_similarity")
+TESTED = ("purity", "pixel_similarity", "feature_similarity", "lpips_similarity")
 """Scores for which a row is compared with random image sets."""
 
 _PART = 2**12  # directions whose responses are scored at once: they fit into a cache
+_RECORDED = 512  # images of a block of recorded activations
 _STACK = 2**27  # numbers of random directions held at once; more are scored in several passes over the images
 
 Reader = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Reads the images and labels from the start."""
+Block = tuple[Tensor, Tensor, int]
+"""Activations (N, P, C) of a layer, labels (N,), and the index of the first image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +56,23 @@ class ScoredImages:
 
     Attributes:
         read: reads images and labels, batch by batch.
-        few: reads fewer of them, for ablation.
+        few: reads fewer of them, for ablation; None where their classes are not the network's.
         labels: (N,).
         num_classes: K.
         rows: (N, D) vectors for ``units.scores.similarity``, by ``pixel_similarity`` and ``feature_similarity``; the
             latter only where there is an independent network.
         fit: reads other images, to which bases and the whitening are fitted, for scores on the fitted images would be
             biased. None: a half of these images, drawn by the seed, is set apart for it where something is fitted.
+        distances: (N, N) LPIPS of all pairs, see ``units.perceptual``; None: they are not compared by it.
     """
 
     read: Reader
-    few: Reader
+    few: Reader | None
     labels: Tensor
     num_classes: int
     rows: Mapping[str, Tensor] = field(repr=False)
     fit: Reader | None = None
+    distances: Tensor | None = field(default=None, repr=False)
 
     def halved(self, seed: int) -> ScoredImages:
         """Return a half of the images, with the other half to fit to."""
@@ -78,6 +85,7 @@ class ScoredImages:
             labels=self.labels[~fit],
             rows={name: rows[~fit] for name, rows in self.rows.items()},
             fit=_chosen(self.read, fit),
+            distances=None if self.distances is None else self.distances[~fit][:, ~fit],
         )
 
 
@@ -159,7 +167,8 @@ def measure_layers(
     """
     if images.fit is None and not control and (settings.bases or settings.whitened):
         images = images.halved(seed)
-    rotations = settings.rotations or rotations_for(len(layers) * len(SCORES))
+    rotations = settings.rotations or rotations_for(len(layers) * settings.num_scores)
+    read = _recorded(model, layers, images, settings)
     samples = sample_vectors(model, layers, (images.fit or images.read)(), aggregate=settings.aggregate, seed=seed)
     found = []
     for layer in layers:
@@ -179,12 +188,12 @@ def measure_layers(
         stacked = [torch.cat(list(directions.values()))]
         for count in _counts(rotations, len(units) * len(live)):
             stacked.append(random_bases(count, len(units), len(live), generator=generator).flatten(0, 1))
-            found_of.append(_responses(model, layer, torch.cat(stacked), live, images, settings))
+            found_of.append(_responses(read(layer), torch.cat(stacked), live, images, settings))
             stacked = []
         top = torch.cat([indices for indices, _ in found_of])
         moments = {name: torch.cat([values[name] for _, values in found_of]) for name in found_of[0][1]}
         values = _values(top, moments, images)
-        ablated = not control and settings.ablated > 0
+        ablated = not control and settings.ablated > 0 and images.few is not None
         found.append(
             _layer_scores(
                 layer,
@@ -240,13 +249,33 @@ def _counts(rotations: int, size: int) -> list[int]:
     return [min(most, rotations - first) for first in range(0, rotations, most)]
 
 
+def _recorded(
+    model: nn.Module, layers: Sequence[str], images: ScoredImages, settings: UnitSettings
+) -> Callable[[str], Iterable[Block]]:
+    """Return what reads the blocks of a layer's activations.
+
+    Layers with one vector for each image are all recorded in one pass; positions of many images fill the memory, so
+    the other aggregates run the network for each layer.
+    """
+    if settings.aggregate not in ("mean", "center"):
+        return lambda layer: (
+            (vectors[layer], labels, first)
+            for vectors, labels, first in stream(model, [layer], images.read(), aggregate=settings.aggregate)
+        )
+    found, labels = collect(model, layers, images.read(), aggregate=settings.aggregate)
+    starts = range(0, len(labels), _RECORDED)
+    return lambda layer: (
+        (found[layer][first : first + _RECORDED, None], labels[first : first + _RECORDED], first) for first in starts
+    )
+
+
 def _responses(
-    model: nn.Module, layer: str, stacked: Tensor, live: Tensor, images: ScoredImages, settings: UnitSettings
+    blocks: Iterable[Block], stacked: Tensor, live: Tensor, images: ScoredImages, settings: UnitSettings
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Find the top images (M, k) of directions (M, live units), and the scores of their responses' moments."""
     parts = [(rows, TopImages(settings.columns), RunningMoments(images.num_classes)) for rows in stacked.split(_PART)]
-    for vectors, labels, first in stream(model, [layer], images.read(), aggregate=settings.aggregate):
-        chosen = vectors[layer] if len(live) == vectors[layer].shape[2] else vectors[layer][:, :, live]
+    for vectors, labels, first in blocks:
+        chosen = vectors if len(live) == vectors.shape[2] else vectors[:, :, live]
         for rows, top, sums in parts:
             responses = respond(chosen, rows)
             top.update(responses, torch.arange(first, first + len(labels)))
@@ -262,6 +291,8 @@ def _values(top: Tensor, moments: Mapping[str, Tensor], images: ScoredImages) ->
     """Compute every score (M,) of all directions; NaN where a response never varies."""
     values = {"purity": label_purity(images.labels, top), "entropy": label_entropy(images.labels, top), **moments}
     values |= {name: similarity(rows, top) for name, rows in images.rows.items()}
+    if images.distances is not None:
+        values["lpips_similarity"] = perceptual_similarity(images.distances, top)
     silent = moments["kurtosis"].isnan()  # the "top" images of these are just the first ones
     return {name: values[name].masked_fill(silent, torch.nan) for name in SCORES if name in values}
 
@@ -318,7 +349,7 @@ def _loss(
     settings: UnitSettings,
     generator: torch.Generator,
 ) -> Loss | None:
-    if settings.aggregate == "flatten":
+    if settings.aggregate == "flatten" or images.few is None:
         return None  # its units are pairs of position and channel, which cannot be removed one by one
     chosen = units[: settings.ablated]
     centred = sample.double() - sample.double().mean(0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +16,14 @@ from intriguing.analysis.inputs import Network
 from intriguing.analysis.sections import SectionInputs
 from intriguing.analysis.units.measure import ScoredImages, null_sets
 from intriguing.analysis.units.settings import UnitSettings
-from intriguing.data import ImageSubset
+from intriguing.data import ImageSubset, open_images
 from intriguing.errors import UserError
+from intriguing.models import Classifier
+from intriguing.models.weights_file import fill, read_weights
 from intriguing.units import collect, hidden_layers
 from intriguing.units.chance import null_scores
+from intriguing.units.perceptual import SIDE as LPIPS_SIDE
+from intriguing.units.perceptual import lpips_vectors, pair_distances, published_heads
 from intriguing.units.scores import unit_rows
 
 TRAINING = (
@@ -29,6 +35,8 @@ TRAINING = (
 
 FITTED_TO, FEWEST_FITTED = 5000, 2
 """Images at most, and at least, that bases are fitted to."""
+MOST_COMPARED = 20_000
+"""Images at most that are compared in pairs by LPIPS: 1.6 GB of distances."""
 SIDE = {1: 32, 3: 16}
 """Height and width to which larger images are averaged before their pixels are compared, by channels."""
 
@@ -55,11 +63,14 @@ class Samples:
         self._subsets: dict[str, ImageSubset] = {}
         self._pixels: dict[str, tuple[Tensor, Tensor]] = {}
         self._features: dict[tuple[str, str], Tensor] = {}
+        self._distances: dict[str, Tensor] = {}
         self._others: dict[str, ImageSubset | None] = {}
         self.counts: list[int] = []
 
     def subset(self, network: Network) -> tuple[str, ImageSubset]:
         """Return the subset whose images are scored, and a key that equal subsets share."""
+        if self.settings.folder is not None:
+            return self._in_folder(network, self.settings.subset)
         own = self.settings.subset not in ("test", "full")  # images chosen by the network's split
         apart = ("batch_size",) if own else ("batch_size", "validation", "only")
         data = {key: value for key, value in network.config.get("data", {}).items() if key not in apart}
@@ -67,6 +78,23 @@ class Samples:
         key = json.dumps(described, sort_keys=True, default=str)
         if key not in self._subsets:
             self._subsets[key] = self.inputs.subset(network, self.settings.subset)
+        return key, self._subsets[key]
+
+    def _in_folder(self, network: Network, name: str) -> tuple[str, ImageSubset]:
+        """Open a subset of the folder that takes the place of the network's images, in the network's size."""
+        shape = [int(side) for side in cast(Classifier, network.module).input_shape]
+        key = f"{name} of {self.settings.folder}, {shape}"
+        if key not in self._subsets:
+            images = open_images(
+                name="image_folder",
+                root=".",
+                folder=self.settings.folder,
+                size=shape[1:],
+                channels=shape[0],
+                workers=self.inputs.workers,
+            )
+            images.prepare_data()
+            self._subsets[key] = images.subset(name)
         return key, self._subsets[key]
 
     def reader(self, network: Network, most: int | None = None) -> PositionReader:
@@ -78,10 +106,11 @@ class Samples:
 
     def fit_reader(self, network: Network) -> PositionReader:
         """Choose images to fit to, none of which is scored: of the other subset, or a half that is set apart."""
+        most = min(FITTED_TO, self.settings.limit or FITTED_TO)
         if (other := self._other(network)) is not None:
-            return self._reader(other, self._order(other)[:FITTED_TO])
+            return self._reader(other, self._order(other)[:most])
         _, subset = self.subset(network)
-        return self._reader(subset, self._order(subset)[-(-len(subset) // 2) :][:FITTED_TO])
+        return self._reader(subset, self._order(subset)[-(-len(subset) // 2) :][:most])
 
     @property
     def fitted_on(self) -> str:
@@ -92,7 +121,10 @@ class Samples:
         """Return the subset to fit to; None where it is missing, as with weights that were trained elsewhere."""
         if network.name not in self._others:
             try:
-                found = self.inputs.subset(network, self.fitted_on)
+                if self.settings.folder is not None:
+                    found = self._in_folder(network, self.fitted_on)[1]
+                else:
+                    found = self.inputs.subset(network, self.fitted_on)
             except UserError:  # the folder does not hold the files that it was trained on
                 found = None
             self._others[network.name] = found if found is not None and len(found) >= FEWEST_FITTED else None
@@ -129,15 +161,33 @@ class Samples:
                 found, _ = collect(other.module, [layer], read(), aggregate="mean")
                 self._features[key, other.name] = unit_rows(found[layer])
             rows["feature_similarity"] = self._features[key, other.name]
+        if self.settings.lpips is not None and key not in self._distances:
+            self._distances[key] = self._compared(network, read)
+        distances = self._distances.get(key)
         images = ScoredImages(
             read=read,
-            few=self.reader(network, self.settings.ablation_limit),
+            few=None if self.settings.folder is not None else self.reader(network, self.settings.ablation_limit),
             labels=labels,
             num_classes=int(labels.max()) + 1,
             rows=rows,
             fit=self.fit_reader(network),
+            distances=distances,
         )
-        return images, null_scores(labels, rows, null_sets(images, self.settings, seed=self.inputs.seed))
+        return images, null_scores(labels, rows, null_sets(images, self.settings, seed=self.inputs.seed), distances)
+
+    def _compared(self, network: Network, read: PositionReader) -> Tensor:
+        """Compare all pairs of images by LPIPS.
+
+        Raises:
+            UserError: there are too many, or no weights of AlexNet's convolutions in the file.
+        """
+        if len(read.positions) > MOST_COMPARED:
+            raise UserError(
+                f"{network.name}: {len(read.positions):,} images are too many to compare in pairs by LPIPS; give "
+                f"settings.units.limit={MOST_COMPARED} or less"
+            )
+        features, heads = alexnet_features(str(self.settings.lpips)), published_heads()
+        return pair_distances(torch.cat([lpips_vectors(features, heads, images) for images, _ in read()]))
 
     def _independent(self, network: Network) -> Network | None:
         """Find another network of equal data: of another architecture where there is one, else of another seed."""
@@ -154,13 +204,15 @@ class Samples:
 
     def notes(self, networks: Sequence[Network]) -> list[str]:
         """Describe the images behind the fitted bases and the network behind the similarity in features."""
+        found = self._of_folder(networks)
         where = f"{self.fitted_on} images"
         if apart := [network.name for network in networks if self._other(network) is None]:
             half = f"the other half of the {self.settings.subset} images"
             where = half if len(apart) == len(networks) else f"{where}, or of {', '.join(apart)} {half},"
-        found = [
+        most = min(FITTED_TO, self.settings.limit or FITTED_TO)
+        found += [
             "PCA, ICA, NMF, dictionary, whitening, the variances of the ablation, and over seeds the rotation of "
-            f"Procrustes and the partners of units are fitted to up to {FITTED_TO:,} {where} and scored on the "
+            f"Procrustes and the partners of units are fitted to up to {most:,} {where} and scored on the "
             f"{self.settings.subset} images."
         ]
         references: dict[str, list[str]] = {}
@@ -174,13 +226,59 @@ class Samples:
             found.append(f"Similarity in features{of}: cosines in the last hidden layer of {reference}.")
         return found
 
+    def _of_folder(self, networks: Sequence[Network]) -> list[str]:
+        """Describe the folder that takes the place of the networks' images, and LPIPS; nothing without them."""
+        found = []
+        if self.settings.folder is not None:
+            _, subset = self.subset(networks[0])
+            classes = len(subset.labels.unique())
+            found.append(
+                f"The images are those of {Path(self.settings.folder).name} ({classes} classes), scaled to the size "
+                "that each network takes; its classes are those of purity, entropy and selectivity."
+            )
+        if self.settings.lpips is not None:
+            found.append(
+                "Similarity by LPIPS (Zhang et al. 2018; of top images it predicts what people understand, Klindt et "
+                f"al. 2023): 1 minus the mean distance of pairs of top images, at {LPIPS_SIDE}x{LPIPS_SIDE} pixels, "
+                "over that of all pairs: 0 for images chosen at random. The distance itself is made from AlexNet's "
+                "convolutions."
+            )
+        return found
+
     def sample(self, networks: Sequence[Network]) -> str:
         """Write N and the seeds."""
         seeds = ", ".join(str(seed) for seed in sorted({n.seed for n in networks}))
         counts = sorted(set(self.counts))
         numbers = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
         seeds = f"{'seeds' if ', ' in seeds else 'seed'} {seeds}"
-        return f"N = {numbers} {self.settings.subset} images; {seeds}; response: {self.settings.aggregate}"
+        of = "" if self.settings.folder is None else f" of {Path(self.settings.folder).name}"
+        return f"N = {numbers} {self.settings.subset} images{of}; {seeds}; response: {self.settings.aggregate}"
+
+
+def alexnet_features(file: str) -> nn.Sequential:
+    """Build AlexNet's convolutions with weights from a file.
+
+    Args:
+        file: state dict with ``features.0.weight`` and so on, or ``0.weight``; other tensors are left out.
+
+    Raises:
+        UserError: no such file, or other weights.
+    """
+    from torchvision.models import alexnet
+
+    with torch.device("meta"):
+        features = alexnet().features
+    features = features.to_empty(device="cpu")
+    try:
+        found = {
+            name.removeprefix("features."): value
+            for name, value in read_weights(file).items()
+            if name.startswith("features.") or name.split(".")[0].isdecimal()
+        }
+        fill(features, found, file)
+    except ValueError as error:
+        raise UserError(f"settings.units.lpips: {error}") from error
+    return features.eval()
 
 
 def other_architecture(first: Network, second: Network) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,7 +22,7 @@ from intriguing.analysis.units.summary import summarize
 from intriguing.analysis.units.untrained import untrained_copy
 from intriguing.errors import UserError
 from intriguing.results import Figure, Table
-from intriguing.units import SCORES, collect, find_layers
+from intriguing.units import collect, find_layers
 
 
 def section(inputs: SectionInputs) -> SectionOutput:
@@ -33,12 +34,13 @@ def section(inputs: SectionInputs) -> SectionOutput:
         UserError: a setting is out of range, or no network has a layer that was asked for.
     """
     settings: UnitSettings = inputs.settings
-    chosen = _chosen(inputs.networks, settings)
+    # Where a folder takes the place of the networks' images, a network needs none.
+    chosen = _chosen([*inputs.networks, *(inputs.imageless if settings.folder is not None else ())], settings)
     if not chosen:
         return SectionOutput()
     if settings.rotations is None:  # as many as all rows need, which are corrected together
         rows = {(network.label, layer) for network, layers in chosen for layer in layers}
-        settings = replace(settings, rotations=rotations_for(len(rows) * len(SCORES)))
+        settings = replace(settings, rotations=rotations_for(len(rows) * settings.num_scores))
     samples = Samples(inputs, settings)
     found = _measure(inputs, chosen, samples, settings)
     comparisons = _compared(found.measured)
@@ -63,7 +65,7 @@ class _Found:
         measured: scores of each network.
         controls: scores of the untrained copy of the first network.
         controlled: those first networks.
-        features: responses of each network to the scored and to the fitted images, by layer.
+        features: of labels with several networks: responses of each to the scored and to the fitted images, by layer.
         sheets: figures of top images.
     """
 
@@ -81,6 +83,7 @@ def _measure(
     found = _Found()
     steps = _Steps(inputs, sum(len(layers) for _, layers in chosen))
     order = network_order([network for network, _ in chosen])
+    several = {label for label, count in Counter(network.label for network, _ in chosen).items() if count > 1}
     for network, layers in sorted(chosen, key=lambda one: order[one[0].name]):
         images, null = samples.of(network)
         scores = measure_layers(network.module, layers, images, null, settings, seed=network.seed, on_layer=steps)
@@ -91,9 +94,10 @@ def _measure(
                 found.controls[network.label] = [control]
                 found.controlled.append(network)
         found.measured.setdefault(network.label, []).append(scores)
-        readers = images.read, samples.fit_reader(network)
-        scored, fit = (collect(network.module, layers, read())[0] for read in readers)
-        found.features.setdefault(network.label, []).append((scored, fit))
+        if network.label in several:
+            readers = images.read, samples.fit_reader(network)
+            scored, fit = (collect(network.module, layers, read())[0] for read in readers)
+            found.features.setdefault(network.label, []).append((scored, fit))
     return found
 
 

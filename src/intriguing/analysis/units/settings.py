@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from intriguing.data import SUBSETS
-from intriguing.units import AGGREGATES, FITTED
+from intriguing.units import AGGREGATES, FITTED, SCORES
 
 FEWEST, MOST = 999, 1999
 """Limits of the default number of random bases."""
@@ -30,7 +30,11 @@ class UnitSettings:
         networks: globs of labels or run names; None: all.
         layers: names or globs, see ``units.find_layers``; None: every hidden layer.
         subset: subset of the images.
-        limit: most images, drawn by the seed; None: all.
+        folder: a folder of images by class, as of ``data=image_folder``, that takes the place of the networks' own
+            images; its classes need not be theirs, so no unit is removed. None: the networks' images.
+        lpips: file of the state dict of AlexNet's convolutions (``features.0.weight``, ...), by which top images are
+            also compared, see ``units.perceptual``; None: they are not.
+        limit: most images that are scored, and that bases are fitted to, drawn by the seed; None: all.
         aggregate: response of a convolution to an image, see ``units.AGGREGATES``.
         rows: directions in a sheet.
         columns: images of a direction in a sheet, and top images that are scored.
@@ -49,6 +53,8 @@ class UnitSettings:
     networks: tuple[str, ...] | None = None
     layers: tuple[str, ...] | None = None
     subset: str = field(default="test", metadata={"choices": SUBSETS})
+    folder: str | None = None
+    lpips: str | None = None
     limit: int | None = field(default=None, metadata={"low": 2})
     aggregate: str = field(default="max", metadata={"choices": AGGREGATES})
     rows: int = field(default=8, metadata={"low": 1})
@@ -63,3 +69,8 @@ class UnitSettings:
     sets: int = field(default=9999, metadata={"low": 99})
     ablated: int = field(default=32, metadata={"low": 0})
     ablation_limit: int = field(default=2000, metadata={"low": 1})
+
+    @property
+    def num_scores(self) -> int:
+        """Number of the scores at most."""
+        return len(SCORES) - (self.lpips is None)

@@ -24,6 +24,7 @@ TITLES = {
     "feature_similarity": "similarity in features",
     "selectivity": "selectivity",
     "kurtosis": "kurtosis",
+    "lpips_similarity": "similarity by LPIPS",
 }
 SCORE_QUANTITIES = {score: Quantity(name=score, unit="bits" if score == "entropy" else "") for score in SCORES}
 SHARE, PERCENT = Quantity(name="share", unit="%"), Quantity(name="percent", unit="%")
