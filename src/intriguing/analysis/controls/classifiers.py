@@ -83,6 +83,8 @@ def _with_controls(inputs: SectionInputs, group: Group) -> list[Row]:
         kept = [one for one in group.kept if one.seed == seed]
         subset = inputs.subset(kept[0].network, "train")
         order = torch.randperm(len(subset), generator=torch.Generator().manual_seed(mixed_seed(seed, "controls")))
+        # k-NN that holds an image itself would be right about all that is near to it.
+        order = order[~torch.isin(subset.indices[order], torch.cat([one.indices for one in kept]))]
         images, labels = subset.read(order[: settings.train_limit].sort().values)
         some = classes_of(kept[0].network.module, kept[0].inputs[:1])
         controls = {kind: fit_control(kind, images, labels, num_classes=some, seed=seed) for kind in settings.kinds}
@@ -150,8 +152,9 @@ def _table(group: Group, rows: Sequence[Row], shown: Shown, norm: str, words: st
         key=f"controls_{norm}{suffix}{group.suffix}",
         title="Is it the network?",
         detail=", ".join(part for part in (words, "" if excess is None else excess.name, group.detail) if part),
-        caption=f"Error in percent of the column's classifier on examples made for the row's, {words}{minus}. Controls "
-        "are fitted to training images; their own examples are the nearest that the attack finds. Nothing is clipped.",
+        caption=f"Error in percent of the column's classifier on examples made for the row's, {words}{minus}. "
+        "Controls are fitted to training images, none of which are among these; their own examples are the nearest "
+        "that the attack finds. Nothing is clipped.",
         row_header="made for",
         rows=tuple(dict.fromkeys(row for row, _ in shown)),
         columns=tuple(dict.fromkeys(column for _, column in shown)),

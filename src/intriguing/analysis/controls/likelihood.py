@@ -147,8 +147,8 @@ def _area_table(group: Group, found: Places) -> Table:
         title="Are adversarial examples unlikely?",
         detail=group.detail,
         caption="Area under the ROC curve by which a density, fitted to training images or their activations, ranks "
-        "clean images above perturbed ones of equal norm: .5 is chance, 1 is perfect. No density is fitted to the images "
-        "that it is asked about. Gaussian noise and shuffled perturbations are the controls, image by image.",
+        "clean images above perturbed ones of equal norm: .5 is chance, 1 is perfect. No density is fitted to the "
+        "images that it is asked about. Gaussian noise and shuffled perturbations are the controls, image by image.",
         row_header="network, layer and density",
         rows=tuple(rows),
         columns=KINDS,

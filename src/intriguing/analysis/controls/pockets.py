@@ -149,7 +149,7 @@ def _figure(group: Group, table: Table, settings: PocketSettings) -> Figure:
                 [p for p, _ in places], values, yerr=reach, fmt=marker, label=column, color=COLOURS[marker == "D"]
             )
         right.set_xticks(range(len(table.rows)), table.rows, rotation=45, ha="right")
-        right.set(ylabel="orthogonal directions that fool", ylim=(0, None))
+        right.set(ylabel="directions that fool", ylim=(0, None))
         right.legend()
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return chart(
