@@ -5,6 +5,7 @@ The names of ``__all__`` are imported when they are first used, so ``import intr
 
 - ``fit(model, data)`` trains a network, ``load_model(path)`` opens one that ``train.py`` has trained.
 - ``craft(net, images, labels)`` makes an ``AdversarialSet``, ``transfer_table(nets, sets)`` shows it to other networks.
+- ``robustness_card(model, images, labels)`` puts on one page how stable a network is.
 - ``lbfgs``, ``nearest`` and ``adam_l1`` are the attacks as plain functions, ``gaussian`` is noise.
 - ``operator_norm``, ``lipschitz_bounds`` and ``Certifier`` bound what a perturbation can do.
 - ``models``, ``data``, ``units``, ``optim``, ``spectral``, ``statistics``, ... are the packages behind them.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from intriguing import statistics as statistics
     from intriguing import units as units
     from intriguing.adversarial_set import AdversarialSet as AdversarialSet
+    from intriguing.analysis.card import RobustnessCard as RobustnessCard
     from intriguing.attacks import AttackResult as AttackResult
     from intriguing.attacks import AttackWarning as AttackWarning
     from intriguing.attacks import adam_l1 as adam_l1
@@ -47,6 +49,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from intriguing.callbacks import BackFeeding as BackFeeding
     from intriguing.checkpoints import load_model as load_model
     from intriguing.data import ImageData as ImageData
+    from intriguing.interface.card import robustness_card as robustness_card
     from intriguing.interface.craft import craft as craft
     from intriguing.interface.fit import fit as fit
     from intriguing.interface.transfer import transfer_table as transfer_table
@@ -69,10 +72,12 @@ _HOMES = {
     "AdversarialSet": "adversarial_set",
     "BackFeeding": "callbacks",
     "ImageData": "data",
+    "RobustnessCard": "analysis.card",
     "craft": "interface.craft",
     "distortion": "metrics",
     "fit": "interface.fit",
     "load_model": "checkpoints",
+    "robustness_card": "interface.card",
     "transfer_table": "interface.transfer",
 }
 """The package or module that each public name comes from."""

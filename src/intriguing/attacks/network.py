@@ -174,7 +174,7 @@ class Network:
                     raise _no_gradient(error) from error
                 if slope is None:
                     raise _no_gradient()
-                slope = slope.nan_to_num_(0.0, 0.0, 0.0)
+                slope = slope.nan_to_num(0.0, 0.0, 0.0)  # in place it fails on an expanded gradient, as of x.sum()
                 slopes.append(slope if reduce is None else reduce(slope))
         slopes = slopes[0][:, None] if len(slopes) == 1 else torch.stack(slopes, dim=1)
         return logits.detach(), values.detach(), slopes

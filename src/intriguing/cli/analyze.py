@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from intriguing.cli import main as entry
 from intriguing.cli import requires
+from intriguing.cli.card import make_card
 from intriguing.cli.config import command, plain, task_overrides
 from intriguing.cli.hydra_files import hydra_files
 from intriguing.cli.study import check_without_study, make_executor, study_steps, with_study_settings
@@ -21,6 +22,9 @@ def main(cfg: DictConfig) -> None:
     """Run what is missing of a study, then analyse its runs."""
     overrides = task_overrides()
     config = plain(cfg)
+    if "card" in config:
+        make_card(config, overrides, hydra_files(cfg))
+        return
     if lacking := requires.missing(config["study"]):
         config["study"] = requires.without(config["study"], lacking)
         print(f"left out, for they are missing: {requires.sentence(lacking)}", file=sys.stderr)

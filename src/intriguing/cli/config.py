@@ -57,11 +57,25 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return config
 
 
-_PATHS = ("runs", "data.root", "checkpoints", "networks", "sets", "study.results", "settings.reference", "ckpt_path")
+_PATHS = (
+    "runs",
+    "data.root",
+    "checkpoints",
+    "networks",
+    "sets",
+    "study.results",
+    "settings.reference",
+    "ckpt_path",
+    "card.checkpoint",
+    "card.reference",
+    "card.compare",
+)
 _WORDS_OR_PATHS = (
     "model.settings.weights",
     "model.weights",
     "model.path",
+    "card.weights",
+    "card.model",
 )  # paths only if they name a file
 
 

@@ -84,8 +84,15 @@ def help_text(stage: str, summary: str, overrides: Sequence[str]) -> str:
             continue
         about, own = _option(CONF / name, str(chosen[name]))
         lines += ["", f"{name}={chosen[name]}", *(f"  # {line}" for line in about)]
-        lines += _indented(own) if name in ("network", "experiment") else [f"  {name}:", *_indented(own, 4)]
+        lines += (
+            _indented(own) if _is_global(CONF / name / f"{chosen[name]}.yaml") else [f"  {name}:", *_indented(own, 4)]
+        )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _is_global(file: Path) -> bool:
+    """Return whether an option's settings are those of the whole config, not of its group."""
+    return "# @package _global_" in file.read_text()
 
 
 def for_another_stage(option: str, stage: str) -> bool:

@@ -115,10 +115,10 @@ def _drawing(figure: Figure) -> Markup:
         width, height = struct.unpack(">II", figure.png[16:24])
         markup = '<img alt="{}" width="{}" height="{}" src="data:image/png;base64,{}">'
         return Markup(markup).format(figure.alt, width, height, _base64(figure.png))
-    return Markup(_embedded(figure.svg, _figure_anchor(figure), str(Markup.escape(figure.alt))))
+    return Markup(embedded(figure.svg, _figure_anchor(figure), str(Markup.escape(figure.alt))))
 
 
-def _embedded(svg: str, prefix: str, alt: str) -> str:
+def embedded(svg: str, prefix: str, alt: str) -> str:
     """Adapt SVG markup to the page: unique ids, no namespaces (HTML needs none), a label."""
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'href="#', f'href="#{prefix}-', svg)

@@ -129,8 +129,8 @@ def measure_stability(inputs: SectionInputs, network: Network, chosen: MeasuredS
             (distances[moved] / math.sqrt(originals[0].numel())).float(),
             generator=torch.Generator().manual_seed(mixed_seed(inputs.seed, chosen.name)),
         )
-        adversarial = _amplification(network.module, originals[moved], adv_inputs[moved])
-        random = _amplification(network.module, originals[moved], noise)
+        adversarial = amplification(network.module, originals[moved], adv_inputs[moved])
+        random = amplification(network.module, originals[moved], noise)
     return NetworkStability(
         network=network,
         product=product,
@@ -149,7 +149,7 @@ def measure_stability(inputs: SectionInputs, network: Network, chosen: MeasuredS
     )
 
 
-def _amplification(module: nn.Module, inputs: Tensor, moved: Tensor) -> tuple[float, ...]:
+def amplification(module: nn.Module, inputs: Tensor, moved: Tensor) -> tuple[float, ...]:
     """Average |phi_k(x + r) - phi_k(x)| / |r| over images, layer by layer.
 
     Returns:

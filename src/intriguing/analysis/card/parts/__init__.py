@@ -1,0 +1,1 @@
+"""The parts of a card, each measured slice by slice."""
