@@ -63,13 +63,11 @@ def hit_probability(
 
     Example:
         >>> import torch
-        >>> half_space = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2))
-        >>> with torch.no_grad():
-        ...     half_space[1].weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
-        ...     half_space[1].bias.copy_(torch.tensor([0.1, 0.0]))  # class 1 where the first pixel is above 0.1
-        Parameter containing:
-        ...
-        >>> found = hit_probability(half_space, torch.zeros(1, 1, 2), 0, 0.2)
+        >>> def network(images):  # class 1 where the first pixel is above 0.1
+        ...     first = images.flatten(1)[:, 0]
+        ...     return torch.stack([0.1 - first, first - 0.1], dim=1)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> found = hit_probability(network, torch.zeros(1, 1, 2), 0, 0.2, generator=generator)
         >>> found.interval.low < 1 / 3 < found.interval.high  # a third of the circle of radius 0.2
         True
     """
