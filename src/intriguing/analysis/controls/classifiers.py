@@ -168,14 +168,13 @@ def _table(group: Group, rows: Sequence[Row], shown: Shown, norm: str, words: st
 def _figure(group: Group, table: Table, words: str) -> Figure:
     values = np.array([[table.cells[row, column].value for column in table.columns] for row in table.rows])
     with style():
-        figure = canvas(1.6 + 0.62 * len(table.columns), 1.9 + 0.42 * len(table.rows))
+        figure = canvas(2.6 + 0.62 * len(table.columns), 1.9 + 0.42 * len(table.rows))
         axes = figure.subplots()
-        axes.imshow(values, cmap="RdBu_r", vmin=-100, vmax=100, aspect="auto")
+        image = axes.imshow(values, cmap="RdBu_r", vmin=-100, vmax=100, aspect="auto")
+        figure.colorbar(image, ax=axes, label="error above noise, points")  # a number in a cell is lost on a dark page
         axes.set_xticks(range(len(table.columns)), table.columns, rotation=45, ha="right")
         axes.set_yticks(range(len(table.rows)), table.rows)
         axes.set_ylabel("examples made for")
-        for (i, j), value in np.ndenumerate(values):
-            axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=8, color="w" if value > 60 else "k")
     return chart(
         figure,
         key=f"controls{group.suffix}",
