@@ -45,8 +45,8 @@ def adversarial_dimension(
 ) -> Tensor:
     """Find how many orthogonal perturbations of a norm all fool the network (Tramer et al. 2017, section 3.1, GAAS).
 
-    k orthogonal directions can all have the product |g| / sqrt(k) with the gradient g, and no more. The dimension is
-    the largest k up to ``most`` whose k directions all fool the network. For a linear network of two classes at
+    k orthogonal directions can all have the product ``|g| / sqrt(k)`` with the gradient g, and no more.
+    The dimension is the largest k up to ``most`` whose k directions all fool the network. For a linear network of two classes at
     distance d it is floor((norm / d)^2).
 
     Args:
@@ -125,7 +125,7 @@ def _dimension(model: nn.Module, image: Tensor, label: int, gradient: Tensor, si
 
 
 def aligned_directions(gradient: Tensor, count: int) -> Tensor:
-    """Make orthonormal directions that all have one product with a gradient, |gradient| / sqrt(count).
+    """Make orthonormal directions that all have one product with a gradient, ``|gradient| / sqrt(count)``.
 
     Args:
         gradient: (D,), not zero.

@@ -55,7 +55,7 @@ class ContractiveAutoencoder(AutoencoderClassifier):
         return (errors + self.contraction * self.contractions(code)).mean(), errors.new_zeros(())
 
     def contractions(self, code: Tensor) -> Tensor:
-        """Compute |dh/dx|^2 = sum over units of (h (1 - h))^2 |w|^2 from codes h (N, units): (N,)."""
+        """Compute ``|dh/dx|^2``, the sum over units of ``(h (1 - h))^2 |w|^2``, from codes h (N, units): (N,)."""
         encoder = self.network[1]
         assert isinstance(encoder, nn.Linear)
         return (code * (1 - code)).square() @ encoder.weight.square().sum(1)
