@@ -45,8 +45,8 @@ def adversarial_dimension(
 ) -> Tensor:
     """Find how many orthogonal perturbations of a norm all fool the network (Tramer et al. 2017, section 3.1, GAAS).
 
-    k orthogonal directions can all have the product ``|g| / sqrt(k)`` with the gradient g, and no more.
-    The dimension is the largest k up to ``most`` whose k directions all fool the network. For a linear network of two classes at
+    k orthogonal directions can all have the product ``|g| / sqrt(k)`` with the gradient g, and no more. The dimension
+    is the largest k up to ``most`` whose k directions all fool the network. For a linear network of two classes at
     distance d it is floor((norm / d)^2).
 
     Args:
