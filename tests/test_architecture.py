@@ -10,14 +10,14 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "intriguing"
 LAYERS = {
     0: ["errors", "commands", "validation", "metrics", "optim", "spectral", "statistics", "nn"],
-    1: ["attacks", "models", "data", "units", "storage"],
+    1: ["attacks", "controls", "models", "data", "units", "storage"],
     2: ["checkpoints", "adversarial_set", "results", "callbacks", "runs", "tracking"],
     3: ["training", "attacking", "analysis", "report"],
     4: ["cli", "interface", "integrations"],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 STAGES = {"training", "attacking", "analysis"}
-PURE = {"attacks", "optim", "spectral", "statistics", "units"}
+PURE = {"attacks", "controls", "optim", "spectral", "statistics", "units"}
 HEAVY = {"lightning", "hydra", "wandb", "omegaconf"}
 
 

@@ -186,6 +186,7 @@ def _alexnet(size: int, *, architecture: str = "", seed: int = 0, **config: Any)
     return Network.in_memory("AlexNet", module.eval(), name=f"alexnet_seed{seed}", errors={}, config=config)
 
 
+@pytest.mark.slow
 def test_table_5_shows_the_misprint_and_the_pools() -> None:
     """From the lowest seed of an untrained AlexNet without images, of which nothing else is made."""
     networks = [_alexnet(96, seed=seed, model={"name": "alexnet"}) for seed in (1, 0)]

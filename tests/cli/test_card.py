@@ -50,6 +50,7 @@ def test_a_run_gets_its_page_and_file_and_is_then_skipped_and_compared(
         assert (tmp_path / "runs" / "analyze" / "compared" / "card.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_users_class_with_weights_and_two_networks_side_by_side(
     run_script: Run, tmp_path: Path, trained: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_small_study_runs_skips_and_remembers(
         "logger=csv",
         "processes=1",
         "study.limit=16",
+        "study.sections=[table1,table2,table3,table4]",
         "study.train.all=['data=digits','trainer.max_epochs=2']",
         f"study.results={tmp_path}/results",
     )

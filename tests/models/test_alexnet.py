@@ -26,6 +26,7 @@ def test_table_5_has_these_sizes() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_every_layer_of_it_has_a_bound(groups: int) -> None:
     model = AlexNet(groups=groups, **SMALL).eval()

@@ -56,6 +56,7 @@ def _keys(panel: dict[str, Any]) -> tuple[list[str], str | None]:
     return named, config.get("metricRegex")
 
 
+@pytest.mark.slow
 def test_every_panel_shows_what_is_logged(run_script: Callable[..., tuple], tmp_path: Path, offline: None) -> None:
     pytest.importorskip("wandb_workspaces", reason="needs the extra dashboard")
     small, runs = ("data=digits", "trainer.max_epochs=1"), tmp_path / "runs"

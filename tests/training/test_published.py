@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
@@ -37,6 +38,7 @@ def _log(run: Path) -> str:
     return (run / "train.log").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_weights_of_a_file_are_evaluated_and_attacked(run_script: Callable[..., tuple], tmp_path: Path) -> None:
     folder, weights = _folder(tmp_path / "imagenet"), _weights(tmp_path / "weights.pth")
     given = ("model=torchvision", "model.settings.architecture=squeezenet1_1", "data=imagenet", "logger=csv")

@@ -5,7 +5,7 @@ Nothing is written (see `intriguing.report`). Equal inputs give equal results, b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +15,8 @@ from intriguing.analysis import filters, paper, robustness_curve, two_classes
 from intriguing.analysis.back_feeding.arms import families
 from intriguing.analysis.back_feeding.section import section as back_feeding
 from intriguing.analysis.cells import display_labels, network_order, set_label
+from intriguing.analysis.controls import classifiers, equal_norm, likelihood, noise_distance, pockets, seeds
+from intriguing.analysis.controls.kept import keep
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.measure import MeasuredSet, Progress, measure
 from intriguing.analysis.paper_tables import charts, one_target, pictures
@@ -59,6 +61,10 @@ def _distortions(inputs: SectionInputs) -> SectionOutput:
     return SectionOutput.of(charts.distortion_figure(inputs.sets, inputs.networks, comparable=same_data))
 
 
+def _controls(make: Callable[[SectionInputs], SectionOutput], settings: type) -> Section:
+    return Section(make=make, settings=settings, observe=keep, reads_images=True)
+
+
 SECTIONS: dict[str, Section] = {
     "table1": _error_table("table1"),
     "table2": _transfer("table2"),
@@ -86,6 +92,12 @@ SECTIONS: dict[str, Section] = {
         settings=robustness_curve.RobustnessCurveSettings,
         observe=robustness_curve.observe,
     ),
+    "controls": _controls(classifiers.section, classifiers.ControlSettings),
+    "likelihood": _controls(likelihood.section, likelihood.LikelihoodSettings),
+    "transfer_norms": _controls(equal_norm.section, equal_norm.TransferNormSettings),
+    "noise_distance": _controls(noise_distance.section, noise_distance.NoiseDistanceSettings),
+    "pockets": _controls(pockets.section, pockets.PocketSettings),
+    "seeds": _controls(seeds.section, seeds.SeedSettings),
 }
 """The sections of an analysis, in the order of the page."""
 PAPER: tuple[str, ...] = tuple(SECTIONS)[:10]

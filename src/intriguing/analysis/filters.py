@@ -68,8 +68,8 @@ def section(inputs: SectionInputs) -> SectionOutput:
     labels, order = display_labels(inputs.networks), network_order(inputs.networks)
     groups: dict[str, list[tuple[Network, Tensor]]] = {}
     for network in sorted(inputs.networks, key=lambda one: order[one.name]):
-        shape = cast(Classifier, network.module).input_shape
-        filters = first_filters(network.module, shape)
+        shape = getattr(network.module, "input_shape", None)  # of networks in memory it may be unknown
+        filters = None if shape is None else first_filters(network.module, shape)
         if filters is not None and min(filters.shape[-2:]) > 1:
             groups.setdefault(labels[network.name], []).append((network, filters))
     if not groups:

@@ -5,6 +5,7 @@ import pkgutil
 
 from intriguing.models.alexnet import AlexNet
 from intriguing.models.classifier import CHECKPOINT_FORMAT, PENALTIES, REGISTRY, Classifier
+from intriguing.models.contractive_autoencoder import ContractiveAutoencoder
 from intriguing.models.convnet import ConvNet
 from intriguing.models.efficientnet_lite import EfficientNetLite
 from intriguing.models.fit_size import planned_steps
@@ -16,6 +17,7 @@ from intriguing.models.program import ProgramClassifier
 from intriguing.models.quocnet import QuocNet
 from intriguing.models.sparse_autoencoder import SparseAutoencoder
 from intriguing.models.torchvision_model import TorchvisionModel
+from intriguing.models.variational_autoencoder import VariationalAutoencoder
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")  # a new file registers its architecture by this alone
@@ -26,6 +28,7 @@ __all__ = [
     "REGISTRY",
     "AlexNet",
     "Classifier",
+    "ContractiveAutoencoder",
     "ConvNet",
     "EfficientNetLite",
     "FullyConnected",
@@ -36,5 +39,6 @@ __all__ = [
     "Scheduler",
     "SparseAutoencoder",
     "TorchvisionModel",
+    "VariationalAutoencoder",
     "planned_steps",
 ]

@@ -483,18 +483,10 @@ class Classifier(lightning.LightningModule):
     def setup(self, stage: str) -> None:
         """Build the network for the images of the Trainer's data module, where that was left to it."""
         if not isinstance(self.trainer.strategy, FSDPStrategy):
-            self._build_for_data()
+            self.build_for_data()
 
-    def configure_model(self) -> None:
-        """Build the network without memory, on the meta device, where the fit shards it over processes.
-
-        The strategy draws the weights layer by layer (``reset_parameters``), and keeps a part of each.
-        """
-        if self._trainer is not None and isinstance(self.trainer.strategy, FSDPStrategy):
-            with torch.device("meta"):
-                self._build_for_data()
-
-    def _build_for_data(self) -> None:
+    def build_for_data(self) -> None:
+        """Build the network for the images of the Trainer's data module, if there are any and it is not built."""
         data: Any = getattr(self.trainer, "datamodule", None)
         if not self.is_built and hasattr(data, "input_shape") and hasattr(data, "num_classes"):
             self.build(data.input_shape, data.num_classes)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -218,6 +219,15 @@ class QuocNet(Classifier):
         with with_memory():
             first = Normalize(mean, std, self.input_shape[0])
         return nn.Sequential(OrderedDict([("normalize", first), *network.named_children()]))
+
+    def configure_model(self) -> None:
+        """Build the network without memory, on the meta device, where the fit shards it over processes.
+
+        The strategy draws the weights layer by layer (``reset_parameters``), and keeps a part of each.
+        """
+        if self._trainer is not None and isinstance(self.trainer.strategy, FSDPStrategy):
+            with torch.device("meta"):
+                self.build_for_data()
 
     def decayed_layers(self) -> list[nn.Module]:
         """Return the softmax layer; the stages are trained without labels and have no weight decay."""

@@ -52,7 +52,7 @@ def quantile_interval(values: Tensor, share: float, *, confidence: float = 0.95,
         >>> import torch
         >>> low, high = quantile_interval(torch.arange(1, 101).double(), 0.5)
         >>> round(low, 1), round(high, 1)
-        (40.7, 60.3)
+        (40.8, 60.2)
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}")

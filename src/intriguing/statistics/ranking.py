@@ -20,7 +20,7 @@ class Estimate(NamedTuple):
     interval: Interval | None
 
 
-def area_under_roc(positive: Tensor, negative: Tensor, *, confidence: float = 0.95) -> Estimate:
+def area_under_roc(positive: Tensor, negative: Tensor, *, paired: bool = False, confidence: float = 0.95) -> Estimate:
     """Estimate the probability that an image of a class scores above one of the rest, ties counted half.
 
     The variance is DeLong's (DeLong, DeLong and Clarke-Pearson 1988); the interval is symmetric on the logit scale, so
@@ -29,13 +29,14 @@ def area_under_roc(positive: Tensor, negative: Tensor, *, confidence: float = 0.
     Args:
         positive: (M,) scores of the class, finite.
         negative: (N,) scores of the rest, finite.
+        paired: whether the i-th scores of both are of one image, M = N; their covariance counts then.
         confidence: coverage in (0, 1).
 
     Returns:
         The area; its interval is None for fewer than two scores of either, and where the scores do not overlap.
 
     Raises:
-        ValueError: there is no score, or one is not finite.
+        ValueError: there is no score, one is not finite, or the lengths of pairs differ.
 
     Example:
         >>> area_under_roc(torch.tensor([2.0, 1.0]), torch.tensor([0.0, 1.0])).value
@@ -44,12 +45,15 @@ def area_under_roc(positive: Tensor, negative: Tensor, *, confidence: float = 0.
     one, two = positive.double().flatten(), negative.double().flatten()
     if not len(one) or not len(two) or not bool(one.isfinite().all() and two.isfinite().all()):
         raise ValueError(f"expected finite scores of both classes, got {len(one)} and {len(two)} scores")
+    if paired and len(one) != len(two):
+        raise ValueError(f"pairs need equally many scores, got {len(one)} and {len(two)}")
     above = _share_below(one, two)  # of each image of the class: the share of the rest below it
     area = float(above.mean())
     if min(len(one), len(two)) < 2 or not 0 < area < 1:
         return Estimate(area, None)
     below = 1 - _share_below(two, one)
-    std = math.sqrt(float(above.var() / len(one) + below.var() / len(two)))
+    independent = above.var() / len(one) + below.var() / len(two)
+    std = math.sqrt(float((above + below).var() / len(one) if paired else independent))
     half = float(stats.norm.ppf((1 + confidence) / 2)) * std / (area * (1 - area))
     middle = math.log(area / (1 - area))
     return Estimate(area, Interval(*(1 / (1 + math.exp(-end)) for end in (middle - half, middle + half))))

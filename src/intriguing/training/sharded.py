@@ -30,7 +30,7 @@ class Sharded(FSDPStrategy):
 
     Each layer of ``network`` is a unit of its own: only the unit that is running has its weights whole. A network is
     built without memory (on the meta device) and gets its random weights unit by unit; see
-    ``Classifier.configure_model``.
+    ``QuocNet.configure_model``.
 
     Lightning takes its own FSDP strategy for GPUs alone, which keeps a fit of two CPU processes (gloo) from showing
     that the code runs, and reads checkpoints of FSDP in a way that runs what is in them.

@@ -1,0 +1,1 @@
+"""Controls of the paper's claims, one section a question."""
