@@ -131,3 +131,10 @@ def test_features_are_standardised_by_all_images_observed_so_far() -> None:
     layer.center = False
     torch.testing.assert_close(layer(images), images / deviation)
     torch.testing.assert_close(layer.offset, images.mean(0) / deviation)
+
+
+def test_features_far_from_zero_keep_the_digits_of_their_variance() -> None:
+    layer, images = Standardize((3,)), (1000 + _images(60, 3)).float()
+    for part in images.split(30):
+        layer.observe(part)
+    torch.testing.assert_close(layer.variance.double(), images.double().var(0, correction=0), rtol=1e-4, atol=0)

@@ -115,9 +115,11 @@ def test_a_network_that_trains_in_parts(composed: Callable[..., dict]) -> None:
     _assert_same_network(one, two)
 
 
+# Adam divides a gradient by its size plus eps. The corners of the digits are always blank, so there the gradient is
+# rounding alone, and with Adam's 1e-8 the processor's order of sums would choose the direction of a whole step.
 SMALL = (
     "model=quocnet", "model.settings.maps=[3,4]", "model.settings.kernels=[3,2]", "model.settings.strides=[1,1]",
-    "model.settings.pools=[2,2]", "trainer.max_epochs=4",
+    "model.settings.pools=[2,2]", "trainer.max_epochs=4", "+optimizer.eps=0.1",
 )  # fmt: skip
 SHARDED = ("trainer=fsdp", "trainer.devices=2", "trainer.accelerator=cpu")
 

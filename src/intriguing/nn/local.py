@@ -13,6 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
 
+def _summed(ours: Tensor) -> Tensor:
+    """Return the sum over the processes of a number or an array that each has."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(ours)
+    return ours
+
+
 class Standardize(nn.Module):
     """Subtract each feature's mean and divide by its standard deviation plus .01, of the images observed so far.
 
@@ -56,15 +63,12 @@ class Standardize(nn.Module):
     @torch.no_grad()
     def observe(self, inputs: Tensor) -> None:
         """Add images (N, ...) to the statistics, of all processes together; N may be 0 in some of them."""
-        ours = inputs.new_tensor(float(len(inputs)))
-        sums, squares = inputs.sum(0), inputs.square().sum(0)
-        if distributed.is_available() and distributed.is_initialized():
-            for one in (ours, sums, squares):
-                distributed.all_reduce(one)
+        ours = _summed(inputs.new_tensor(float(len(inputs))))
         if not ours:
             return
-        mean = sums / ours
-        spread = (squares / ours - mean.square()).clamp(min=0)
+        mean = _summed(inputs.sum(0)) / ours
+        # Not the mean square less the squared mean: features far from zero would lose their digits.
+        spread = _summed((inputs - mean).square().sum(0)) / ours
         before = self.count / (self.count + ours)  # Chan, Golub and LeVeque 1979
         apart = mean - self.mean
         self.variance.copy_(before * self.variance + (1 - before) * spread + before * (1 - before) * apart.square())
