@@ -125,9 +125,10 @@ class Network:
     def observe(self, x: Tensor, logits: Tensor) -> None:
         """Record the scale and the rounding of the logits of unperturbed images.
 
-        The scale is the mean spread, without classes at -inf. Where more than the order of sums changes with the batch
-        size (other devices than the CPU choose among algorithms, of which some round the factors to fewer digits), the
-        rounding is measured: on the first images, one by one, and in full precision.
+        The scale is the mean spread, without classes at -inf. The rounding is measured on the first images, one by one:
+        no formula knows how large the numbers are that cancel in a logit. Devices other than the CPU also choose among
+        algorithms, of which some round the factors to fewer digits: there, and where reduced precision is asked for,
+        it is measured in full precision too.
 
         Args:
             x: (N, n), flat images.
@@ -136,18 +137,17 @@ class Network:
         largest = logits.amax(dim=1, keepdim=True)
         spread = largest - logits.where(logits.isfinite(), largest).amin(dim=1, keepdim=True)
         self._spread = float(spread.nan_to_num(0.0, 0.0, 0.0).mean())
-        if x.device.type == "cpu" and matmul_precision() == "highest" and not self._autocast.enabled:
-            return
         sample, expected = x[:NOISE_IMAGES], logits[:NOISE_IMAGES]
         with torch.no_grad():
-            alone = torch.cat([self._run(row) for row in sample.split(1)])
-            with full_precision():
-                exact = self._run(sample) if len(sample) <= self.max_rows else alone
-        for found in (alone, exact):
+            others = [torch.cat([self._run(row) for row in sample.split(1)])]
+            if x.device.type != "cpu" or matmul_precision() != "highest" or self._autocast.enabled:
+                with full_precision():
+                    others.append(torch.cat([self._run(part) for part in sample.split(self.max_rows)]))
+        for found in others:
             change = (found - expected).nan_to_num(0.0, 0.0, 0.0)
             noise = float((change.amax(dim=1) - change.amin(dim=1)).max())
             self._noise = max(self._noise, _NOISE_FACTOR * noise)
-        self.noise_passes = 2
+        self.noise_passes = len(others)
 
     def _no_logits(self, x: Tensor) -> Tensor:
         """Return logits of no image, (0, K)."""

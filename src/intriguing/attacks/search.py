@@ -16,7 +16,7 @@ from intriguing.attacks.starts import Pool
 from intriguing.attacks.tracker import Tracker
 from intriguing.attacks.walk import Walk
 
-_RESERVE = 3  # passes for the check of the unperturbed image and of the result
+_RESERVE = 2  # passes for the checks of the unperturbed image and of the result, beside those that measure the rounding
 _DEFAULT_RADIUS = 0.01  # in diagonals of the box, where the gradient gives no distance
 _RIVAL = 1.2  # ratio of the distances of two linearised boundaries, up to which the farther one is tried too
 _LENGTHS = 1.0, 1.4, 2.0, 4.0  # factors of a restart's perturbation, tried until one succeeds
