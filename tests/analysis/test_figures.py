@@ -44,8 +44,11 @@ def test_drawings_follow_the_pages_colours(result):
         assert "<metadata>" not in figure.svg
 
 
-def test_the_same_inputs_give_the_same_bytes(result):
-    assert result() == result()
+def test_the_same_inputs_give_the_same_bytes_and_leave_the_settings_of_matplotlib_as_they_were(result):
+    before = dict(matplotlib.rcParams)
+    first = result()
+    assert dict(matplotlib.rcParams) == before
+    assert first == result()
 
 
 def test_figure_7_tells_the_measured_accuracy_under_noise(result):
@@ -54,12 +57,6 @@ def test_figure_7_tells_the_measured_accuracy_under_noise(result):
     assert "FC10(1e-4)" in caption
     assert "51 %" in caption
     assert "is right on 0 %" in caption
-
-
-def test_global_settings_of_matplotlib_stay_as_they_were(result):
-    before = dict(matplotlib.rcParams)
-    result()
-    assert dict(matplotlib.rcParams) == before
 
 
 def test_progress_is_told_for_every_set(result):

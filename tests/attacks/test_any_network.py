@@ -139,8 +139,7 @@ def test_no_call_keeps_memory():
     for attack in ATTACKS.values():
         attack(model, inputs, targets)
         before = tensors()
-        for _ in range(2):
-            attack(model, inputs, targets)
+        attack(model, inputs, targets)
         assert tensors() <= before
 
 
@@ -371,7 +370,7 @@ def test_classes_with_logits_of_minus_infinity_are_no_targets():
         )
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_an_image_of_two_pixels_succeeds_where_a_grid_search_does(seed):
     generator = torch.Generator().manual_seed(seed)
     model = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 5))

@@ -69,7 +69,7 @@ def test_a_small_study_runs_skips_and_remembers(
         "processes=1",
         "study.limit=16",
         "study.sections=[table1,table2,table3,table4]",
-        "study.train.all=['data=digits','trainer.max_epochs=2']",
+        "study.train.all=['data=digits','data.only=100','trainer.max_epochs=1']",
         f"study.results={tmp_path}/results",
     )
     monkeypatch.setattr("intriguing.analysis.drawing.pdf", lambda canvas: b"")  # the slowest file, tested elsewhere

@@ -57,12 +57,12 @@ def test_a_failed_step_is_named_and_takes_only_its_own_with_it() -> None:
 def test_a_study_composes_its_steps_as_the_entry_points_would(composed: Callable[..., dict]) -> None:
     from intriguing.cli.study import study_steps
 
-    config = composed("analyze", "study=quickstart", "study.seeds=[0,1]")
+    config = composed("analyze", "study=quickstart", "study.seeds=[1]")
     steps = study_steps(config)
     keys = [step.key for step in steps]
     assert len(set(keys)) == len(keys)
     trained = {step.key: step for step in steps if step.stage == "train"}
-    assert len(trained) == 2 * 9
+    assert len(trained) == 9
     assert trained["fc10_1e-2 seed 1"].config["weight_decay"]["value"] == 1e-2
     assert trained["fc10_1e-2 seed 1"].command == "python train.py data=digits network=fc10_1e-2 seed=1"
     for step in steps:

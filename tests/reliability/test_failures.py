@@ -80,7 +80,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(run_script: Callab
 
 @pytest.mark.parametrize(
     ("script", "arguments"),
-    [("train.py", TRAIN), ("train.py", ("-m", *TRAIN)), ("analyze.py", ("study=quickstart", "logger=csv"))],
+    [("train.py", TRAIN), ("train.py", ("-m", *TRAIN)), ("analyze.py", ("study=quocnet", "logger=csv"))],
 )
 def test_a_place_that_cannot_be_is_one_line(
     run_script: Callable[..., tuple], tmp_path: Path, script: str, arguments: tuple[str, ...]

@@ -426,6 +426,7 @@ with listening():
 """
 
 
+@pytest.mark.slow  # 6 s of CPU: a process that imports everything
 def test_networks_and_sets_load_where_there_is_no_posix(tmp_path, composed):
     """Windows has no ``fcntl``, ``resource``, ``pwd``, ...: nothing that a reader of results needs imports them."""
     from intriguing import attacking

@@ -68,11 +68,21 @@ class RobustnessCard(CardValues):
         try:
             if len(content) > _LARGEST:
                 raise UserError("it is larger than any card")
-            return cls.from_dict(json.loads(content))
+            return cls.parse(content)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is no card: it is no JSON; give the card.json of a card") from error
         except UserError as error:
             raise UserError(f"{path} cannot be read as a card: {error}") from error
+
+    @classmethod
+    def parse(cls, content: bytes) -> RobustnessCard:
+        """Read the text of a card's file.
+
+        Raises:
+            ValueError: it is no JSON.
+            UserError: see `from_dict`.
+        """
+        return cls.from_dict(json.loads(content))
 
     def json(self) -> str:
         """Write the file's text."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +15,16 @@ import torch
 from intriguing.analysis.card.card import RobustnessCard
 from intriguing.analysis.card.compare import WORSE
 from intriguing.analysis.card.job import CardJob
+from intriguing.analysis.card.kept import keep, kept
 from intriguing.analysis.card.measure import measure_card
 from intriguing.analysis.card.page import page
 from intriguing.analysis.card.words import length, main_numbers, percent
 from intriguing.errors import UserError, plural
-from intriguing.runs.folder import keep_others_out
+from intriguing.runs.folder import RunFolder, keep_others_out
+from intriguing.runs.guard import run_folder
 from intriguing.runs.jobs import finished_folder, run_of
 from intriguing.runs.names import slug
-from intriguing.storage.files import make_folder, write_atomic
+from intriguing.storage.files import write_atomic
 from intriguing.tracking.jobs import start_job
 
 Progress = Callable[[str, int, int], None]
@@ -55,40 +58,61 @@ def run_card(job: CardJob, *, measuring: Callable[[], AbstractContextManager[Pro
 
 
 def _make(job: CardJob, progress: Progress | None) -> Path:
-    cards = []
-    for place, network in enumerate(job.networks):
-        subject = job.subject(network)
-        reference = None
-        if job.reference is not None:
-            reference = job.subject(job.reference, passes=subject.passes, like=subject)
+    """Measure the networks that have no card yet, and write all.
 
-        def report(what: str, share: float, place: int = place, name: str = network.name) -> None:
-            if progress is not None:
-                done = round(_STEPS * (place + min(1.0, share)) / len(job.networks))
-                progress(f"{name}: {what}", done, _STEPS)
+    The folder is opened when the first card is there: a network that cannot be measured leaves no folder behind.
+    """
+    folder = run_folder(job.runs, "analyze", job.name) / "parts"
+    found = [kept(folder / f"{place}.safetensors") for place in range(len(job.networks))]
+    with ExitStack() as stack:
+        run = None
+        for place in range(len(job.networks)):
+            card = found[place] or _measure(job, place, progress)
+            run = run or stack.enter_context(run_of(job, "analyze"))
+            if run.finished:
+                return run.folder
+            if found[place] is None and len(job.networks) > 1:
+                keep(card, run.path(f"parts/{place}.safetensors"))
+            found[place] = card
+        assert run is not None
+        _finish(job, run, [card for card in found if card is not None])
+        shutil.rmtree(folder, ignore_errors=True)
+        return run.folder
 
-        card = measure_card(subject, minutes=job.minutes, effort=job.effort, reference=reference, report=report)
-        cards.append(card if job.compare is None else replace(card, comparison=card.compare(job.compare)))
-    text = page(cards, command=job.command)
-    with run_of(job, "analyze") as run:
-        if run.finished:
-            return run.folder
-        files = {"card.html": text}
-        if len(cards) == 1:
-            files["card.json"] = cards[0].json()
-        else:
-            names = [slug(one.stem) for one in job.networks]
-            unique = names if len(set(names)) == len(names) else [f"{k}_{name}" for k, name in enumerate(names, 1)]
-            files |= {f"cards/{name}.json": card.json() for name, card in zip(unique, cards, strict=True)}
-        for name, content in files.items():
-            make_folder((run.folder / name).parent)
-            write_atomic(run.folder / name, content)
-        _record(job, cards)
-        result = {card.name: {"accuracy": card.accuracy.value, "seconds": card.seconds} for card in cards}
-        run.finish(json.loads(json.dumps({"cards": result})), list(files))
-        for card in cards:
-            _show(card)
-    return run.folder
+
+def _measure(job: CardJob, place: int, progress: Progress | None) -> RobustnessCard:
+    """Measure one network, and compare it with the earlier card."""
+    network = job.networks[place]
+    subject = job.subject(network)
+    reference = None
+    if job.reference is not None:
+        reference = job.subject(job.reference, passes=subject.passes, like=subject)
+
+    def report(what: str, share: float) -> None:
+        if progress is not None:
+            done = round(_STEPS * (place + min(1.0, share)) / len(job.networks))
+            progress(f"{network.name}: {what}", done, _STEPS)
+
+    card = measure_card(subject, minutes=job.minutes, effort=job.effort, reference=reference, report=report)
+    return card if job.compare is None else replace(card, comparison=card.compare(job.compare))
+
+
+def _finish(job: CardJob, run: RunFolder, cards: list[RobustnessCard]) -> None:
+    """Write the page and the files, and print the main numbers."""
+    files = {"card.html": page(cards, command=job.command)}
+    if len(cards) == 1:
+        files["card.json"] = cards[0].json()
+    else:
+        names = [slug(one.stem) for one in job.networks]
+        unique = names if len(set(names)) == len(names) else [f"{k}_{name}" for k, name in enumerate(names, 1)]
+        files |= {f"cards/{name}.json": card.json() for name, card in zip(unique, cards, strict=True)}
+    for name, content in files.items():
+        write_atomic(run.path(name), content)
+    _record(job, cards)
+    result = {card.name: {"accuracy": card.accuracy.value, "seconds": card.seconds} for card in cards}
+    run.finish(json.loads(json.dumps({"cards": result})), list(files))
+    for card in cards:
+        _show(card)
 
 
 def _show(card: RobustnessCard) -> None:

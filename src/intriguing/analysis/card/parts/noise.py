@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable
-from statistics import NormalDist
 
 import torch
 from PIL import Image
@@ -17,6 +16,7 @@ from intriguing.analysis.card.parts.sliced import FORWARD, Sliced
 from intriguing.analysis.card.subject import Subject
 from intriguing.analysis.card.values import Corruption, CurvePoint, NoisePrediction
 from intriguing.attacks import gaussian
+from intriguing.statistics.noise import predicted_distance
 
 STDDEVS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 _USABLE = (0.005, 0.45)  # errors in noise from which a distance is predicted: there are enough, and fewer than a half
@@ -52,9 +52,8 @@ class Noise(Sliced):
     def prediction(self, clean: Tensor, measured: Number | None) -> NoisePrediction | None:
         """Predict the distance to the nearest error from the errors in noise, as for a flat boundary.
 
-        At a flat boundary at distance d, noise of standard deviation s is wrong with probability Phi(-d / s), so
-        d = -s Phi^-1(error) (Ford et al. 2019, arXiv 1901.10513, section 4). Of the noises with errors between 0.5 and
-        45 % the one nearest to 10 % is taken.
+        See `intriguing.statistics.predicted_distance` (Ford et al. 2019, section 4). Of the noises with errors between
+        0.5 and 45 % the one nearest to 10 % is taken.
 
         Args:
             clean: (rows,) bool, which images are right without noise; the others are left out.
@@ -76,9 +75,7 @@ class Noise(Sliced):
 
 
 def _distance(stddev: float, error: float) -> float:
-    if error <= 0:
-        return math.inf
-    return -stddev * NormalDist().inv_cdf(error) if error < 1 else 0.0
+    return float(predicted_distance(torch.tensor(error, dtype=torch.float64), stddev))
 
 
 class Corruptions(Sliced):

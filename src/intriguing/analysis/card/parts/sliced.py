@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from intriguing.analysis.card.budget import SIZES, slice_end
@@ -12,7 +13,7 @@ FORWARD = (8, 24, 32, 64, 128)
 """Images of the first slices where only forward passes are made."""
 
 
-class Sliced:
+class Sliced(ABC):
     """Measure rows of the sample in order.
 
     Args:
@@ -64,6 +65,6 @@ class Sliced:
             self._seconds = (time.perf_counter() - began) / max(1, end - self.rows)
             self.rows = end
 
+    @abstractmethod
     def measure(self, start: int, end: int) -> None:
         """Measure the rows from ``start`` to ``end``; set ``failed`` where that cannot be."""
-        raise NotImplementedError
