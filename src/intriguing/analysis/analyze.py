@@ -15,7 +15,15 @@ from intriguing.analysis import filters, paper, robustness_curve, two_classes
 from intriguing.analysis.back_feeding.arms import families
 from intriguing.analysis.back_feeding.section import section as back_feeding
 from intriguing.analysis.cells import display_labels, network_order, set_label
-from intriguing.analysis.controls import classifiers, equal_norm, likelihood, noise_distance, pockets, seeds
+from intriguing.analysis.controls import (
+    autoencoders,
+    classifiers,
+    equal_norm,
+    likelihood,
+    noise_distance,
+    pockets,
+    seeds,
+)
 from intriguing.analysis.controls.kept import keep
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.measure import MeasuredSet, Progress, measure
@@ -95,6 +103,7 @@ SECTIONS: dict[str, Section] = {
     "controls": _controls(classifiers.section, classifiers.ControlSettings),
     "likelihood": _controls(likelihood.section, likelihood.LikelihoodSettings),
     "transfer_norms": _controls(equal_norm.section, equal_norm.TransferNormSettings),
+    "autoencoders": Section(make=autoencoders.section, settings=autoencoders.AutoencoderSettings, observe=keep),
     "noise_distance": _controls(noise_distance.section, noise_distance.NoiseDistanceSettings),
     "pockets": _controls(pockets.section, pockets.PocketSettings),
     "seeds": _controls(seeds.section, seeds.SeedSettings),
