@@ -12,6 +12,7 @@ from intriguing.analysis.card.values import Missing
 SIZES = (8, 8, 16, 32)
 """Images of the first slices of an attack; further ones have the last size times two."""
 _MARGIN = 1.25  # slices are taken to last that much longer than predicted
+_DEAR = 0.1  # share of the budget above which a first slice waits until the main interval has two ends
 
 Report = Callable[[str, float], None]
 """Takes what is going on, and the share of the budget that is spent."""
@@ -89,16 +90,18 @@ def slice_end(start: int, most: int, sizes: Sequence[int] = SIZES) -> int:
     return min(at + step * ((start - at) // step + 1), most)
 
 
-def spend(parts: Sequence[Part], clock: Clock, report: Report) -> list[Missing]:
+def spend(parts: Sequence[Part], clock: Clock, report: Report, *, main: Part | None = None) -> list[Missing]:
     """Measure the parts until the budget is spent.
 
-    Every part gets its first slice, in order, if it is predicted to fit. Then the part whose interval is widest for its
+    Every part gets its first slice, in order, if it is predicted to fit. Before one that takes more than a tenth of the
+    budget, ``main`` is measured until its interval has two ends. Then the part whose interval is widest for its
     scale gets its next slice, among those that fit.
 
     Args:
         parts: in order of their weight.
         clock: runs already.
         report: is called before every slice.
+        main: one of them, whose interval matters most; None: none does.
 
     Returns:
         The parts that got no slice, with the reason.
@@ -113,6 +116,10 @@ def spend(parts: Sequence[Part], clock: Clock, report: Report) -> list[Missing]:
         if part.started or part.done:
             continue
         needed = _MARGIN * part.predicted()
+        if needed > _DEAR * clock.seconds:
+            while main is not None and _unbounded(main) and _fits(main, clock):
+                run(main)
+            needed = _MARGIN * part.predicted()
         if needed <= clock.left:
             run(part)
         else:
@@ -121,10 +128,18 @@ def spend(parts: Sequence[Part], clock: Clock, report: Report) -> list[Missing]:
             )
     while True:
         fits = [part for part in parts if part.started and not part.done]
-        fits = [part for part in fits if _MARGIN * part.predicted() <= clock.left]
+        fits = [part for part in fits if _fits(part, clock)]
         if not fits:
             return missing
         run(max(fits, key=lambda part: part.width() if not math.isnan(part.width()) else math.inf))
+
+
+def _unbounded(part: Part) -> bool:
+    return part.started and not part.done and math.isinf(part.width())
+
+
+def _fits(part: Part, clock: Clock) -> bool:
+    return _MARGIN * part.predicted() <= clock.left
 
 
 def _seconds(value: float) -> str:

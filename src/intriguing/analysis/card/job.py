@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,7 @@ class CardJob:
         fail_if_worse: whether a number that became worse is an error.
         identity: what decides the result.
         seed: of everything random.
-        threads: of the process.
+        threads: of the process; the config's null is one a core.
         logger, study, tags, command, files: see ``runs.jobs.Job``.
     """
 
@@ -148,7 +149,7 @@ class CardJob:
             fail_if_worse=failing,
             identity=identity,
             seed=seed,
-            threads=whole("threads", config["threads"], 1),
+            threads=_threads(config["threads"]),
             logger=LoggerSettings.of(config["logger"]),
             study="card",
             tags=tuple(config["tags"]),
@@ -201,6 +202,11 @@ def _content(network: OpenNetwork, subset: str) -> dict[str, Any]:
     found = {key: value for key, value in network.data.description.items() if key not in ("root", "folder", "download")}
     part = "test" if subset == "test" else "train"
     return {k: {part: v[part]} if k in ("counts", "files") and isinstance(v, dict) else v for k, v in found.items()}
+
+
+def _threads(value: Any) -> int:
+    """Return the number of threads: one network is measured at a time, so all cores are for it."""
+    return whole("threads", value, 1) if value is not None else os.cpu_count() or 1
 
 
 def _device(value: Any) -> torch.device:

@@ -94,7 +94,7 @@ def measure_parts(
         check_subject(reference)
     parts = _parts(subject, reference, effort, forward)
     clock.timed(parts.clean.name, parts.clean.step)
-    missing = spend(parts.all, clock, report)
+    missing = spend(parts.all, clock, report, main=parts.attack)
     used = max([parts.attack.rows, parts.noise.rows, parts.corruptions.rows, 1])
     clock.timed(parts.clean.name, lambda: parts.clean.reach(used))
     report("page", 1.0)

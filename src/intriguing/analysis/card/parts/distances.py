@@ -45,7 +45,7 @@ class Attack(Sliced):
             self.norm = _typical(result.l2.double().cpu())
 
     def width(self) -> float:
-        """Return the length of the median's interval, divided by the median."""
+        """Return the length of the median's interval, divided by the median; inf where the interval has one end."""
         found = self.l2[self.l2 > 0]
         if not len(found):
             return 1.0
