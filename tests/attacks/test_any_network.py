@@ -226,9 +226,11 @@ class Inside(nn.Module):
 TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+PAIRS = [(inner, outer) for inner in TYPES for outer in TYPES if inner == outer or torch.float32 in (inner, outer)]
+
+
 @every_attack
-@pytest.mark.parametrize("inner", TYPES, ids=str)
-@pytest.mark.parametrize("outer", TYPES, ids=str)
+@pytest.mark.parametrize(("inner", "outer"), PAIRS, ids=str)
 def test_images_and_logits_of_any_dtype(attack, inner, outer):
     model = Inside(curved_network(), inner)
     inputs = images(4, dtype=outer)
