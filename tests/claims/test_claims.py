@@ -170,6 +170,85 @@ CLAIMS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     ),
 }  # fmt: skip
 
+
+def fooled_controls() -> list[str]:
+    pairs = frame("controls/tables/controls_equal_excess_noise")
+    pairs = pairs[pairs["column"].isin(["linear SVM", "RBF SVM", "k-NN", "random forest", "gradient boosting"])]
+    pairs = pairs[~pairs["row"].isin(["linear SVM", "RBF SVM"])]
+    return [f"{(pairs['low'] > 0).sum()}", f"{len(pairs)}"]
+
+
+def _ends(entry: pd.Series, digits: int) -> str:
+    value, low, high = (f"{one:.{digits}f}".removeprefix("0") for one in (number(entry), entry["low"], entry["high"]))
+    return f"{value} ({low} to {high})"
+
+
+def likelihood() -> list[str]:
+    row = "FC100-100-10 · {} · k-NN distance"
+    found = (cell("controls/tables/likelihood", row.format(place), "adversarial") for place in ("input", "layer 4"))
+    return [_ends(one, 3) for one in found]
+
+
+def hits() -> list[str]:
+    below = frame("controls/tables/likelihood_hits")
+    four, eight = (below[below["column"] == f"below at {multiple} x"] for multiple in (4, 8))
+    return [f"{four['k'].sum():.0f}", f"{four['n'].sum():.0f}", f"{eight['k'].sum():.0f}"]
+
+
+def autoencoders() -> list[str]:
+    ratio = partial(cell, "controls/tables/autoencoders", column="ratio, same shape")
+    return [_ends(ratio(f"{kind}400-10"), 2) for kind in ("AE", "CAE", "VAE")]
+
+
+def equal_norm() -> list[str]:
+    cells, counts = frame("controls/tables/transfer_norms"), []
+    for column in ("error over noise", "over noise, without the linear part"):
+        found = cells[cells["column"] == column]
+        counts += [f"{(found['low'] > 0).sum()}", f"{len(found)}"]
+    return counts
+
+
+def _range(table: str, column: str, digits: int) -> list[str]:
+    values = frame(f"controls/tables/{table}")
+    values = values[values["column"] == column]["value"]
+    return [f"{end:.{digits}f}".removeprefix("0") for end in (values.min(), values.max())]
+
+
+ASKED: dict[str, tuple[str, Callable[[], list[str]]]] = {
+    "is it the network?": (
+        "examples of networks fool SVMs, k-NN and trees more than noise does in {} of {} pairs, at one norm",
+        fooled_controls,
+    ),
+    "are they unlikely?": (
+        "FC100-100-10, k-NN distance, area under the ROC curve: images {}, second hidden layer {}",
+        likelihood,
+    ),
+    "a dense set of negligible probability?": (
+        "at 4 times the norm of the perturbation noise hits with a probability below 1e-6 for {} of {} images, at 8 "
+        "times for {}",
+        hits,
+    ),
+    "do autoencoders resist because they model the data?": (
+        "distance beside the same shape trained by labels: sparse {}, contractive {}, variational {}",
+        autoencoders,
+    ),
+    "transfer or norm?": (
+        "at one norm above noise in {} of {} pairs of networks, without the shared linear part in {} of {}",
+        equal_norm,
+    ),
+    "does noise predict distance?": (
+        "examples lie at {} to {} times the predicted distance",
+        partial(_range, "noise_distance", "found / predicted", 2),
+    ),
+    "how large are the pockets?": (
+        "of random perturbations of 4 times the norm {} to {} % keep an example adversarial",
+        partial(_range, "pockets", "kept at 4 x", 0),
+    ),
+    "other seed, other units?": (
+        "matched units correlate at {} to {}, linear CKA is {} to {}",
+        lambda: [*_range("seeds", "matched units", 2), *_range("seeds", "CKA", 2)],
+    ),
+}
 PAPERS: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "every network has adversarial examples a small distortion away": (
         "all {} attacks succeed; all nine mean distortions lie within 25 % of the paper's",
@@ -211,14 +290,14 @@ PAPERS: dict[str, tuple[str, Callable[[], list[str]]]] = {
         stable,
     ),
 }
-ALL = {**CLAIMS, **PAPERS}
+ALL = {**CLAIMS, **PAPERS, **ASKED}
 
 
 def _rows() -> dict[str, str]:
     """README's rows of results by their first cell."""
     part = README.partition("## The paper's claims")[2].partition("\n## Documentation")[0]
     rows = [line.strip().strip("|").split("|", 1) for line in part.splitlines() if line.startswith("|")]
-    rows = [row for row in rows if row[0].strip() != "claim"]
+    rows = [row for row in rows if row[0].strip() not in ("claim", "question")]
     return {first.strip(): rest for first, rest in rows if first.strip(" -")}
 
 
