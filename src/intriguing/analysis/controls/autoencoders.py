@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from intriguing.analysis.cells import MEAN, error_cell, method
 from intriguing.analysis.controls.kept import Group, Kept, grouped, mean_cell, runs_of
-from intriguing.analysis.drawing import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, chart, lay_out, style
+from intriguing.analysis.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, chart, lay_out, style
 from intriguing.analysis.sections import SectionInputs, SectionOutput
 from intriguing.results import Cell, Figure, Quantity, Table
 from intriguing.statistics.intervals import Interval
@@ -19,6 +20,7 @@ from intriguing.statistics.intervals import Interval
 L2, RATIO = Quantity(name="L2 norm"), Quantity(name="ratio")
 TEST_ERROR, DISTANCE = "test error", "distance"
 SAME_SHAPE, SAME_ERROR = "ratio, same shape", "ratio, nearest test error"
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY)
 AUTOENCODERS = ("sparse_autoencoder", "contractive_autoencoder", "variational_autoencoder")
 """``model.name`` of the networks whose first layer is trained to reconstruct images, without labels."""
 
@@ -144,22 +146,17 @@ def _table(group: Group, shaped: dict[str, Compared | None], equal: dict[str, Co
 
 def _figure(group: Group, with_one: Sequence[str]) -> Figure:
     with style():
-        figure, (axes,) = lay_out(1, most=1, width=4.6, height=3.2)
-        colours = dict(zip(with_one, (BLUE, ORANGE, GREEN, PURPLE, SKY), strict=False))
+        figure, (axes,) = lay_out(1, most=1, width=5.4, height=3.2)
+        colours, markers = dict(zip(with_one, _COLOURS, strict=False)), itertools.cycle("sD^v<>PX")
         for label in group.labels:
-            for number, one in enumerate(group.of(label)):
-                counted = one.network.error("test")
-                if not counted.n:
-                    continue
-                place = counted.percent, float(one.norms.mean())
-                colour = colours.get(label, INK)
-                axes.plot(*place, "o" if label in with_one else "s", color=colour, markersize=5, alpha=0.8)
-                if number == 0:
-                    axes.annotate(
-                        label, place, textcoords="offset points", xytext=(6, 4), fontsize="small", color=colour
-                    )
+            points = [(one.network.error("test"), float(one.norms.mean())) for one in group.of(label)]
+            places = [(counted.percent, distance) for counted, distance in points if counted.n]
+            if places:
+                marker = "o" if label in with_one else next(markers)
+                axes.plot(*zip(*places, strict=True), marker, color=colours.get(label, GREY), markersize=5, label=label)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         axes.set(xlabel="test error, %", ylabel="distance, L2")
-        axes.margins(x=0.3, y=0.15)
+        axes.margins(x=0.15, y=0.15)
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
     return chart(
@@ -167,7 +164,7 @@ def _figure(group: Group, with_one: Sequence[str]) -> Figure:
         key=f"autoencoders{group.suffix}",
         title="Distance of adversarial examples against test error",
         detail=group.detail,
-        caption="Circles: networks on an autoencoder. Squares: networks that are trained by labels alone. A point for "
+        caption="Circles: networks on an autoencoder; grey: networks that are trained by labels alone. A point for "
         "each seed.",
         alt="Scatter plot of mean distances against test errors, a point for each network and seed.",
         runs=runs_of(group.kept),

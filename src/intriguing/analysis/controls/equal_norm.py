@@ -152,8 +152,8 @@ def _table(group: Group, pairs: dict[tuple[str, str], list[Pair]], sizes: tuple[
         hit = [one.curve.targeted[middle] for one in members]
         counts = [(one.kept.seed, Count.of(part)) for one, part in zip(members, hit, strict=True)]
         cells[row, COLUMNS[2]] = error_cell(counts, by_image=_by_image(hit, kept), runs=runs)
-        cells[row, COLUMNS[3]] = mean_cell([one.gradients for one in members], kept, COSINE)
-        cells[row, COLUMNS[4]] = mean_cell([one.perturbations for one in members], kept, COSINE)
+        cells[row, COLUMNS[3]] = mean_cell([one.gradients for one in members], kept, COSINE, least=-1, most=1)
+        cells[row, COLUMNS[4]] = mean_cell([one.perturbations for one in members], kept, COSINE, least=-1, most=1)
     present = {place: cell for place, cell in cells.items() if cell is not None}
     return Table(
         key=f"transfer_norms{group.suffix}",

@@ -155,7 +155,7 @@ def grouped(inputs: SectionInputs) -> list[Group]:
 
 
 def mean_cell(
-    values: Sequence[Tensor], kept: Sequence[Kept], quantity: Quantity, *, most: float | None = None
+    values: Sequence[Tensor], kept: Sequence[Kept], quantity: Quantity, *, least: float = 0.0, most: float | None = None
 ) -> Cell | None:
     """Make the cell of a mean over images and seeds, without values that are not finite.
 
@@ -163,7 +163,8 @@ def mean_cell(
         values: (M,) by entry of ``kept``.
         kept: the examples that the values belong to.
         quantity: of the values.
-        most: no value and no interval is above it, and none below 0; None: no such limits.
+        least: smallest value that is possible, where ``most`` is given: no interval reaches below.
+        most: largest one; None: there are no such limits.
 
     Returns:
         The cell; None without values.
@@ -177,7 +178,7 @@ def mean_cell(
     if cell is None or most is None or cell.interval is None:
         return cell
     low, high = cell.interval
-    return replace(cell, interval=Interval(max(0.0, low), min(most, high)))
+    return replace(cell, interval=Interval(max(least, low), min(most, high)))
 
 
 def runs_of(kept: Iterable[Kept]) -> tuple[str, ...]:

@@ -111,8 +111,8 @@ def _directions(inputs: SectionInputs, kept: Sequence[Kept]) -> dict[str, Cell]:
     turned = [cosines(moves[i], moves[j]) for i, j in combinations(range(len(kept)), 2)]
     firsts = [kept[i] for i, _ in combinations(range(len(kept)), 2)]
     found = {
-        COLUMNS[3]: mean_cell(angle, firsts, COSINE),
-        COLUMNS[4]: mean_cell(turned, firsts, COSINE),
+        COLUMNS[3]: mean_cell(angle, firsts, COSINE, least=-1, most=1),
+        COLUMNS[4]: mean_cell(turned, firsts, COSINE, least=-1, most=1),
     }
     counts, errors, pairs, excesses = [], [], [], []
     for one in kept:
