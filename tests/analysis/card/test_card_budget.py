@@ -59,17 +59,17 @@ def test_what_does_not_fit_is_named_and_the_budget_is_kept() -> None:
     assert clock.by_part["small"] == pytest.approx(small.slices)
 
 
-def test_the_main_interval_has_two_ends_before_a_dear_part_begins() -> None:
+def test_the_main_interval_has_two_ends_before_a_costly_part_begins() -> None:
     time = [0.0]
     main = Fake("main", 5.0, [math.inf, math.inf, 0.5, 0.4], time)
-    cheap, dear = Fake("cheap", 1.0, [0.1], time), Fake("dear", 20.0, [0.9], time)
+    cheap, costly = Fake("cheap", 1.0, [0.1], time), Fake("costly", 20.0, [0.9], time)
     order: list[str] = []
-    assert spend([main, cheap, dear], _clock(100, time), lambda what, share: order.append(what), main=main) == []
-    assert order == ["main", "cheap", "main", "main", "dear", "main"]
-    main, dear = Fake("main", 30.0, [math.inf] * 9, time), Fake("dear", 20.0, [0.9], time)
+    assert spend([main, cheap, costly], _clock(100, time), lambda what, share: order.append(what), main=main) == []
+    assert order == ["main", "cheap", "main", "main", "costly", "main"]
+    main, costly = Fake("main", 30.0, [math.inf] * 9, time), Fake("costly", 20.0, [0.9], time)
     clock = _clock(100, time)
-    (missing,) = spend([main, dear], clock, lambda what, share: None, main=main)
-    assert missing.part == "dear" and clock.spent == 90  # as many as fit
+    (missing,) = spend([main, costly], clock, lambda what, share: None, main=main)
+    assert missing.part == "costly" and clock.spent == 90  # as many as fit
 
 
 def test_slices_do_not_depend_on_where_the_sample_ends() -> None:

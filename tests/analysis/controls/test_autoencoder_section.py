@@ -80,8 +80,11 @@ def test_ratios_are_of_the_same_images_beside_the_same_shape_and_beside_the_near
     assert table.cells["AE30-10", "distance"].value == pytest.approx(float(sizes.mean()) * 3 * math.sqrt(16), rel=1e-4)
     assert not {("FC30-10", "ratio, same shape"), ("FC20-10", "ratio, nearest test error")} & set(table.cells)
     first, second = made.summary[-2:]
-    assert "same shape" in first and "AE30-10 1.50 (1.50 to 1.50) times FC30-10 (test errors 2.0 and 9.0 %)" in first
-    assert "nearest test error" in second and "2.00 (2.00 to 2.00) times FC20-10" in second
+    assert (
+        "same shape" in first
+        and "1.50 (1.50 to 1.50) times as far for AE30-10 as for FC30-10 (test errors 2.0 and 9.0 %)" in first
+    )
+    assert "nearest test error" in second and "2.00 (2.00 to 2.00) times as far for AE30-10 as for FC20-10" in second
     assert [figure.key for figure in made.figures] == ["autoencoders"]
 
 

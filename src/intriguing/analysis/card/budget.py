@@ -12,7 +12,7 @@ from intriguing.analysis.card.values import Missing
 SIZES = (8, 8, 16, 32)
 """Images of the first slices of an attack; further ones have the last size times two."""
 _MARGIN = 1.25  # slices are taken to last that much longer than predicted
-_DEAR = 0.1  # share of the budget above which a first slice waits until the main interval has two ends
+_COSTLY = 0.1  # share of the budget above which a first slice waits until the main interval has two ends
 
 Report = Callable[[str, float], None]
 """Takes what is going on, and the share of the budget that is spent."""
@@ -116,7 +116,7 @@ def spend(parts: Sequence[Part], clock: Clock, report: Report, *, main: Part | N
         if part.started or part.done:
             continue
         needed = _MARGIN * part.predicted()
-        if needed > _DEAR * clock.seconds:
+        if needed > _COSTLY * clock.seconds:
             while main is not None and _unbounded(main) and _fits(main, clock):
                 run(main)
             needed = _MARGIN * part.predicted()

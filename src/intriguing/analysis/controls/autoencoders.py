@@ -181,10 +181,10 @@ def _sentences(group: Group, shaped: dict[str, Compared | None], equal: dict[str
                 continue
             low_high = "" if one.cell.interval is None else " ({:.2f} to {:.2f})".format(*one.cell.interval)
             errors = f"test errors {_test_error(group, label):.1f} and {_test_error(group, one.other):.1f} %"
-            parts.append(f"{label} {one.cell.value:.2f}{low_high} times {one.other} ({errors})")
+            parts.append(f"{one.cell.value:.2f}{low_high} times as far for {label} as for {one.other} ({errors})")
         if parts:
             lines.append(
-                f"Do autoencoders resist because they model the data{where}? Distances beside a network {title} "
-                f"that is trained by labels alone: {'; '.join(parts)}."
+                f"Do autoencoders resist because they model the data{where}? Examples lie {', '.join(parts)}; the "
+                f"second network of each pair is {title}, and trained by labels alone."
             )
     return lines

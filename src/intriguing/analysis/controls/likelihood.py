@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from intriguing.analysis.cells import WILSON, error_cell, method
 from intriguing.analysis.controls.kept import Group, Kept, grouped, mean_cell, runs_of
-from intriguing.analysis.drawing import BLUE, COLOURS, GREEN, GREY, ORANGE, chart, error_bars, lay_out, style
+from intriguing.analysis.controls.lines import draw_lines
+from intriguing.analysis.drawing import BLUE, GREEN, GREY, ORANGE, chart, lay_out, style
 from intriguing.analysis.measure import mixed_seed
 from intriguing.analysis.sections import SectionInputs, SectionOutput
 from intriguing.controls.densities import DENSITIES, Density, fit_density
@@ -275,16 +275,7 @@ def _hit_figure(inputs: SectionInputs, table: Table, group: Group) -> Figure:
     settings: LikelihoodSettings = inputs.settings
     with style():
         figure, (axes,) = lay_out(1, most=1, width=6.0, height=3.8)
-        for number, label in enumerate(table.rows):
-            points = [
-                (multiple, table.cells[label, column])
-                for multiple, (column, _) in zip(settings.multiples, _hit_columns(settings), strict=True)
-                if (label, column) in table.cells
-            ]
-            values = [cell.value for _, cell in points]
-            reach = error_bars(values, [cell.interval for _, cell in points])
-            look: Callable[[Sequence[str]], str] = lambda colours, number=number: colours[number % len(colours)]  # noqa: E731
-            axes.errorbar([m for m, _ in points], values, yerr=reach, marker="o", color=look(COLOURS), label=label)
+        draw_lines(axes, table, [mean for mean, _ in _hit_columns(settings)], settings.multiples)
         axes.axhline(math.log10(settings.lowest), color=GREY, linestyle=":")
         axes.set(xscale="log", xlabel="norm of the noise / norm of the perturbation", ylabel="log10 probability")
         axes.set_xticks(list(settings.multiples), [f"{m:g}" for m in settings.multiples])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from intriguing.analysis.cells import MEAN, method
 from intriguing.analysis.controls.kept import Group, Kept, grouped, mean_cell, runs_of
+from intriguing.analysis.controls.lines import draw_lines
 from intriguing.analysis.drawing import COLOURS, chart, error_bars, lay_out, style
 from intriguing.analysis.measure import mixed_seed
 from intriguing.analysis.sections import SectionInputs, SectionOutput
@@ -129,16 +130,7 @@ def _table(group: Group, found: dict[str, list[Pocket]], settings: PocketSetting
 def _figure(group: Group, table: Table, settings: PocketSettings) -> Figure:
     with style():
         figure, (left, right) = lay_out(2, most=2, width=4.2, height=3.4)
-        for number, label in enumerate(table.rows):
-            points = [
-                (multiple, table.cells[label, column])
-                for multiple, column in zip(settings.multiples, _columns(settings), strict=True)
-                if (label, column) in table.cells
-            ]
-            values = [cell.value for _, cell in points]
-            reach = error_bars(values, [cell.interval for _, cell in points])
-            colour = COLOURS[number % len(COLOURS)]
-            left.errorbar([m for m, _ in points], values, yerr=reach, color=colour, marker="o", label=label)
+        draw_lines(left, table, _columns(settings), settings.multiples)
         left.set(xlabel="norm / norm of the perturbation", ylabel="kept adversarial, %", ylim=(0, 103))
         for column, marker in ((ALIGNED, "o"), (RANDOM, "D")):
             cells = [table.cells.get((label, column)) for label in table.rows]
