@@ -174,3 +174,13 @@ def test_a_network_that_is_never_right_has_a_card_without_distances() -> None:
     assert card.l2 is None
     assert card.security_curve[0].accuracy.value == 0
     assert "Robustness card" in card._repr_html_()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_layers_of_networks_of_every_type_are_followed(dtype: torch.dtype, images: Tensor) -> None:
+    net = Linear().to(dtype)
+    card = ig.robustness_card(net, images[:12].to(dtype), net(images[:12].to(dtype)).argmax(1), **FAST)
+    assert card.layers is not None
+    last = [one for one in card.layers if one.name.endswith("last")]
+    assert len(last) == 1 and last[0].bound == pytest.approx(32**0.5, rel=1e-2)
+    assert all(0 < one.adversarial < 10 for one in card.layers)

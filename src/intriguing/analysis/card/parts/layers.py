@@ -14,6 +14,7 @@ from intriguing.analysis.stability.measure import amplification
 from intriguing.errors import error_message
 from intriguing.metrics import distortion, equal_norm_gaussian
 from intriguing.spectral import lipschitz_bounds
+from intriguing.spectral.recording import floating
 
 _IMAGES = 8
 
@@ -53,7 +54,8 @@ class Layers:
         noise: tuple[float, ...] = ()
         rows = ((self.attack.l2 > 0) & self.attack.l2.isfinite()).nonzero().flatten()[:_IMAGES].tolist()
         if rows:
-            images = self.subject.images[rows].to(self.subject.device)
+            # of the network's type, as the bounds are traced: a conversion would be a layer of its own
+            images = self.subject.images[rows].to(self.subject.device, floating(model).dtype)
             moved = torch.stack([self.attack.adv_inputs[row] for row in rows]).to(images)
             rms = distortion(images, moved).cpu()
             noisy = equal_norm_gaussian(images.cpu(), rms, generator=self.subject.generator("layers")).to(images)
