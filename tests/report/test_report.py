@@ -14,6 +14,7 @@ from stress import UNBROKEN, stress
 
 from intriguing import report
 from intriguing.errors import UserError
+from intriguing.report.console import grids
 from intriguing.report.files import standalone_svg
 from intriguing.results import TIDY_COLUMNS, AnalysisResult, Figure
 
@@ -111,6 +112,21 @@ def test_wide_csv_reads_like_the_table(written):
     assert rows[1][2] == "3.1 [1.6 to 6.0] 8/256, paper 2 ✓"
     assert rows[2][1:] == ["50.0 [43.9 to 56.1] 128/256, paper 11.7 ≠", "", ".0622 [.0601 to .0642] n=256, paper .062"]
     assert rows[3][2] == "−0.4 [−2.0 to +1.2] -1/256"
+
+
+def test_a_cell_may_hold_words_in_place_of_a_number(result, tmp_path):
+    (table, *_) = result.tables
+    worded = dataclasses.replace(table, words={("B", "B"): "no <norm> | named"})
+    written = {path.name: path for path in report.write(dataclasses.replace(result, tables=(worded,)), tmp_path)}
+    rows = list(csv.reader(io.StringIO(written["table2_wide.csv"].read_text())))
+    assert rows[2][2] == "no <norm> | named"
+    assert len(list(csv.DictReader(io.StringIO(written["table2.csv"].read_text())))) == 5  # numbers alone
+    assert "| no <norm> \\| named |" in written["report.md"].read_text()
+    assert '<td class="words">no &lt;norm&gt; | named</td>' in written["report.html"].read_text()
+    console = Console(file=io.StringIO(), width=100)
+    for part in grids(worded, width=100):
+        console.print(part)
+    assert "no <norm> | named" in console.file.getvalue()
 
 
 def test_page_asks_for_nothing_outside_itself(html):

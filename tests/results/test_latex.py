@@ -58,6 +58,15 @@ def test_a_table_is_a_float_with_rules_a_caption_and_a_label() -> None:
     assert body[3:] == [r"row 1 & 22.7 ($\neq$11.7) &  \\", r" & {\scriptsize 18.0--28.2} &  \\"]
 
 
+def test_a_column_of_words_breaks_its_lines() -> None:
+    worded = replace(table(), words={("row 1", "B"): "not stated & unknown"})
+    text = worded.to_latex()
+    assert r"rp{4cm}@{}}" in text
+    assert r"not stated \& unknown \\" in text
+    assert "not stated & unknown" in str(worded)
+    assert "not stated &amp; unknown" in worded._repr_html_()
+
+
 def test_every_special_letter_is_escaped() -> None:
     assert escaped(r"5% a_b & {~\ ^#$") == (
         r"5\% a\_\allowbreak{}b \& \{\textasciitilde{}\textbackslash{} \textasciicircum{}\#\$"

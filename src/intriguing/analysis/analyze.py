@@ -25,6 +25,9 @@ from intriguing.analysis.controls import (
     seeds,
 )
 from intriguing.analysis.controls.kept import keep
+from intriguing.analysis.errata.erratum import ErrataSettings
+from intriguing.analysis.errata.material import observe as errata_observations
+from intriguing.analysis.errata.section import section as errata
 from intriguing.analysis.inputs import CraftedSet, Network
 from intriguing.analysis.measure import MeasuredSet, Progress, measure
 from intriguing.analysis.paper_tables import charts, one_target, pictures
@@ -107,6 +110,7 @@ SECTIONS: dict[str, Section] = {
     "noise_distance": _controls(noise_distance.section, noise_distance.NoiseDistanceSettings),
     "pockets": _controls(pockets.section, pockets.PocketSettings),
     "seeds": _controls(seeds.section, seeds.SeedSettings),
+    "errata": Section(make=errata, settings=ErrataSettings, observe=errata_observations),
 }
 """The sections of an analysis, in the order of the page."""
 PAPER: tuple[str, ...] = tuple(SECTIONS)[:10]

@@ -14,8 +14,8 @@ from intriguing.results import AnalysisResult, Cell, CellText, Table
 from intriguing.storage.streams import unfailing
 
 SIGNS = "✓ the 95 % intervals meet, ≠ they do not"
-MOST_LABEL, MOST_HEADER = 16, 16
-"""Letters of a line of a label, on a narrow console, and of a column's header at most."""
+MOST_LABEL, MOST_HEADER, MOST_WORDS = 16, 16, 24
+"""Letters of a line of a label, on a narrow console, of a column's header and of a cell in words at most."""
 _GAP = 2  # between columns
 
 
@@ -95,7 +95,7 @@ def _width(column: list[Text]) -> int:
 
 def _text(cell: Cell | None, text: CellText | None, comparable: bool, beside_paper: bool) -> Text:
     if cell is None or text is None:
-        return Text("")
+        return Text(_wrapped(text.value, MOST_WORDS) if text else "")
     style = "" if not comparable or cell.own else {None: "", True: "green", False: "yellow"}[cell.meets]
     shown = Text(f"{text.value} {text.sign or ' '}" if beside_paper else text.value, style=style)
     if beside_paper:

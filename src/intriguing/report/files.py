@@ -86,9 +86,9 @@ def file_stem(key: str) -> str:
 
 
 def _words(cell: Cell | None, text: CellText | None, reference: str) -> str:
-    """Write a cell as "22.7 [18.0 to 28.2] 58/256, paper 22.7 ✓"."""
+    """Write a cell as "22.7 [18.0 to 28.2] 58/256, paper 22.7 ✓"; one without a number as its words."""
     if cell is None or text is None:
-        return ""
+        return text.value if text else ""
     count = f" {cell.k}/{cell.n}" if cell.k is not None else f" n={cell.n}"
     beside = f", {reference} {text.paper} {text.sign}".rstrip() if text.paper else ""
     between = f" [{text.interval}]" if text.interval else ""

@@ -53,6 +53,8 @@ def _table(table: Table) -> str:
 def _cell(cell: CellText | None) -> str:
     if cell is None:
         return ""
+    if cell.is_words:
+        return _safe(cell.value)
     beside = f", {cell.paper} {cell.sign}".rstrip() if cell.paper else ""
     between = f" ({cell.interval})" if cell.interval else ""
     return f"**{cell.value}**{between}{beside}"

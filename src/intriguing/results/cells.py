@@ -22,12 +22,13 @@ class CellText:
     """Hold the numbers of a cell as a table shows them, all with the decimals of their column.
 
     Attributes:
-        value: measured number, "3.1".
+        value: measured number, "3.1"; or the words of a cell without a number.
         interval: its interval, "1.6 to 6.0"; empty where there is none.
         paper: the paper's number as it is printed; empty where the paper has none.
         paper_interval: interval of the paper's number; empty where there is none.
         sign: the agreement of the two, see `Cell.sign`; empty where a network is shown its own examples, which fool it
             by construction.
+        is_words: whether the cell holds words, which may be long.
     """
 
     value: str
@@ -35,6 +36,7 @@ class CellText:
     paper: str = ""
     paper_interval: str = ""
     sign: str = ""
+    is_words: bool = False
 
     @staticmethod
     def short(interval: str) -> str:

@@ -85,6 +85,7 @@ def latex_table(
             ", marked ≠ where the two intervals do not meet." if marked else "."
         )
     label = f"tab:{re.sub(r'[^A-Za-z0-9:.-]+', '-', key)}"
+    worded = [any((cell := cells[i]) and cell.is_words for _, cells in rows) for i in range(len(head) - 1)]
     broad = max((len(name) for name in (head[0], *(name for name, _ in rows))), default=0)
     title = rf"\caption{{{escaped(caption)}}}\label{{{label}}}"
     if len(rows) < LONG and len(head) - 1 <= WIDE:
@@ -92,7 +93,7 @@ def latex_table(
             r"% needs \usepackage{booktabs,graphicx}; a table wider than the text is made as wide as the text",
             *(r"\begin{table}", r"\centering", r"\small", title, r"\par\vspace{4pt}"),
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{_columns(head, broad)}}}",
+            rf"\begin{{tabular}}{{{_columns(worded, broad)}}}",
             *(*_head(head), *_body(rows), r"\bottomrule", r"\end{tabular}}", r"\end{table}"),
         ]
         return "\n".join(lines) + "\n"
@@ -100,11 +101,11 @@ def latex_table(
         r"% needs \usepackage{booktabs,longtable}; columns that do not fit follow below, under the number of the first"
     ]
     for start in range(0, max(1, len(head) - 1), BLOCK):
-        part = (head[0], *head[1 + start : 1 + start + BLOCK])
+        part, columns = (head[0], *head[1 + start : 1 + start + BLOCK]), _columns(worded[start : start + BLOCK], broad)
         cells = [(name, texts[start : start + BLOCK]) for name, texts in rows]
         lines += [r"\addtocounter{table}{-1}"] if start else []
         lines += [
-            rf"{{\footnotesize\setlength{{\tabcolsep}}{{2pt}}\begin{{longtable}}{{{_columns(part, broad)}}}",
+            rf"{{\footnotesize\setlength{{\tabcolsep}}{{2pt}}\begin{{longtable}}{{{columns}}}",
             *([rf"{title} \\"] if start == 0 else []),
             *(*_head(part), r"\endfirsthead", *_head(part), r"\endhead", r"\bottomrule", r"\endfoot"),
             *(*_body(cells), r"\end{longtable}}"),
@@ -112,9 +113,11 @@ def latex_table(
     return "\n".join(lines) + "\n"
 
 
-def _columns(head: Sequence[str], broad: int) -> str:
+def _columns(worded: Sequence[bool], broad: int) -> str:
+    """Declare the columns: labels, numbers to the right, and words that break."""
     first = "l" if broad <= LABEL else r"p{5cm}"
-    return f"@{{}}{first}{'r' * (len(head) - 1)}@{{}}"
+    others = "".join("p{4cm}" if words else "r" for words in worded)
+    return f"@{{}}{first}{others}@{{}}"
 
 
 def _head(names: Sequence[str]) -> list[str]:

@@ -30,7 +30,7 @@ def html_table(
     names = "".join(f'<th scope="col" style="{style}">{escape(n)}</th>' for n, style in zip(head, aligned, strict=True))
     body = "".join(
         f'<tr><th scope="row" style="{_LEFT}">{escape(name)}</th>'
-        + "".join(f'<td style="{_RIGHT}">{_cell(cell)}</td>' for cell in cells)
+        + "".join(f'<td style="{_LEFT if cell and cell.is_words else _RIGHT}">{_cell(cell)}</td>' for cell in cells)
         + "</tr>"
         for name, cells in rows
     )

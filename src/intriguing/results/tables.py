@@ -38,6 +38,7 @@ class Table:
         rows: labels in order.
         columns: labels in order.
         cells: by (row, column); a missing pair is an empty cell.
+        words: by (row, column), of cells that hold words instead of a number.
         sample: N and the seeds, in words.
         method: how the intervals were made, in words.
         source: where the paper prints it; empty if it does not.
@@ -63,6 +64,7 @@ class Table:
     notes: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def heading(self) -> str:
@@ -91,7 +93,8 @@ class Table:
         """
         cell = self.cells.get((row, column))
         if cell is None:
-            return None
+            words = self.words.get((row, column))
+            return None if words is None else CellText(value=words, is_words=True)
         decimals = self._decimals[column, cell.quantity.name]
         return cell.text(decimals_of_one(cell) if decimals is None else decimals)
 

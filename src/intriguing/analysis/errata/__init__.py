@@ -1,0 +1,1 @@
+"""The section "errata": what the paper prints, what it must be, and the measurement that says so."""
