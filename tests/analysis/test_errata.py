@@ -334,6 +334,10 @@ def test_distortions_are_the_means_of_the_sets(result: AnalysisResult, sets: lis
         sizes.append((moved - origin).square().mean(1).sqrt())
     by_l1 = value(result, "2 |r| · FC10(1), distortion by the L1 norm")
     assert by_l1 == pytest.approx(float(torch.cat(sizes).mean()))
+    ratio = result.tables[0].cells["2 |r| · FC10(1) / FC10(1e-4), distortions by the L1 norm", MEASURED]
+    assert ratio.value == pytest.approx(by_l1 / value(result, "2 |r| · FC10(1e-4), distortion by the L1 norm"))
+    assert ratio.paper == 2.26
+    assert ratio.paper_interval == pytest.approx((0.135 / 0.0625, 0.145 / 0.0615))
     cell = result.tables[0].cells["9 distortion · FC200-200-10, distortion", MEASURED]
     assert cell.paper == 0.065
 

@@ -75,7 +75,7 @@ def factor(material: Material) -> Erratum:
     return Erratum(
         name="10 factor",
         printed="examples of stddev .1, without a rule",
-        correct="one factor for the whole set, so that the mean distortion is .1",
+        correct="one factor for the whole set",
         note="Erratum 10: the sets of the paper's attack, scaled by each rule and not clipped. The paper's own columns "
         "are 100 %: every example still fools the network that it was made for.",
         lines=lines(*found),

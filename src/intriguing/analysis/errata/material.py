@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from intriguing.adversarial_set import AdversarialSet
 from intriguing.analysis import paper
-from intriguing.analysis.cells import FULL, HALVES, ByImage, one_attack, pool_of
+from intriguing.analysis.cells import FULL, HALVES, ByImage, distortion_cell, made_by, one_attack, pool_of
 from intriguing.analysis.errata.erratum import ErrataSettings
 from intriguing.analysis.identity import NetworkId
 from intriguing.analysis.inputs import Network
@@ -19,6 +19,7 @@ from intriguing.analysis.measure import MeasuredSet, image_indices, mixed_seed
 from intriguing.analysis.sections import SectionInputs
 from intriguing.attacks import amplify, gaussian
 from intriguing.nn.evaluation import wrong_answers
+from intriguing.results import Cell
 
 LINEAR = ("FC10(1e-4)", "FC10(1e-2)", "FC10(1)")
 HALF = ("FC100-100-10", "FC123-456-10", "FC100-100-10'")
@@ -29,6 +30,8 @@ RULES = (MEAN, IMAGE, ROOT)
 """Readings of Table 4's amplification."""
 LBFGS = ("lbfgs", "random")
 """The paper's attack: its name and its targets."""
+Pair = tuple[MeasuredSet, Network]
+"""A set and a network, its source or a victim."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,7 @@ class Material:
         """Return the pool and the paper's name of a network that is one of these; else None."""
         return next((place for place, members in self.networks.items() if network in members), None)
 
-    def sets(
-        self, names: Sequence[str], attack: str, targets: str, *, pool: str = FULL
-    ) -> dict[str, list[tuple[MeasuredSet, Network]]]:
+    def sets(self, names: Sequence[str], attack: str, targets: str, *, pool: str = FULL) -> dict[str, list[Pair]]:
         """Find the sets of one attack, all with the same settings, and their networks, by the paper's name."""
         sources = {one.name: (name, one) for name in names for one in self.networks.get((pool, name), ())}
         fitting = [
@@ -116,15 +117,35 @@ class Material:
             for one in self.inputs.sets
             if one.source in sources and (one.attack.get("name"), one.attack.get("targets")) == (attack, targets)
         ]
-        found: dict[str, list[tuple[MeasuredSet, Network]]] = {}
+        found: dict[str, list[Pair]] = {}
         for one in sorted(one_attack(fitting), key=lambda one: (one.seed, one.name)):
             name, network = sources[str(one.source)]
             found.setdefault(name, []).append((one, network))
         return {name: found[name] for name in names if name in found}
 
+    def distortion(self, pairs: Sequence[Pair], name: str) -> Cell | None:
+        """Make the cell of the mean distortion of some sets of one of Table 1's networks, beside its number."""
+        return distortion_cell(
+            [one.distortion for one, _ in pairs],
+            ("table1", name, paper.DISTORTION),
+            indices=[one.indices for one, _ in pairs],
+            judge=self.judged,
+            runs=made_by(one for one, _ in pairs),
+        )
+
     def observed(self, one: MeasuredSet) -> Observed:
         """Return what was observed of a set."""
         return self.inputs.observed.get(one.name) or Observed()
+
+
+def run_names(pairs: Iterable[Pair]) -> list[str]:
+    """List the runs of sets and networks."""
+    return list(dict.fromkeys(name for one, network in pairs for name in (one.name, network.name)))
+
+
+def known(by_image: Sequence[ByImage]) -> list[ByImage]:
+    """Return the values where the images of all of them are known; else nothing."""
+    return list(by_image) if all(values.shape == indices.shape for values, indices in by_image) else []
 
 
 def observe(examples: AdversarialSet, one: MeasuredSet, inputs: SectionInputs) -> Observed | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from intriguing.analysis import paper
-from intriguing.analysis.cells import CLUSTERED, MEAN, NEWCOMBE, PAPERS, WILSON
-from intriguing.analysis.errata import amplified, attacked, operators
+from intriguing.analysis.cells import MEAN, NEWCOMBE, PAPERS, WILSON, method
+from intriguing.analysis.errata import amplified, attacked, linear_networks, operators
 from intriguing.analysis.errata.erratum import Erratum
 from intriguing.analysis.errata.material import Material
 from intriguing.analysis.errata.sample_size import sample_size
@@ -24,15 +24,15 @@ def section(inputs: SectionInputs) -> SectionOutput:
     material = Material.of(inputs)
     kernels = operators.random_kernels(material.settings.kernels, inputs.seed)
     makers: list[Callable[[], Erratum]] = [
-        lambda: attacked.largest_c(material),
-        lambda: attacked.norm_of_r(material),
-        lambda: attacked.targets(material),
+        lambda: linear_networks.largest_c(material),
+        lambda: linear_networks.norm_of_r(material),
+        lambda: linear_networks.targets(material),
         sample_size,
         lambda: attacked.clipped_noise(material),
         lambda: amplified.printed_formula(inputs.seed),
         amplified.printed_gain,
         lambda: attacked.clean_error(material),
-        lambda: attacked.penalty_method(material),
+        lambda: linear_networks.penalty_method(material),
         lambda: attacked.table_1_and_figure_7(material),
         lambda: amplified.factor(material),
         lambda: attacked.processor(material),
@@ -60,7 +60,7 @@ def _table(material: Material, errata: list[Erratum]) -> Table:
             row = f"{one.name} · {line.what}"
             rows.append(row)
             cells[row, MEASURED] = line.cell
-            words[row, SAMPLE] = line.sample
+            words |= {(row, PRINTED): "", (row, CORRECT): "", (row, SAMPLE): line.sample}
         first = f"{one.name} · {one.lines[0].what}"
         words |= {(first, PRINTED): one.printed, (first, CORRECT): one.correct}
     names = dict.fromkeys(name for members in material.networks.values() for name in (one.data_name for one in members))
@@ -78,7 +78,9 @@ def _table(material: Material, errata: list[Erratum]) -> Table:
         cells=cells,
         words=words,
         sample=sample,
-        method=f"rates: {WILSON}; excess: {NEWCOMBE}; distances and ratios: {MEAN}, or over seeds or kernels{CLUSTERED}"
+        method=method(
+            f"rates: {WILSON}; excess: {NEWCOMBE}; distances and ratios: {MEAN}, seeds or kernels", cells.values()
+        )
         + f"; the paper's {PAPERS}" * compared,
         source=f"{paper.SOURCE}, Tables 1, 2 and 5",
         notes=tuple(one.note for one in measured),
