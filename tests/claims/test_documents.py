@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
 import pytest
 import torch
-from sources import ROOT, frame, number, short
+from sources import ROOT, cell, frame, number, percent, short, with_interval
 
 from intriguing.analysis.card.numbers import quantile_number
 
@@ -83,6 +84,64 @@ def test_the_ranking_of_twelve_networks() -> None:
         digits = 3 if network == "resnet20" else 2
         value, low, high = (f"{one:.{digits}f}".removeprefix("0") for one in (median.value, median.low, median.high))
         assert f"{network} {value} ({low} to {high})" in text or f"{network} {value}," in text, (network, value)
+
+
+def test_back_feeding_on_cifar10() -> None:
+    table = partial(cell, "back_feeding_cifar10/tables/back_feeding")
+    shown = {
+        "weight decay": "weight decay",
+        "weight decay, rate x 2, decay / 2": "weight decay, rate x 2, decay / 2",
+        "input pool, noise": "input pool, Gaussian noise of equal norm",
+        "input pool": "input pool",
+        "hidden1 pool": "pool of the first hidden layer",
+    }
+    for row, name in shown.items():
+        error, train, far = (table(row, one) for one in ("test error, %", "train error, %", "distortion, nearest"))
+        line = f"| {name} | {with_interval(error, 1)} | {percent(train, 1)} | {f'{number(far):.4f}'[1:]} |"
+        assert line in lines("results/back-feeding.md")
+    text = " ".join(lines("results/back-feeding.md"))
+    far = {row: number(table(row, "distortion, nearest")) for row in shown}
+    times = [f"{far[row] / far['weight decay']:.1f}" for row in ("input pool", "hidden1 pool")]
+    assert f"{times[0]} and {times[1]} times as far" in text
+    less = [number(table(row, "less than weight decay, points")) for row in list(shown)[2:]]
+    assert (
+        f"err {-less[1]:.1f} and {-less[2]:.1f} points more" in text and f"equal norm {less[0]:.1f} points less" in text
+    )
+    assert {f"{number(table(row, 'p, corrected')):.2f}" for row in list(shown)[2:]} == {"0.28"}
+
+
+def test_the_search_of_back_feedings_settings() -> None:
+    rows = frame("benchmarks/back_feeding_search")
+    text = lines("results/back-feeding.md")
+    way = ["activation", "layers", "attack", "past", "dropout", "anneal", "floor"]
+    plain = dict(zip(way, ("sigmoid", "all", "gradient", 1, False, 1.0, 0.0), strict=True))
+    relu, dropout, pgd = {"activation": "relu"}, {"dropout": True}, {"attack": "pgd"}
+    first = {
+        "sigmoid, all pools (the study's way)": {},
+        "three steps of PGD": pgd,
+        "three steps of PGD, input pool alone": pgd | {"layers": "input"},
+        "three steps to the linearised decision boundary (at most the distortion)": {"attack": "boundary"},
+        "pools of ten batches": {"past": 10},
+        "distortion grows from 30 %": {"anneal": 0.3},
+        "learning rate ends at a tenth": {"floor": 0.1},
+        "dropout beside the pools": dropout,
+        "rectified units": relu,
+        "rectified units, dropout beside the pools": relu | dropout,
+    }
+    second = {
+        "rectified units, dropout beside the pools": relu | dropout,
+        "rectified units": relu,
+        "sigmoid, three steps of PGD": pgd,
+    }
+    for stage, shown, most, decimals in (("first", first, 6, 2), ("second", second, 1, 3)):
+        means = rows[rows["stage"] == stage].groupby([*way, "number"])["error"].mean().reset_index()
+        for name, own in shown.items():
+            found = means[(means[way] == pd.Series(plain | own)).all(axis=1)]["error"].nsmallest(most)
+            assert len(found) == most
+            assert f"| {name} | {found.mean():.{decimals}f} |" in text
+    reference = rows[rows["stage"] == "reference"].groupby("layers")["error"].mean()
+    assert f"{reference['none']:.3f} % on the test images and all pools {reference['all']:.3f} %" in " ".join(text)
+    assert f"({len(rows):,} in twelve minutes" in " ".join(text)
 
 
 def test_numbers_are_written_as_in_the_documents() -> None:
