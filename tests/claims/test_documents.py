@@ -144,6 +144,22 @@ def test_the_search_of_back_feedings_settings() -> None:
     assert f"({len(rows):,} in twelve minutes" in " ".join(text)
 
 
+def studies() -> list[str]:
+    """Write the rows of docs/results/measured.md: each study's runs, hours, version of torch and cores."""
+    rows = []
+    for path in sorted((ROOT / "results").glob("*/provenance.json")):
+        made = json.loads(path.read_text())
+        hours = (made["seconds"] + sum(run["seconds"] or 0 for run in made["runs"].values())) / 3600
+        version = made["versions"]["torch"].partition("+")[0]
+        rows.append(f"| `{path.parent.name}` | {len(made['runs'])} | {hours:.1f} | {version} | {made['cpus']} |")
+    return rows
+
+
+def test_the_studies() -> None:
+    shown = [line for line in lines("results/measured.md") if line.startswith("| `") and line.count("|") == 6]
+    assert shown == studies()
+
+
 def test_numbers_are_written_as_in_the_documents() -> None:
     assert [short(0.973), short(1.0834), short(43.62), short(0.17, 2), short(0.002, 1)] == [
         *(".973", "1.08", "43.6", ".17", ".002")
