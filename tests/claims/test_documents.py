@@ -144,6 +144,67 @@ def test_the_search_of_back_feedings_settings() -> None:
     assert f"({len(rows):,} in twelve minutes" in " ".join(text)
 
 
+SHOWN = {
+    "squeezenet1_0": "SqueezeNet 1.0",
+    "squeezenet1_1": "SqueezeNet 1.1",
+    "EfficientNet-lite0": "EfficientNet-lite0",
+}
+
+
+def test_natural_images_towards_the_ostrich() -> None:
+    table = partial(cell, "natural/tables/one_target")
+    for key, name in SHOWN.items():
+        for attack in ("lbfgs", "nearest"):
+            row = f"{key} · {attack}, {'without starts, ' * (attack == 'nearest')}target ostrich"
+            success, far = table(row, "success"), table(row, "av. distortion")
+            passes, seconds = number(table(row, "passes an image")), number(table(row, "seconds an image"))
+            mean, low, high = (f"{far[end]:.5f}"[1:] for end in ("distortion", "low", "high"))
+            line = f"| {name} | `{attack}` | {success['k']:.0f} of {success['n']:.0f} | {mean} ({low} to {high}) | "
+            assert line + f"{passes:.0f} | {seconds:.1f} |" in lines("results/natural.md")
+
+
+def test_transfer_of_natural_images() -> None:
+    table = partial(cell, "natural/tables/transfer_full_test_excess_noise")
+    for key, name in SHOWN.items():
+        for shown, row in ((name, key), (f"{name}, at .0065", f"{key}, amplified to .0065 image by image")):
+            cells = [table(row, column) for column in ("EfficientNet-lite0", "squeezenet1_0", "squeezenet1_1")]
+            assert f"| {shown} | {' | '.join(map(points, cells))} |" in lines("results/natural.md")
+
+
+def points(entry: pd.Series) -> str:
+    """Write a difference of percentages with its interval: "+81.2 (+68.7 to +88.9)"; zero has no sign."""
+    mean, low, high = (f"{value:+.1f}" for value in (number(entry), entry["low"], entry["high"]))
+    return f"{mean.lstrip('+-') if float(mean) == 0 else mean} ({low} to {high})"
+
+
+def test_units_of_natural_images() -> None:
+    tests = frame("natural/tables/units_tests").pivot(index="row", columns="column", values="value")
+    scores = {"LPIPS": "similarity by LPIPS", "purity of class": "purity", "selectivity": "selectivity"}
+    for key, name in (("alexnet", "AlexNet"), ("squeezenet1_1", "SqueezeNet 1.1")):
+        for shown, score in scores.items():
+            found = [tests.loc[f"{key} · features.{layer} · {score}"] for layer in (1, 4, 7, 9, 11)]
+            effects = [f"{one['effect size']:.2f}".replace("0.", ".") for one in found]
+            qs = [f"{one['q']:.{3 if one['q'] < 0.0995 else 2}f}"[1:] for one in found]
+            (row,) = [line for line in lines("results/natural.md") if line.startswith(f"| {name} | {shown} |")]
+            cells = row.strip("| ").split(" | ")[2:]
+            assert [one.replace("q = ", "") for one in cells] == [
+                f"{e} ({q})" for e, q in zip(effects, qs, strict=True)
+            ]
+
+
+def test_other_bases_of_natural_images() -> None:
+    found = {"NMF": 0, "PCA": 0}
+    for network in ("alexnet", "squeezenet1_1"):
+        table = frame(f"natural/tables/units_{network}")
+        values = table[table["column"] == "similarity by LPIPS"].set_index("row")["value"]
+        for layer in (1, 4, 7, 9, 11):
+            found["NMF"] += values[f"features.{layer} · NMF"] > values[f"features.{layer} · units"]
+            found["PCA"] += values[f"features.{layer} · PCA"] < values[f"features.{layer} · random directions"]
+    assert found == {"NMF": 9, "PCA": 10}
+    text = " ".join(lines("results/natural.md"))
+    assert "above units by LPIPS in nine of ten layers" in text and "PCA's score below random ones in all ten" in text
+
+
 def studies() -> list[str]:
     """Write the rows of docs/results/measured.md: each study's runs, hours, version of torch and cores."""
     rows = []
