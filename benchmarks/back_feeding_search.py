@@ -330,8 +330,8 @@ def rows_of(
     by_setting: dict[float, list[dict[str, Any]]] = {}
     for row in rows:
         by_setting.setdefault(row["number"], []).append(row)
-    means = [(*(np.mean([row[k] for row in same]) for k in MEASURED), same[0]) for same in by_setting.values()]
-    for error, averaged, trained, one in sorted(means, key=lambda mean: mean[0])[:4]:
+    means = [([float(np.mean([row[k] for row in same])) for k in MEASURED], same[0]) for same in by_setting.values()]
+    for (error, averaged, trained), one in sorted(means, key=lambda mean: mean[0][0])[:4]:
         own = ", ".join(f"{k} {one[k]:.3g}" for k in (*DRAWN, "dropout_input", "dropout_hidden"))
         print(f"    {error:.3f} % (averaged {averaged:.3f}, training images {trained:.3f}): {own}", flush=True)
     return rows
@@ -342,7 +342,7 @@ def changes(group: Group) -> str:
     return ", ".join(f"{k}={v}" for k, v in asdict(group).items() if v != asdict(Group())[k]) or "as configured"
 
 
-def save(path: Path, rows: list[dict[str, object]]) -> None:
+def save(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the table."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as stream:
@@ -372,7 +372,7 @@ def main() -> None:
     pixels, labels = (one.to(arguments.device) for one in images(arguments.data, "train"))
     mixed = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0)).to(arguments.device)
     train, judged = ((pixels[part], labels[part]) for part in (mixed[10_000:], mixed[:10_000]))
-    rows = list(csv.DictReader(arguments.out.open())) if arguments.out.exists() else []
+    rows: list[dict[str, Any]] = list(csv.DictReader(arguments.out.open())) if arguments.out.exists() else []
     plan: list[tuple[str, Group, list[dict[str, float]]]] = []
     if "reference" in arguments.stages:
         plan += [("reference", group, [{**KNOWN, "seed": seed} for seed in range(8)]) for group in REFERENCE]
@@ -390,8 +390,8 @@ def main() -> None:
                 continue
             data = (train, judged)
             if stage == "reference":
-                test = tuple(one.to(arguments.device) for one in images(arguments.data, "t10k"))
-                data = ((pixels, labels), test)
+                pictures, truth = images(arguments.data, "t10k")
+                data = ((pixels, labels), (pictures.to(arguments.device), truth.to(arguments.device)))
             rows += rows_of(stage, replace(group, **changed), settings, *data)
             save(arguments.out, rows)
 

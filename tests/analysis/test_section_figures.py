@@ -168,6 +168,17 @@ def test_scores_are_dots_with_intervals_hollow_before_training(canvases) -> None
     assert [xy(line)[0][0] for line in dots] == pytest.approx([0.7, 0.35, 0.2, 0.2])
     assert [xy(line)[1][0] for line in dots] == [0, -1, -2, -3]
     assert [line.get_markerfacecolor() == "white" for line in dots] == [False, False, True, True]
+    assert axes.get_xscale() == "linear"
+
+
+def test_an_axis_is_logarithmic_where_one_number_would_hide_the_others(canvases) -> None:
+    measured = {"FC": [[scores([0.5, 0.9], [[0.2, 0.4], [0.4, 0.4]])]]}
+    controls = {"FC": [[scores([90.0, 110.0], [[0.1, 0.1], [0.3, 0.3]])]]}
+    units.score_figure(measured, controls, ["run"])
+    (axes,) = canvases[0].axes
+    assert axes.get_xscale() == "symlog"
+    low, high, far = axes.transData.transform([(value, 0) for value in (0.2, 0.7, 100.0)])[:, 0]
+    assert (high - low) / (far - low) > 0.02  # .005 on a linear axis
     half = stats.t.ppf(0.975, 1) * 0.2  # of two values that lie .4 apart, standard error .2
     assert xy(axes.lines[0]) == ([pytest.approx(0.7 - half), pytest.approx(0.7 + half)], [0, 0])
     half = stats.t.ppf(0.975, 1) * 0.05  # of random directions over the means of their bases, .3 and .4

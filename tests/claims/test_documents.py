@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
 import pytest
 import torch
-from sources import ROOT, frame, number, short
+from sources import ROOT, cell, frame, number, percent, short, with_interval
 
 from intriguing.analysis.card.numbers import quantile_number
 
@@ -83,6 +84,141 @@ def test_the_ranking_of_twelve_networks() -> None:
         digits = 3 if network == "resnet20" else 2
         value, low, high = (f"{one:.{digits}f}".removeprefix("0") for one in (median.value, median.low, median.high))
         assert f"{network} {value} ({low} to {high})" in text or f"{network} {value}," in text, (network, value)
+
+
+def test_back_feeding_on_cifar10() -> None:
+    table = partial(cell, "back_feeding_cifar10/tables/back_feeding")
+    shown = {
+        "weight decay": "weight decay",
+        "weight decay, rate x 2, decay / 2": "weight decay, rate x 2, decay / 2",
+        "input pool, noise": "input pool, Gaussian noise of equal norm",
+        "input pool": "input pool",
+        "hidden1 pool": "pool of the first hidden layer",
+    }
+    for row, name in shown.items():
+        error, train, far = (table(row, one) for one in ("test error, %", "train error, %", "distortion, nearest"))
+        line = f"| {name} | {with_interval(error, 1)} | {percent(train, 1)} | {f'{number(far):.4f}'[1:]} |"
+        assert line in lines("results/back-feeding.md")
+    text = " ".join(lines("results/back-feeding.md"))
+    far = {row: number(table(row, "distortion, nearest")) for row in shown}
+    times = [f"{far[row] / far['weight decay']:.1f}" for row in ("input pool", "hidden1 pool")]
+    assert f"{times[0]} and {times[1]} times as far" in text
+    less = [number(table(row, "less than weight decay, points")) for row in list(shown)[2:]]
+    assert (
+        f"err {-less[1]:.1f} and {-less[2]:.1f} points more" in text and f"equal norm {less[0]:.1f} points less" in text
+    )
+    assert {f"{number(table(row, 'p, corrected')):.2f}" for row in list(shown)[2:]} == {"0.28"}
+
+
+def test_the_search_of_back_feedings_settings() -> None:
+    rows = frame("benchmarks/back_feeding_search")
+    text = lines("results/back-feeding.md")
+    way = ["activation", "layers", "attack", "past", "dropout", "anneal", "floor"]
+    plain = dict(zip(way, ("sigmoid", "all", "gradient", 1, False, 1.0, 0.0), strict=True))
+    relu, dropout, pgd = {"activation": "relu"}, {"dropout": True}, {"attack": "pgd"}
+    first = {
+        "sigmoid, all pools (the study's way)": {},
+        "three steps of PGD": pgd,
+        "three steps of PGD, input pool alone": pgd | {"layers": "input"},
+        "three steps to the linearised decision boundary (at most the distortion)": {"attack": "boundary"},
+        "pools of ten batches": {"past": 10},
+        "distortion grows from 30 %": {"anneal": 0.3},
+        "learning rate ends at a tenth": {"floor": 0.1},
+        "dropout beside the pools": dropout,
+        "rectified units": relu,
+        "rectified units, dropout beside the pools": relu | dropout,
+    }
+    second = {
+        "rectified units, dropout beside the pools": relu | dropout,
+        "rectified units": relu,
+        "sigmoid, three steps of PGD": pgd,
+    }
+    for stage, shown, most, decimals in (("first", first, 6, 2), ("second", second, 1, 3)):
+        means = rows[rows["stage"] == stage].groupby([*way, "number"])["error"].mean().reset_index()
+        for name, own in shown.items():
+            found = means[(means[way] == pd.Series(plain | own)).all(axis=1)]["error"].nsmallest(most)
+            assert len(found) == most
+            assert f"| {name} | {found.mean():.{decimals}f} |" in text
+    reference = rows[rows["stage"] == "reference"].groupby("layers")["error"].mean()
+    assert f"{reference['none']:.3f} % on the test images and all pools {reference['all']:.3f} %" in " ".join(text)
+    assert f"({len(rows):,} in twelve minutes" in " ".join(text)
+
+
+SHOWN = {
+    "squeezenet1_0": "SqueezeNet 1.0",
+    "squeezenet1_1": "SqueezeNet 1.1",
+    "EfficientNet-lite0": "EfficientNet-lite0",
+}
+
+
+def test_natural_images_towards_the_ostrich() -> None:
+    table = partial(cell, "natural/tables/one_target")
+    for key, name in SHOWN.items():
+        for attack in ("lbfgs", "nearest"):
+            row = f"{key} · {attack}, {'without starts, ' * (attack == 'nearest')}target ostrich"
+            success, far = table(row, "success"), table(row, "av. distortion")
+            passes, seconds = number(table(row, "passes an image")), number(table(row, "seconds an image"))
+            mean, low, high = (f"{far[end]:.5f}"[1:] for end in ("distortion", "low", "high"))
+            line = f"| {name} | `{attack}` | {success['k']:.0f} of {success['n']:.0f} | {mean} ({low} to {high}) | "
+            assert line + f"{passes:.0f} | {seconds:.1f} |" in lines("results/natural.md")
+
+
+def test_transfer_of_natural_images() -> None:
+    table = partial(cell, "natural/tables/transfer_full_test_excess_noise")
+    for key, name in SHOWN.items():
+        for shown, row in ((name, key), (f"{name}, at .0065", f"{key}, amplified to .0065 image by image")):
+            cells = [table(row, column) for column in ("EfficientNet-lite0", "squeezenet1_0", "squeezenet1_1")]
+            assert f"| {shown} | {' | '.join(map(points, cells))} |" in lines("results/natural.md")
+
+
+def points(entry: pd.Series) -> str:
+    """Write a difference of percentages with its interval: "+81.2 (+68.7 to +88.9)"; zero has no sign."""
+    mean, low, high = (f"{value:+.1f}" for value in (number(entry), entry["low"], entry["high"]))
+    return f"{mean.lstrip('+-') if float(mean) == 0 else mean} ({low} to {high})"
+
+
+def test_units_of_natural_images() -> None:
+    tests = frame("natural/tables/units_tests").pivot(index="row", columns="column", values="value")
+    scores = {"LPIPS": "similarity by LPIPS", "purity of class": "purity", "selectivity": "selectivity"}
+    for key, name in (("alexnet", "AlexNet"), ("squeezenet1_1", "SqueezeNet 1.1")):
+        for shown, score in scores.items():
+            found = [tests.loc[f"{key} · features.{layer} · {score}"] for layer in (1, 4, 7, 9, 11)]
+            effects = [f"{one['effect size']:.2f}".replace("0.", ".") for one in found]
+            qs = [f"{one['q']:.{3 if one['q'] < 0.0995 else 2}f}"[1:] for one in found]
+            (row,) = [line for line in lines("results/natural.md") if line.startswith(f"| {name} | {shown} |")]
+            cells = row.strip("| ").split(" | ")[2:]
+            assert [one.replace("q = ", "") for one in cells] == [
+                f"{e} ({q})" for e, q in zip(effects, qs, strict=True)
+            ]
+
+
+def test_other_bases_of_natural_images() -> None:
+    found = {"NMF": 0, "PCA": 0}
+    for network in ("alexnet", "squeezenet1_1"):
+        table = frame(f"natural/tables/units_{network}")
+        values = table[table["column"] == "similarity by LPIPS"].set_index("row")["value"]
+        for layer in (1, 4, 7, 9, 11):
+            found["NMF"] += values[f"features.{layer} · NMF"] > values[f"features.{layer} · units"]
+            found["PCA"] += values[f"features.{layer} · PCA"] < values[f"features.{layer} · random directions"]
+    assert found == {"NMF": 9, "PCA": 10}
+    text = " ".join(lines("results/natural.md"))
+    assert "above units by LPIPS in nine of ten layers" in text and "PCA's score below random ones in all ten" in text
+
+
+def studies() -> list[str]:
+    """Write the rows of docs/results/measured.md: each study's runs, hours, version of torch and cores."""
+    rows = []
+    for path in sorted((ROOT / "results").glob("*/provenance.json")):
+        made = json.loads(path.read_text())
+        hours = (made["seconds"] + sum(run["seconds"] or 0 for run in made["runs"].values())) / 3600
+        version = made["versions"]["torch"].partition("+")[0]
+        rows.append(f"| `{path.parent.name}` | {len(made['runs'])} | {hours:.1f} | {version} | {made['cpus']} |")
+    return rows
+
+
+def test_the_studies() -> None:
+    shown = [line for line in lines("results/measured.md") if line.startswith("| `") and line.count("|") == 6]
+    assert shown == studies()
 
 
 def test_numbers_are_written_as_in_the_documents() -> None:

@@ -120,20 +120,36 @@ def test_git_commit(tmp_path):
         done = subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
         return done.stdout.strip()
 
-    assert git_commit(tmp_path) == (None, None)
-    git_commit.cache_clear()
+    def found(folder: Path = tmp_path) -> tuple[str | None, bool | None]:
+        git_commit.cache_clear()
+        return git_commit(folder)
+
+    assert found() == (None, None)
     git("init", "-q")
-    assert git_commit(tmp_path) == (None, None)  # no commit yet
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
+    assert found() == (None, None)  # no commit yet
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.py").write_text("1")
+    (tmp_path / ".gitignore").write_text("/conf/local/\n")
+    git("add", ".")
     git("commit", "-q", "-m", "x")
-    git_commit.cache_clear()
-    assert git_commit(tmp_path) == (git("rev-parse", "HEAD"), False)
-    git_commit.cache_clear()
-    (tmp_path / "a").write_text("2")
-    assert git_commit(tmp_path) == (git("rev-parse", "HEAD"), True)
+    commit = git("rev-parse", "HEAD")
+    for file in ("results/table.csv", "notes.py.txt", "conf/local/mine.yaml"):  # neither code nor configs to share
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("1")
+    assert found() == (commit, False)
+    for file in ("src/b/new.py", "conf/study/new.yaml", "mine.py", "src/a.py"):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text() if path.exists() else None
+        path.write_text("2")
+        assert found() == (commit, True), file
+        if before is None:
+            path.unlink()
+        else:
+            path.write_text(before)
+        assert found() == (commit, False)
     (tmp_path / "inner").mkdir()
-    assert git_commit(tmp_path / "inner") == (None, None)  # another project's repository says nothing
+    assert found(tmp_path / "inner") == (None, None)  # another project's repository says nothing
     git_commit.cache_clear()
 
 

@@ -18,14 +18,17 @@ from typing import Any
 PACKAGES = ("intriguing", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "wandb")
 PACKAGES += ("numpy", "scipy", "scikit-learn", "safetensors", "matplotlib")
 PROJECT = Path(__file__).resolve().parents[3]  # <project>/src/intriguing/runs/provenance.py
+CODE = ("src", "conf", "pyproject.toml", ":(glob)*.py")
+"""Paths of a checkout that can change a result, as git takes them."""
 
 
 def provenance() -> dict[str, Any]:
     """Collect the facts that are needed to reproduce a result.
 
     Returns:
-        ``commit`` (None outside git), ``dirty`` (whether tracked files differ from it), ``versions``, ``python``,
-        ``platform``, ``cpus``, ``utc`` (ISO 8601) and ``command`` (see ``command_line``). No name of a machine or user.
+        ``commit`` (None outside git), ``dirty`` (whether code or configs differ from it, new files too), ``versions``,
+        ``python``, ``platform``, ``cpus``, ``utc`` (ISO 8601) and ``command`` (see ``command_line``). No name of a
+        machine or user.
     """
     commit, dirty = git_commit()
     return {
@@ -54,13 +57,17 @@ def versions() -> dict[str, str]:
 
 @functools.cache  # the code of a process does not change after it was loaded
 def git_commit(project: Path = PROJECT) -> tuple[str | None, bool | None]:
-    """Return the commit of the project's checkout and whether tracked files differ; None and None without one."""
+    """Return the commit of the project's checkout and whether its code differs; None and None without one.
+
+    Files of code and configs that git does not know count as a difference; those that it ignores (``conf/local``) and
+    files elsewhere (``results``, ``docs``) do not.
+    """
     # A wheel inside another repository: the commit of that repository does not describe this code.
     top = _git(project, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != project.resolve():
         return None, None
     commit = _git(project, "rev-parse", "--verify", "HEAD")
-    status = _git(project, "status", "--porcelain", "--untracked-files=no")
+    status = _git(project, "status", "--porcelain", "--untracked-files=all", "--", *CODE)
     if commit is None or status is None:
         return None, None
     return commit, bool(status)

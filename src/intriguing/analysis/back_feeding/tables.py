@@ -23,6 +23,10 @@ TO_BASELINE, FROM_BASELINE = "fools weight decay's, %", "fooled by weight decay'
 PERCENT, POINTS = Quantity(name="percent", unit="%"), Quantity(name="points", unit="points")
 RMS, P_VALUE = Quantity(name="rms"), Quantity(name="p")
 
+_TRANSFER = (
+    " Transfer is the share of adversarial examples (lbfgs) made for one network that fool the other of equal seed, "
+    "less its error on the originals."
+)
 _CORRECTED = "corrected over all comparisons of this network, those of the {} table too (Holm)"
 
 
@@ -51,6 +55,7 @@ def arm_table(key: str, name: str, arms: Sequence[Arm], tests: Sequence[ArmCompa
             row.append((TO_BASELINE, _transfer_cell(arm, base)))
             row.append((FROM_BASELINE, _transfer_cell(base, arm)))
         cells |= {(arm.name, column): cell for column, cell in row if cell is not None}
+    transfer = [way for way in (TO_BASELINE, FROM_BASELINE) if any(column == way for _, column in cells)]
     sets = [one for arm in arms for found in arm.sets.values() for one in found]
     images = f", {plural(sets[0].num, 'image')} an attack" if sets else ""
     seeds = sorted({seed for arm in arms for seed in arm.seeds})
@@ -59,11 +64,10 @@ def arm_table(key: str, name: str, arms: Sequence[Arm], tests: Sequence[ArmCompa
         title="Back-feeding: training on adversarial examples of every layer",
         detail=name,
         caption="One row for each way of training the network; each number is a mean over seeds. The distortion is the "
-        "mean distortion that an attack needs to fool the trained network. Transfer is the share of adversarial "
-        "examples (lbfgs) made for one network that fool the other of equal seed, less its error on the originals.",
+        f"mean distortion that an attack needs to fool the trained network.{_TRANSFER if transfer else ''}",
         row_header="training",
         rows=tuple(arm.name for arm in arms),
-        columns=(ERROR, TRAIN_ERROR, GAIN, P, Q, *distortions.values(), TO_BASELINE, FROM_BASELINE),
+        columns=(ERROR, TRAIN_ERROR, GAIN, P, Q, *distortions.values(), *transfer),
         cells=cells,
         sample=f"{plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))}){images}",
         method="95 % interval of Student's t over the seeds; the p-value is that of the two-sided paired t-test "

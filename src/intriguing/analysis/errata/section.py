@@ -81,7 +81,7 @@ def _table(material: Material, errata: list[Erratum]) -> Table:
         method=method(
             f"rates: {WILSON}; excess: {NEWCOMBE}; distances and ratios: {MEAN}, seeds or kernels", cells.values()
         )
-        + f"; the paper's {PAPERS}" * compared,
+        + f"; the paper's intervals are {PAPERS}, of a distortion with the spread measured here" * compared,
         source=f"{paper.SOURCE}, Tables 1, 2 and 5",
         notes=tuple(one.note for one in measured),
         runs=tuple(dict.fromkeys(run for cell in cells.values() for run in cell.runs)),

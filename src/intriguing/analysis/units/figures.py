@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
@@ -33,6 +34,8 @@ from intriguing.units import SCORES
 
 LARGE = 64
 """Pixels of the longer side from which images are photographs."""
+_FAR = 30
+"""Times the usual number, from which one makes its axis logarithmic."""
 _SWEPT = ("purity", "pixel_similarity", "feature_similarity", "lpips_similarity", "selectivity")
 
 
@@ -87,6 +90,7 @@ def score_figure(measured: ScoresByLabel, controls: ScoresByLabel, runs: Sequenc
         figure = canvas(1.75 * len(scores) + 1.6, 0.23 * len(lines) * (len(bases) + 1) + 1.3)
         panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
         for axes, score in zip(panels, scores, strict=True):
+            drawn: list[float] = []
             for i, (label, layer) in enumerate(lines):
                 for j, basis in enumerate(bases):
                     control = basis.startswith(UNTRAINED)
@@ -95,10 +99,11 @@ def score_figure(measured: ScoresByLabel, controls: ScoresByLabel, runs: Sequenc
                     if found:
                         y = -(i * (len(bases) + 1) + j)
                         _dot(axes, found[0], y, found[1], basis)
+                        drawn += [found[0], *(found[1] or ())]
+            _scale(axes, drawn)
             axes.set_title(TITLES[score])
             axes.set_ylim(1 - len(lines) * (len(bases) + 1), 1)
             axes.grid(axis="x")
-            axes.locator_params(axis="x", nbins=4)
             axes.spines["left"].set_visible(False)
             axes.tick_params(axis="y", length=0)
         ticks = [-(i * (len(bases) + 1) + j) for i in range(len(lines)) for j in range(len(bases))]
@@ -113,9 +118,19 @@ def score_figure(measured: ScoresByLabel, controls: ScoresByLabel, runs: Sequenc
         caption="Mean over directions and seeds with its 95 % interval, as in the tables: units in blue, random "
         "directions in orange, other bases in grey; hollow markers before training. A higher score is more meaningful, "
         "except for the entropy.",
-        alt="Dot plots of six scores for each basis of each layer.",
+        alt=f"Dot plots of {len(scores)} scores for each basis of each layer.",
         runs=runs,
     )
+
+
+def _scale(axes: Axes, drawn: Sequence[float]) -> None:
+    """Take a logarithmic axis where a few numbers are so large that the others would be one point."""
+    sizes = np.abs(np.asarray(drawn))
+    usual = float(np.median(sizes)) if len(sizes) else 0.0
+    if usual > 0 and sizes.max() > _FAR * usual:
+        axes.set_xscale("symlog", linthresh=10.0 ** math.ceil(math.log10(usual)))
+    else:
+        axes.locator_params(axis="x", nbins=4)
 
 
 def _dot(axes: Axes, value: float, y: float, interval: Sequence[float] | None, basis: str) -> None:
