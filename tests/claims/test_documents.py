@@ -171,6 +171,28 @@ def test_transfer_of_natural_images() -> None:
             assert f"| {shown} | {' | '.join(map(points, cells))} |" in lines("results/natural.md")
 
 
+def test_cifar10_towards_the_automobile() -> None:
+    errors = partial(cell, "natural_small/tables/table1", column="test error")
+    table = partial(cell, "natural_small/tables/one_target")
+    shown = {"ConvNet-CIFAR": "small convolutional network", "ResNet-18": "ResNet-18"}
+    for key, name in (shown | {"QuocNet": "QuocNet, softmax on ten classes"}).items():
+        cells = [name, with_interval(errors(key), 1)]
+        for attack in ("lbfgs", "nearest"):
+            row = f"{key} · {attack}, target automobile"
+            success, far = table(row, "success"), table(row, "av. distortion")
+            assert success["k"] == success["n"] == 64
+            mean, low, high = (f"{far[end]:.4f}"[1:] for end in ("distortion", "low", "high"))
+            cells.append(f"{mean} ({low} to {high})")
+        assert f"| {' | '.join(cells)} |" in lines("results/natural.md")
+
+
+@pytest.mark.parametrize("study", ["natural", "natural_small"])
+def test_no_transfer_of_natural_images(study: str) -> None:
+    cells = frame(f"{study}/tables/transfer_full_test_excess_noise")
+    pairs = cells[cells["row"].str.partition(",")[0] != cells["column"]]
+    assert len(pairs) == 12 and not (pairs["low"] > 0).any()
+
+
 def points(entry: pd.Series) -> str:
     """Write a difference of percentages with its interval: "+81.2 (+68.7 to +88.9)"; zero has no sign."""
     mean, low, high = (f"{value:+.1f}" for value in (number(entry), entry["low"], entry["high"]))
