@@ -56,6 +56,10 @@ def test_the_table_counts_success_size_and_work(networks: list[Network]) -> None
     assert table.cells["second · lbfgs, random targets", one_target.PASSES].value == 17
     assert table.cells[one_target.PRINTED, one_target.MEAN_SIZE].value == OSTRICH_DISTORTION
     assert "(digit 3)" in table.caption  # the first of the class's names
+    means = sorted(table.cells[one, one_target.MEAN_SIZE].value for one in table.rows[:2])
+    ends = [f"{mean:.4f}".removeprefix("0") for mean in means]
+    (sentence,) = (one for one in result.summary if one.startswith("Towards one class"))
+    assert f"between {ends[0]} and {ends[1]} (2 pairs" in sentence and "AlexNet needed .0065" in sentence
 
 
 def test_a_figure_shows_originals_differences_and_examples(networks: list[Network], monkeypatch) -> None:

@@ -482,3 +482,12 @@ def test_transfer_to_other_networks_is_counted_in_the_summary_by_the_rows_source
     (sentence,) = [line for line in result.summary if line.startswith("Table 4")]
     # fooled: the second network by the first's examples; not by the amplified ones, nor the first by the second's
     assert "in 1 of 3 pairs of networks" in sentence
+
+
+def test_transfer_beyond_the_papers_tables_is_counted_in_one_sentence(network, crafted):
+    nets = [network("one", 0), network("two", 1)]
+    made = [(0, {0: 40, 1: 40}, {}), (0, {0: 40}, {"amplify": 0.1}), (1, {1: 40}, {})]
+    sets = [crafted(nets[which], fooled, subset="test", **more) for which, fooled, more in made]
+    result = analyze(nets, sets, title="t", sections=["transfer"])
+    (sentence,) = [line for line in result.summary if "pairs of networks" in line]
+    assert sentence.startswith("Other transfer: in 1 of 3 pairs of networks")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from intriguing.analysis import paper
+from intriguing.analysis.excess import OVER_NOISE
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
 from intriguing.analysis.reference import Reference
@@ -95,14 +96,23 @@ def _distortions(tables: Sequence[Table], whose: str) -> list[str]:
 
 def _transfer(tables: Sequence[Table]) -> list[str]:
     """Count the pairs of networks whose transfer exceeds the effect of noise of equal norm."""
+    groups = {
+        **{one.number or "": [one] for one in tables if one.key in ("table2_excess_noise", "table4_excess_noise")},
+        "Other transfer": [one for one in tables if one.key.startswith("transfer_") and OVER_NOISE.suffix in one.key],
+    }
     found = []
-    for excess in (t for t in tables if t.key in ("table2_excess_noise", "table4_excess_noise")):
-        cells = [c for (row, to), c in excess.cells.items() if excess.sources.get(row) != to and not c.own]
+    for name, excesses in groups.items():
+        cells = [
+            cell
+            for excess in excesses
+            for (row, to), cell in excess.cells.items()
+            if excess.sources.get(row) != to and not cell.own
+        ]
         if cells:
             above = sum(cell.interval is not None and cell.interval.low > 0 for cell in cells)
             found.append(
-                f"{excess.number}: in {above} of {_count(len(cells), 'pair')} of networks, examples made for the one "
-                "fool the other more often than noise of equal norm does (95 % interval above zero)."
+                f"{name}: in {above} of {_count(len(cells), 'pair')} of networks, examples made for the one fool the "
+                "other more often than noise of equal norm does (95 % interval above zero)."
             )
     return found
 

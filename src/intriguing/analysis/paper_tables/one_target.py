@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import shorten, wrap
 
 import torch
@@ -106,7 +106,21 @@ def section(inputs: SectionInputs) -> SectionOutput:
         for label in dict.fromkeys(labels[one.source or ""] for one in sets)
         if label in firsts
     ]
-    return SectionOutput.of(_table(sets, found, labels, networks), *figures)
+    table = _table(sets, found, labels, networks)
+    return replace(SectionOutput.of(table, *figures), summary=_summary(table))
+
+
+def _summary(table: Table) -> tuple[str, ...]:
+    """Say between which sizes the mean distortions lie, beside the paper's."""
+    means = [cell.value for (row, column), cell in table.cells.items() if column == MEAN_SIZE and row != PRINTED]
+    if not means:
+        return ()
+    low, high = (DISTORTION.text(value, 4) for value in (min(means), max(means)))
+    lie = f"is {low}" if low == high else f"lies between {low} and {high}"
+    return (
+        f"Towards one class: the mean distortion {lie} ({len(means)} pairs of network and attack); the paper's AlexNet "
+        f"needed {DISTORTION.text(paper.OSTRICH_DISTORTION, 4)} (Figure 5).",
+    )
 
 
 def class_name(network: Network, label: int) -> str:
