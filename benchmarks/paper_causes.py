@@ -55,14 +55,15 @@ def attacks(changes: dict[str, list[str]]) -> str:
 
 def cells(name: str, runs: Path) -> pd.DataFrame:
     """Read the cells of Tables 1 to 4 that have a number of the paper: ``meets`` for errors and distortions."""
-    found = pd.concat(pd.read_csv(path) for path in sorted((runs / "analyze" / name / "tables").glob("table[1-4].csv")))
-    found = found[found["paper"].notna() & ~found["own"].astype(bool)]
+    tables = [pd.read_csv(path) for path in sorted((runs / "analyze" / name / "tables").glob("table[1-4].csv"))]
+    found = pd.concat(tables).reset_index(drop=True).query("paper.notna() and not own")
     far = found["quantity"] == "distortion"
-    found = found[far | found["meets"].notna()].copy()
-    close = (found["distortion"] / found["paper"] - 1).abs() <= 0.25
-    found["met"] = close.where(far, found["meets"].astype(bool))
-    # the mean distortions of Tables 2 and 4 are those of Tables 1 and 3 again
-    return found[~(far & found["table"].isin(["table2", "table4"]))]
+    close = (found["distortion"] / found["paper"]).sub(1).abs().le(0.25)
+    found = found.assign(met=close.where(far, found["meets"].eq(True)))
+    # The mean distortions of Tables 2 and 4 are those of Tables 1 and 3 again.
+    return found.query(
+        "quantity == 'error' and meets.notna() or quantity == 'distortion' and table in ['table1', 'table3']"
+    )
 
 
 def main() -> None:
@@ -87,13 +88,13 @@ def main() -> None:
             sys.exit(f"{cause}: {done.stdout[-2000:]}")
         found = cells(name, arguments.runs)
         for table in (*TABLES, "all"):
-            own = found if table == "all" else found[found["table"] == table]
+            own = found if table == "all" else found.query("table == @table")
             for quantity in ("error", "distortion"):
-                part = own[own["quantity"] == quantity]
+                part = own.query("quantity == @quantity")
                 if not len(part):
                     continue
-                missed = [f"{one['row']}: {one['column']}" for _, one in part[~part["met"].astype(bool)].iterrows()]
-                met = int(part["met"].sum())
+                missed = [f"{one['row']}: {one['column']}" for _, one in part.query("not met").iterrows()]
+                met = len(part.query("met"))
                 shared = {"cause": cause, "table": table, "quantity": quantity}
                 rows.append({**shared, "met": met, "cells": len(part), "missed": "; ".join(missed)})
         print(cause, *(f"{r['table']} {r['quantity']} {r['met']}/{r['cells']}" for r in rows if r["cause"] == cause))
