@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 
@@ -13,6 +14,7 @@ from sources import ROOT, cell, frame, number, percent, short, with_interval
 
 from intriguing.analysis.card.numbers import quantile_number
 
+NUMBER = r"\d*\.?\d+"
 HALVES = {"FC100-100-10": " on P1", "FC123-456-10": " on P1", "FC100-100-10'": " on P2"}
 
 
@@ -225,6 +227,30 @@ def test_other_bases_of_natural_images() -> None:
     assert found == {"NMF": 9, "PCA": 10}
     text = " ".join(lines("results/natural.md"))
     assert "above units by LPIPS in nine of ten layers" in text and "PCA's score below random ones in all ten" in text
+
+
+def errata() -> dict[str, str]:
+    """Return what docs/results/errata.md says of each erratum's measurement."""
+    shown = lines("results/errata.md")
+    first = shown.index("| erratum | measured |") + 2
+    rows = [line.strip("| ").split(" | ", 1) for line in shown[first : shown.index("", first)]]
+    return {name.replace("\\", ""): text for name, text in rows}
+
+
+@pytest.mark.parametrize("erratum", list(errata()))
+def test_every_number_of_an_erratum_is_in_its_rows(erratum: str) -> None:
+    cells = frame("errata/tables/errata")
+    own = cells[cells["row"].str.startswith(f"{erratum} ")]
+    values = [value for column in ("value", "percent", "distortion", "low", "high", "paper") for value in own[column]]
+    # settings that the rows name, and the sizes that the paper prints as examples
+    named = [float(one) for row in own["row"] for one in re.findall(NUMBER, row)] + [1.0]
+    text = re.sub(r"FC\d+(-\d+)*(\(1e-\d\)|\(1\))?|\bP2\b|\bL[12]\b", "", errata()[erratum])
+    found = re.findall(NUMBER, text)
+    assert found
+    for one in found:
+        decimals = len(one.partition(".")[2])
+        near = [value for value in values if not pd.isna(value) and abs(round(value, decimals) - float(one)) < 1e-9]
+        assert near or float(one) in named, f"{one} in {errata()[erratum]}"
 
 
 def studies() -> list[str]:
