@@ -59,6 +59,50 @@ def test_the_papers_networks() -> None:
     assert [row for row in rows.values() if row not in lines("results/paper.md")] == []
 
 
+def test_cells_that_differ_from_the_papers() -> None:
+    text = " ".join(lines("results/paper.md"))
+    cells = frame("paper/tables/all")
+    found = re.findall(r"((?:FC|AE)\S+): ((?:FC|AE)\S+) (\d+\.\d+) \(([\d.]+)\)", text)
+    assert len(found) == 6
+    for source, victim, error, printed in found:
+        (one,) = [
+            row
+            for _, row in cells[cells["table"] == "table2"].iterrows()
+            if (row["row"], row["column"]) == (source, victim)
+        ]
+        assert (f"{number(one):.1f}", float(printed)) == (error, one["paper"])
+    halves = partial(cell, "paper/tables/table4")
+    first, second, third = "FC100-100-10", "FC123-456-10", "FC100-100-10'"
+    values = [
+        *(halves(first, second), halves(second, first), halves(f"{first}, amplified to .1", second)),
+        *(
+            halves(f"{second}, amplified to .1", first),
+            halves(second, third),
+            halves(f"{second}, amplified to .1", third),
+        ),
+        halves(f"{third}, amplified to .1", first),
+    ]
+    shown = re.findall(
+        r"(\d+\.\d+) \(([\d.]+)\)", text[text.index("fool each other evenly") : text.index("## What the cells")]
+    )
+    assert [(f"{number(one):.1f}", float(one["paper"])) for one in values] == [(a, float(b)) for a, b in shown]
+
+
+def test_what_the_cells_that_miss_depend_on() -> None:
+    rows = frame("benchmarks/paper_causes").query("table == 'all'")
+    for cause, own in rows.groupby("cause"):
+        found = [
+            f"{own.query(f'quantity == {kind!r}')[['met', 'cells']].to_numpy().tolist()}"
+            for kind in ("error", "distortion")
+        ]
+        shown = [re.sub(r"\[\[(\d+), (\d+)\]\]", r"\1 of \2", one).replace("[]", "") for one in found]
+        assert f"| {cause} | {shown[0]} | {shown[1]} |" in lines("results/paper.md")
+    large = frame("paper_large/tables/all")
+    large = large[large["table"].isin(["table1", "table2", "table3", "table4"]) & (large["quantity"] == "error")]
+    large = large[large["meets"].notna() & ~large["own"]]
+    assert f"meet in {large['meets'].sum()} of {len(large)} cells" in " ".join(lines("results/paper.md"))
+
+
 def distances(method: str) -> dict[str, list[float]]:
     """Return the L2 distances (N,) of an attack without a budget, by network."""
     rows = json.loads((ROOT / "results/benchmarks/attacks_networks.json").read_text())
