@@ -62,7 +62,7 @@ def test_the_papers_networks() -> None:
 def test_cells_that_differ_from_the_papers() -> None:
     text = " ".join(lines("results/paper.md"))
     cells = frame("paper/tables/all")
-    found = re.findall(r"((?:FC|AE)\S+): ((?:FC|AE)\S+) (\d+\.\d+) \(([\d.]+)\)", text)
+    found = re.findall(r"((?:FC|AE)\S+): ((?:FC|AE)\S+)\s+(\d+\.\d+) \(([\d.]+)\)", text)
     assert len(found) == 6
     for source, victim, error, printed in found:
         (one,) = [
