@@ -7,7 +7,8 @@ test images, and needs a distortion of .086 (Table 1). Each draw trains an encod
 of ``intriguing.models.SparseAutoencoder``, on 50,000 training images. On its frozen code the softmax is a convex
 problem with one minimum for each weight decay, so it is solved by L-BFGS along a path of decays. Errors are counted on
 the 50,000 images and on 10,000 training images set apart; the distortion is that of ``lbfgs`` towards random classes on
-128 training images. Rows are added to results/benchmarks/autoencoder_search.csv, and draws that it holds are skipped.
+128 training images. Rows are added to results/benchmarks/autoencoder_search.csv, with a picture beside it; draws that
+it holds with as many epochs are skipped.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -103,6 +105,28 @@ def path(
     return rows
 
 
+def picture(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw each encoder's distortion against its training error along the decays, and the paper's network."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in rows:
+        place = (float(row["train_error"]), float(row["distortion"]))
+        lines.setdefault((str(row["draw"]), str(row["epochs"])), []).append(place)
+    longest = max(int(epochs) for _, epochs in lines)
+    for (draw, epochs), places in lines.items():
+        configured = draw == "0" and int(epochs) == longest
+        colour = "#0072b2" if configured else "#9aa0a6"
+        label = f"configured settings, {epochs} epochs" if configured else None
+        axes.plot(*zip(*places, strict=True), "o-", markersize=3, color=colour, label=label, zorder=1 + configured)
+    axes.plot([0.57], [0.086], "D", color="#d55e00", label="the paper's AE400-10")
+    axes.set(xlabel="error on the training images, %", ylabel="mean distortion", xlim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e5e7eb")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"))
@@ -116,12 +140,12 @@ def main() -> None:
     mixed = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0)).to(arguments.device)
     train, judged = ((pixels[part], labels[part]) for part in (mixed[10_000:], mixed[:10_000]))
     rows: list[dict[str, Any]] = list(csv.DictReader(arguments.out.open())) if arguments.out.exists() else []
-    done = {int(row["draw"]) for row in rows}
+    done = {(int(row["draw"]), int(row["epochs"])) for row in rows}
     random = np.random.default_rng(0)
     for draw in range(arguments.draws):
         settings = {name: float(np.exp(random.uniform(*np.log(ends)))) for name, ends in DRAWN.items()}
         settings = CONFIGURED if draw == 0 else settings
-        if draw in done:
+        if (draw, arguments.epochs) in done:
             continue
         start = time.perf_counter()
         layer = encoder(train[0], **settings, epochs=arguments.epochs, seed=draw)
@@ -136,6 +160,7 @@ def main() -> None:
         for row in found:
             errors = f"{row['train_error']:.2f} % of the training images, {row['error']:.2f} % of those set apart"
             print(f"    decay {row['decay']:g}: {errors}, distortion {row['distortion']:.4f}", flush=True)
+    picture(rows, arguments.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
