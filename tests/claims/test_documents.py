@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -101,6 +102,24 @@ def test_what_the_cells_that_miss_depend_on() -> None:
     large = large[large["table"].isin(["table1", "table2", "table3", "table4"]) & (large["quantity"] == "error")]
     large = large[large["meets"].notna() & ~large["own"]]
     assert f"meet in {large['meets'].sum()} of {len(large)} cells" in " ".join(lines("results/paper.md"))
+
+
+def test_the_line_of_the_autoencoder() -> None:
+    rows = frame("benchmarks/autoencoder_search")
+    text = " ".join(lines("results/paper.md"))
+    own = rows.query("draw == 0 and epochs == 60").sort_values("decay", ascending=False).reset_index(drop=True)
+    ends = [f"{row.train_error:.2f} % and {row.distortion:.4f}".replace("0.", ".") for row in own.itertuples()]
+    assert f"from {ends[0]} to {ends[-1]} and passes" in text
+    assert f"passes {ends[3].replace(' and', ' at')}" in text
+    assert f"set apart are best at {ends[int(own['error'].idxmin())]}" in text
+    others = rows.query("epochs == 12")
+    assert rows["draw"].nunique() == 10 and others["draw"].nunique() == 10
+    for _, line in others.query("draw > 0").groupby("draw"):  # at equal distortion they have more errors
+        line = line.sort_values("distortion")
+        best = own.sort_values("distortion")
+        at = [value for value in line["distortion"] if best["distortion"].min() <= value <= best["distortion"].max()]
+        errors, least = (np.interp(at, one["distortion"], one["train_error"]) for one in (line, best))
+        assert (errors > least).all()
 
 
 def distances(method: str) -> dict[str, list[float]]:
