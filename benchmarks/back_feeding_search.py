@@ -16,10 +16,11 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import itertools
 import math
+import sys
 import time
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,10 @@ def images(folder: Path, which: str) -> tuple[Tensor, Tensor]:
 
     def read(name: str) -> bytes:
         path = folder / "MNIST" / "raw" / name
-        return path.read_bytes() if path.exists() else gzip.decompress(path.with_name(f"{name}.gz").read_bytes())
+        packed = path.with_name(f"{name}.gz")
+        if not path.exists() and not packed.exists():
+            sys.exit(f"error: {path} is not there, nor {packed.name}; give the folder that holds MNIST/raw as --data")
+        return path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
 
     pixels = np.frombuffer(read(f"{which}-images-idx3-ubyte"), np.uint8, offset=16).reshape(-1, 784)
     labels = np.frombuffer(read(f"{which}-labels-idx1-ubyte"), np.uint8, offset=8)
@@ -133,7 +137,7 @@ class Networks:
         self.size = [column("input"), column("hidden"), column("hidden")]
         self.dropout = [column("dropout_input"), column("dropout_hidden"), column("dropout_hidden")]
         weights, biases = [], []
-        for below, above in pairwise(SIZES):
+        for below, above in itertools.pairwise(SIZES):
             bound = math.sqrt(6 / (below + above))
             drawn = [
                 torch.empty(below, above).uniform_(-bound, bound, generator=_generator(one["seed"], above))
@@ -358,7 +362,9 @@ def main() -> None:
     parser.add_argument("--stages", nargs="*", choices=STAGES, default=STAGES)
     parser.add_argument("--networks", type=int, default=64, help="settings that a group draws in the first stage")
     parser.add_argument("--seconds", type=float, default=math.inf, help="start no further group after so long")
-    parser.add_argument("--groups", type=int, nargs="*", help="numbers of the groups of the first stage; all")
+    parser.add_argument(
+        "--groups", type=int, nargs="*", choices=range(len(GROUPS)), metavar="K", help="groups of the first stage; all"
+    )
     parser.add_argument(
         "--epochs", type=int, nargs="*", default=[], help="of every group; one number for each repetition"
     )
@@ -381,10 +387,14 @@ def main() -> None:
         plan += [
             ("first", GROUPS[k], drawn(GROUPS[k], arguments.networks, 2, np.random.default_rng(k))) for k in chosen
         ]
-    for epochs in arguments.epochs or [None]:
+    stages = [lambda: plan]
+    if not plan and not any(row["stage"] == "first" for row in rows):
+        sys.exit(f"error: {arguments.out} has no rows of the first stage; run --stages first before")
+    if "second" in arguments.stages:
+        stages.append(lambda: best_of(rows, arguments.best, arguments.settings, arguments.seeds))
+    for epochs, chosen_of in itertools.product(arguments.epochs or [None], stages):
         changed = {} if epochs is None else {"epochs": epochs}
-        second = best_of(rows, arguments.best, arguments.settings, arguments.seeds) if not plan else []
-        for stage, group, settings in [*plan, *second]:
+        for stage, group, settings in chosen_of():
             if time.perf_counter() > end:
                 print(f"no time is left for {group}", flush=True)
                 continue

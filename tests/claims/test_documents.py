@@ -207,6 +207,8 @@ def test_the_search_of_back_feedings_settings() -> None:
     reference = rows[rows["stage"] == "reference"].groupby("layers")["error"].mean()
     assert f"{reference['none']:.3f} % on the test images and all pools {reference['all']:.3f} %" in " ".join(text)
     assert f"({len(rows):,} in twelve minutes" in " ".join(text)
+    second = rows[rows["stage"] == "second"]
+    assert f"{(second['error_averaged'] - second['error']).mean():.3f} points more"[1:] in " ".join(text)
 
 
 SHOWN = {
