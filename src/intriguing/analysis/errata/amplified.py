@@ -10,7 +10,7 @@ import torch
 from intriguing.analysis import paper
 from intriguing.analysis.cells import HALVES, WILSON, ByImage, error_cell, method, sample_text
 from intriguing.analysis.errata.erratum import PERCENT, POINTS, SHARE, Erratum, lines
-from intriguing.analysis.errata.material import HALF, LBFGS, RULES, Material
+from intriguing.analysis.errata.material import HALF, LBFGS, RULES, Material, known
 from intriguing.analysis.measure import short
 from intriguing.metrics import distortion
 from intriguing.results import DISTORTION, Cell, Table
@@ -134,11 +134,10 @@ def _comparable(material: Material) -> bool:
 
 
 def _cell(entries: list[Entry], place: tuple[str, str, str] | None = None) -> Cell | None:
-    known = all(wrong.shape == indices.shape for _, (wrong, indices), _ in entries)
     return error_cell(
         [(seed, Count.of(wrong)) for seed, (wrong, _), _ in entries],
         place,
-        by_image=[by_image for _, by_image, _ in entries] if known else [],
+        by_image=known([by_image for _, by_image, _ in entries]),
         quantity=SHARE,
         runs=_runs(entries),
     )
