@@ -12,7 +12,7 @@ from planted import rerecorded
 from scipy import stats
 
 from intriguing.analysis import SECTIONS, Network, SectionInputs
-from intriguing.analysis.back_feeding.arms import families
+from intriguing.analysis.back_feeding.arms import Arm, families
 from intriguing.analysis.back_feeding.pools import arm_name, loss_scale
 from intriguing.analysis.identity import NetworkId
 from intriguing.analysis.measure import Examples, MeasuredSet, Outcome
@@ -269,9 +269,9 @@ def test_statistics_of_too_few_seeds_are_left_out():
     assert paired_p([1.0, 2.0], [0.5, 1.5]) is None
 
 
-def test_the_studys_baselines_make_up_for_the_larger_loss_of_its_pools(composed):
-    """By the configs as they are resolved for a run."""
-    study = composed("analyze", "study=back_feeding")["study"]["train"]
+def _arms_of_study(composed: Any, name: str) -> dict[str, Arm]:
+    """Make the arms of a study, by the configs as they are resolved for a run."""
+    study = composed("analyze", f"study={name}")["study"]["train"]
     made_of = {}
     for name, own in study["networks"].items():
         overrides = [*study["all"], *own]
@@ -284,12 +284,24 @@ def test_the_studys_baselines_make_up_for_the_larger_loss_of_its_pools(composed)
             errors={"test": [150, 10_000], "train": [0, 1]},
             config=config,
         )
-    (families_found,) = [arms for _, arms in families(list(made_of.values())).values()]
-    by_run = {arm.runs[0]: arm for arm in families_found}
-    matched = {name: arm.matched.runs[0] for name, arm in by_run.items() if arm.matched is not None}
+    ((_, arms),) = families(list(made_of.values())).values()
+    return {arm.runs[0]: arm for arm in arms}
+
+
+def test_the_studys_baselines_make_up_for_the_larger_loss_of_its_pools(composed):
+    arms = _arms_of_study(composed, "back_feeding")
+    matched = {name: arm.matched.runs[0] for name, arm in arms.items() if arm.matched is not None}
     assert matched == {
         "all": "rate4",
         **dict.fromkeys(("noise", "pgd", "input", "hidden1", "hidden2"), "rate2"),
     }
-    assert all(by_run[name].baseline is by_run["weight_decay"] for name in ("all", "input", "pgd", "dropout"))
-    assert by_run["rate4"].name == "weight decay, rate x 4, decay / 4" and by_run["weight_decay"].name == "weight decay"
+    assert all(arms[name].baseline is arms["weight_decay"] for name in ("all", "input", "pgd", "dropout"))
+    assert arms["rate4"].name == "weight decay, rate x 4, decay / 4" and arms["weight_decay"].name == "weight decay"
+
+
+def test_pools_beside_dropout_are_compared_with_dropout_at_equal_steps(composed):
+    arms = _arms_of_study(composed, "back_feeding_relu")
+    pools = arms["all_dropout"]
+    assert pools.baseline is arms["dropout"] and pools.matched is arms["dropout_rate4"]
+    assert arms["dropout_rate4"].name == "dropout, rate x 4, decay / 4"
+    assert arms["dropout"].baseline is arms["weight_decay"] and arms["dropout"].name == "dropout"

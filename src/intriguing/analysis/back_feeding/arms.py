@@ -151,7 +151,7 @@ def _arms(networks: Sequence[Network]) -> list[Arm]:
     found = sorted(arms.values(), key=lambda arm: not arm.plain)
     for arm in found:
         arm.baseline = _baseline(arm, found)
-        arm.matched = next((one for one in found if one.plain and _compensates(one.first, arm.first)), None)
+        arm.matched = next((one for one in found if not one.pools and _compensates(one.first, arm.first)), None)
     return found
 
 
@@ -165,7 +165,7 @@ def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
 
 def _matches(network: Network, networks: Sequence[Network]) -> float | None:
     """Find the scale of the loss that a network without pools compensates for, unless it is another's baseline."""
-    if arm_name(network.id) != BASELINE:
+    if Pools.of(network.id):
         return None
     pooled = [one for one in networks if Pools.of(one.id)]
     if any(one.id.without(POOLS) == network.id.settings for one in pooled):
@@ -174,9 +174,9 @@ def _matches(network: Network, networks: Sequence[Network]) -> float | None:
 
 
 def _matched_name(network: NetworkId, scale: float) -> str:
-    """Name an arm of another rate and decay, "weight decay, rate x 4, decay / 4"."""
+    """Name an arm of another rate and decay, "weight decay, rate x 4, decay / 4" or "dropout, rate x 4, decay / 4"."""
     rate = "" if network.get("optimizer._target_") in _SCALE_FREE else f"rate x {scale:g}, "
-    return f"{BASELINE}, {rate}decay / {scale:g}"
+    return f"{arm_name(network)}, {rate}decay / {scale:g}"
 
 
 def _compensates(plain: Network, pooled: Network) -> bool:

@@ -96,8 +96,8 @@ def comparison_tables(key: str, name: str, tests: Sequence[ArmComparison]) -> li
             title="Gain of the pools at equal scale of the loss",
             detail=name,
             caption="With keep_scale=false each pool's loss is added to that of the originals, which also makes every "
-            "step larger. Weight decay at that many times the rate, with as many times less decay, makes equally large "
-            "steps without pools, so a gain over it comes from the pools. Pools of all layers are also compared with "
+            "step larger. Without pools, that many times the rate with as many times less decay makes equally large "
+            "steps, so a gain over it comes from the pools. Pools of all layers are also compared with "
             "those of the input alone; where their number of pools differs, a part of the difference may come from the "
             "rate.",
             row_header="comparison",
