@@ -94,6 +94,15 @@ def test_the_papers_networks_have_the_papers_settings(composed: Callable[..., di
     }
 
 
+@pytest.mark.parametrize(("name", "arm"), [("back_feeding", "all"), ("back_feeding_relu", "all_dropout")])
+def test_an_experiment_of_back_feeding_has_the_settings_of_its_study(
+    composed: Callable[..., dict], name: str, arm: str
+) -> None:
+    study = composed("analyze", f"study={name}")["study"]["train"]
+    own = training_job(composed("train", f"experiment={name}")).identity
+    assert own == training_job(composed("train", *study["all"], *study["networks"][arm], "test_curve=false")).identity
+
+
 def test_personal_settings_are_picked_up(composed: Callable[..., dict]) -> None:
     """conf/local/default.yaml is optional and never tracked."""
     ignored = (CONF.parent / ".gitignore").read_text().splitlines()
