@@ -365,3 +365,11 @@ def test_another_digit_is_found(row: str) -> None:
         if letter.isdigit():
             changed = f"{expected[:place]}{(int(letter) + 1) % 10}{expected[place + 1 :]}"
             assert changed not in _rows()[row]
+
+
+@pytest.mark.parametrize("question", list(ASKED))
+def test_the_page_of_the_controls_has_the_same_numbers(question: str) -> None:
+    rows = (ROOT / "docs/results/controls.md").read_text(encoding="utf-8").splitlines()
+    (row,) = [one for one in rows if one.lower().startswith(f"| {question.lower()} |")]
+    found = set(re.findall(r"\d*\.?\d+", row))
+    assert {one for text in ASKED[question][1]() for one in re.findall(r"\d*\.?\d+", text)} <= found
