@@ -93,6 +93,11 @@ def comparisons() -> Iterator[str]:
         yield f"| {name} | {gain} ({low} to {high}) | {p_value(p)} |"
 
 
+def choices() -> Iterator[str]:
+    for _, row in frame("benchmarks/back_feeding_choices").query("seed == 100").iterrows():
+        yield f"| {row['choice']} | {row['error']:.2f} | {decimal(row['loss'], 4)} | {decimal(row['train_error'], 2)} |"
+
+
 def units() -> Iterator[str]:
     places = {"purity": 3, "similarity in pixels": 3, "selectivity": 2, "kurtosis": 1}
     for name, (file, network, layer) in LAYERS.items():
@@ -129,6 +134,7 @@ def quocnet() -> Iterator[str]:
 TABLES = {
     "back_feeding": ("back-feeding.md", back_feeding),
     "back_feeding comparisons": ("back-feeding.md", comparisons),
+    "back_feeding_choices": ("back-feeding.md", choices),
     "units": ("units.md", units),
     "stability": ("stability.md", stability),
     "quocnet": ("quocnet.md", quocnet),
