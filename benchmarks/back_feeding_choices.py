@@ -41,7 +41,7 @@ CHOICES = {
     "rate .025, dropout .2 of the input": [DROPOUT.format(0.2), SLOW],
     "rate .025, 300 epochs": [SLOW, "trainer.max_epochs=300"],
 }
-FIELDS = ("choice", "seed", "error", "loss", "train_error", "seconds")
+FIELDS: list[str] = ["choice", "seed", "error", "loss", "train_error", "seconds"]
 
 
 def trained(choice: str, seed: int, runs: Path) -> dict[str, str | int | float]:
