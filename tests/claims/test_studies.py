@@ -36,6 +36,12 @@ ARMS = {  # rows of docs/results/back-feeding.md, what the paper says of them, a
     "of the second hidden layer alone": ("", "hidden2 pool"),
     "pools of all layers": ("; the paper below 1.2", "all pools"),
 }
+RECTIFIED = {
+    "weight decay": "weight decay",
+    "dropout": "dropout",
+    "dropout, rate x 4, decay / 4": "dropout, rate x 4, decay / 4",
+    "pools of all layers by three steps of PGD, dropout": "all pools, PGD-3, dropout",
+}
 AT_EQUAL_SCALE = {
     "all pools against weight decay at four times the rate, a quarter of the decay": (
         "all pools against weight decay, rate x 4, decay / 4"
@@ -93,6 +99,14 @@ def comparisons() -> Iterator[str]:
         yield f"| {name} | {gain} ({low} to {high}) | {p_value(p)} |"
 
 
+def rectified() -> Iterator[str]:
+    table = partial(cell, "back_feeding_relu/tables/back_feeding")
+    for name, row in RECTIFIED.items():
+        error, train = table(row, "test error, %"), table(row, "train error, %")
+        far = decimal(number(table(row, "distortion, nearest")), 3)
+        yield f"| {name} | {with_interval(error)} | {decimal(number(train), 3)} | {far} |"
+
+
 def choices() -> Iterator[str]:
     for _, row in frame("benchmarks/back_feeding_choices").query("seed == 100").iterrows():
         yield f"| {row['choice']} | {row['error']:.2f} | {decimal(row['loss'], 4)} | {decimal(row['train_error'], 2)} |"
@@ -134,6 +148,7 @@ def quocnet() -> Iterator[str]:
 TABLES = {
     "back_feeding": ("back-feeding.md", back_feeding),
     "back_feeding comparisons": ("back-feeding.md", comparisons),
+    "back_feeding_relu": ("back-feeding.md", rectified),
     "back_feeding_choices": ("back-feeding.md", choices),
     "units": ("units.md", units),
     "stability": ("stability.md", stability),
