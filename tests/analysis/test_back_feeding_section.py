@@ -263,6 +263,12 @@ def test_the_p_value_is_uniform_where_arms_do_not_differ_and_the_interval_covers
     assert np.mean([one is not None and one.low <= 0 <= one.high for one in intervals]) == pytest.approx(0.95, abs=0.02)
 
 
+def test_the_cell_of_an_error_has_the_count_of_each_seed():
+    cells = made(study()).tables[0].cells
+    counts = [(seed, count.k, count.n) for seed, count in cells["all pools", "test error, %"].by_seed]
+    assert counts == [(0, 111, 10_000), (1, 109, 10_000), (2, 113, 10_000)]
+
+
 def test_statistics_of_too_few_seeds_are_left_out():
     assert t_interval(torch.ones(1)) is None
     assert paired_p([1.0], [2.0]) is None

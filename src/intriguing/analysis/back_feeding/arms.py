@@ -15,6 +15,7 @@ from intriguing.analysis.identity import NetworkId, distinct_labels
 from intriguing.analysis.inputs import Network
 from intriguing.analysis.measure import MeasuredSet
 from intriguing.errors import UserError
+from intriguing.statistics.counts import Count
 
 ATTACKS = ("lbfgs", "nearest")
 _RATES = ("optimizer.lr", "scheduler.max_lr", "scheduler.second_lr")
@@ -90,10 +91,14 @@ class Arm:
         found = {seed: [s for s in self.sets[seed] if s.attack.get("name") == attack] for seed in sorted(self.sets)}
         return {seed: sets[0] for seed, sets in found.items() if sets}
 
+    def counts(self, subset: str = "test") -> dict[int, Count]:
+        """Return the wrong answers by seed, on a subset that was counted."""
+        counts = {seed: network.error(subset) for seed, network in self.networks.items()}
+        return {seed: count for seed, count in counts.items() if count.n}
+
     def errors(self, subset: str = "test") -> dict[int, float]:
         """Return the error in percent by seed, on a subset that was counted."""
-        counts = {seed: network.error(subset) for seed, network in self.networks.items()}
-        return {seed: count.percent for seed, count in counts.items() if count.n}
+        return {seed: count.percent for seed, count in self.counts(subset).items()}
 
     def distortions(self, attack: str) -> dict[int, float]:
         """Return the mean distortion of an attack by seed; a seed without a success is left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,8 +45,8 @@ def arm_table(key: str, name: str, arms: Sequence[Arm], tests: Sequence[ArmCompa
     cells: dict[tuple[str, str], Cell] = {}
     for arm in arms:
         row = [
-            (ERROR, seed_mean(arm.errors(), PERCENT, arm.runs)),
-            (TRAIN_ERROR, seed_mean(arm.errors("train"), PERCENT, arm.runs)),
+            (ERROR, _error_cell(arm, "test")),
+            (TRAIN_ERROR, _error_cell(arm, "train")),
             *((distortions[a], seed_mean(arm.distortions(a), RMS, _set_runs(arm, a))) for a in attacks),
         ]
         if base := arm.baseline:
@@ -119,6 +120,12 @@ def seed_mean(values: Mapping[int, float], quantity: Quantity, runs: tuple[str, 
     numbers = list(values.values())
     interval = t_interval(torch.tensor(numbers, dtype=torch.float64))
     return Cell(quantity=quantity, value=float(np.mean(numbers)), interval=interval, n=len(numbers), runs=runs)
+
+
+def _error_cell(arm: Arm, subset: str) -> Cell | None:
+    """Make the cell of an arm's mean error on a subset, with the count of each seed."""
+    cell, counts = seed_mean(arm.errors(subset), PERCENT, arm.runs), arm.counts(subset)
+    return cell and replace(cell, by_seed=tuple(sorted(counts.items())))
 
 
 def _test_cells(one: ArmComparison, gain: str) -> Iterator[tuple[str, Cell | None]]:
