@@ -20,11 +20,10 @@ import pandas as pd
 from training import ROOT
 
 POOLS = "callbacks.back_feeding."
-DROPOUT = "+model.settings.dropout=[{},0.01]"
 COMMON = [
     *("network=fc100_100_10", "data=mnist", "data.validation=10000", "data.batch_size=100", "trainer.max_epochs=150"),
     *("optimizer.lr=0.05", "weight_decay.value=[2e-4,2e-4,2e-5]"),
-    *("model.settings.activation=relu", DROPOUT.format(0.1)),
+    *("model.settings.activation=relu", "+model.settings.dropout=[0.1,0.01]"),
     *("callbacks=back_feeding", f"{POOLS}keep_scale=false"),
     *(f"{POOLS}distortion.input=0.041", f"{POOLS}distortion.hidden=0.03"),
 ]
@@ -38,7 +37,7 @@ CHOICES = {
     "rate .025, input distortion .055": [SLOW, f"{POOLS}distortion.input=0.055"],
     "rate .025, hidden distortion .1": [SLOW, f"{POOLS}distortion.hidden=0.1"],
     "rate .025, hidden distortion .3": [SLOW, f"{POOLS}distortion.hidden=0.3"],
-    "rate .025, dropout .2 of the input": [DROPOUT.format(0.2), SLOW],
+    "rate .025, dropout .2 of the input": [SLOW, "+model.settings.dropout=[0.2,0.01]"],
     "rate .025, 300 epochs": [SLOW, "trainer.max_epochs=300"],
 }
 FIELDS: list[str] = ["choice", "seed", "error", "loss", "train_error", "seconds"]
@@ -46,17 +45,14 @@ FIELDS: list[str] = ["choice", "seed", "error", "loss", "train_error", "seconds"
 
 def trained(choice: str, seed: int, runs: Path) -> dict[str, str | int | float]:
     """Train a network, and return its row."""
-    folder = runs / f"{choice}, seed {seed}".replace(" ", "_").replace(",", "")
-    # An added key (+) is given once.
-    added = {one.partition("=")[0]: one for one in CHOICES[choice] if one.startswith("+")}
-    command = ["train.py", *(added.get(one.partition("=")[0], one) for one in COMMON)]
-    command += [f"seed={seed}", f"runs={folder}", *(one for one in CHOICES[choice] if not one.startswith("+"))]
+    name = f"{choice}_seed_{seed}".replace(",", "").replace(" ", "_")
+    command = ["train.py", *COMMON, f"seed={seed}", f"runs={runs}", f"name={name}", *CHOICES[choice]]
     if subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode:
         sys.exit(f"error: {choice}, seed {seed}: the training failed; see above")
-    (path,) = folder.glob("train/*/run.json")
-    run = json.loads(path.read_text())
+    folder = runs / "train" / name
+    run = json.loads((folder / "run.json").read_text())
     errors = {name: 100 * wrong / of for name, (wrong, of) in run["result"]["errors"].items()}
-    judged = pd.read_csv(path.with_name("metrics.csv")).dropna(subset="val/loss").iloc[-1]
+    judged = pd.read_csv(folder / "metrics.csv").dropna(subset="val/loss").iloc[-1]
     return {
         "choice": choice,
         "seed": seed,

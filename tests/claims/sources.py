@@ -10,6 +10,11 @@ import pandas as pd
 ROOT = Path(__file__).parents[2]
 
 
+def lines(document: str) -> list[str]:
+    """Return the lines of a page of docs/: ``results/paper.md``."""
+    return (ROOT / "docs" / document).read_text(encoding="utf-8").splitlines()
+
+
 @cache
 def frame(file: str) -> pd.DataFrame:
     """Read a table of results/, without its ending: ``paper/tables/all``."""
@@ -44,3 +49,9 @@ def percent(entry: pd.Series, decimals: int = 2) -> str:
 def with_interval(entry: pd.Series, decimals: int = 2, *, between: str = " ") -> str:
     """Write a percentage with its interval: "1.71 (1.61 to 1.80)"."""
     return f"{number(entry):.{decimals}f}{between}({entry['low']:.{decimals}f} to {entry['high']:.{decimals}f})"
+
+
+def decimal(value: float, places: int) -> str:
+    """Write a number with so many decimals, without a leading 0: ".26", "-.03"."""
+    text = f"{value:.{places}f}"
+    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text

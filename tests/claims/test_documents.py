@@ -11,16 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sources import ROOT, cell, frame, number, percent, short, with_interval
+from sources import ROOT, cell, frame, lines, number, percent, short, with_interval
 
 from intriguing.analysis.card.numbers import quantile_number
 
 NUMBER = r"\d*\.?\d+"
 HALVES = {"FC100-100-10": " on P1", "FC123-456-10": " on P1", "FC100-100-10'": " on P2"}
-
-
-def lines(document: str) -> list[str]:
-    return (ROOT / "docs" / document).read_text(encoding="utf-8").splitlines()
 
 
 def printed(entry: pd.Series) -> str:

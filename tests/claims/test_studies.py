@@ -8,7 +8,7 @@ from functools import partial
 
 import pandas as pd
 import pytest
-from sources import ROOT, cell, frame, number, percent, short, with_interval
+from sources import cell, decimal, frame, lines, number, percent, short, with_interval
 
 LAYERS = {
     "ConvNet, first pool": ("units_convnet", "ConvNet", "pool1"),
@@ -58,14 +58,8 @@ AT_EQUAL_SCALE = {
 
 
 def plain(document: str) -> list[str]:
-    """Return the lines of a document without emphasis."""
-    text = (ROOT / "docs/results" / document).read_text(encoding="utf-8")
-    return text.replace("**", "").splitlines()
-
-
-def decimal(value: float, places: int) -> str:
-    """Write a number with so many decimals, without a leading 0: ".26", "-.03"."""
-    return f"{value:.{places}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{places}f}"
+    """Return the lines of a page of docs/results without emphasis."""
+    return [line.replace("**", "") for line in lines(f"results/{document}")]
 
 
 def p_value(entry: pd.Series) -> str:
@@ -164,6 +158,26 @@ def test_the_rows_of_a_table(table: str) -> None:
     assert [row for row in expected if row not in plain(document)] == []
 
 
+def test_the_words_about_rectified_units() -> None:
+    text = " ".join(plain("back-feeding.md"))
+    best = cell("back_feeding_relu/tables/back_feeding", "all pools, PGD-3, dropout", "test error, %")
+    assert f"The mean is {with_interval(best)}" in text and best["low"] < 1 < best["high"]
+    counts = [one.partition(":")[2].split("/") for one in best["by_seed"].split()]
+    errors = sorted(100 * int(wrong) / int(of) for wrong, of in counts)
+    assert f"Single networks err {decimal(errors[0], 2)} to {errors[-1]:.2f} %" in text and len(errors) == 10
+    below = {4: "four"}[sum(one < 1 for one in errors)]
+    assert f"{below} of ten less than 1.0" in text
+    row = "all pools, PGD-3, dropout against dropout, rate x 4, decay / 4"
+    tests = partial(cell, "back_feeding_relu/tables/back_feeding_tests", row)
+    less, p = tests("less test error, points"), tests("p, corrected")
+    gain, low, high = (decimal(one, 2) for one in (number(less), less["low"], less["high"]))
+    assert f"{gain} points ({low} to {high}; p = {decimal(number(p), 6)}" in text
+    rows = frame("benchmarks/back_feeding_choices").set_index(["choice", "seed"])
+    assert f"seed 101 errs {rows.loc[('rate .025', 101), 'error']:.2f} %" in text
+    losses = [rows.loc[(f"rate {rate}, three steps", 100), "loss"] for rate in (".025", ".05")]
+    assert f"lower by {decimal(losses[0] - losses[1], 3)}" in text
+
+
 def test_the_seeds_of_the_units() -> None:
     (text,) = re.findall(r"Three seeds that err alike.+?rotation\.", " ".join(plain("units.md")))
     seeds = frame("units/tables/units_seeds").pivot(index="row", columns="column", values="value")
@@ -185,6 +199,8 @@ def test_the_index_of_the_results() -> None:
     assert (
         f"{percent(arms('all pools'))} % test error against {percent(arms('weight decay'))} % by weight decay" in text
     )
+    best = cell("back_feeding_relu/tables/back_feeding", "all pools, PGD-3, dropout", "test error, %")
+    assert f"{percent(best)} % with rectified units and dropout" in text
     errors = [number(cell("stability/tables/stability", PENALTIES[one], "test error")) for one in list(PENALTIES)[:4]]
     assert f"a penalty lowers the bound five times for {decimal(errors[3] - errors[0], 2)} points of error" in text
     cars = [cell("quocnet/tables/two_classes", one, "balanced error") for one in ("QuocNet", "Linear")]
