@@ -1,8 +1,10 @@
 """Names, provenance, atomic files and the CSV log."""
 
 import hashlib
+import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,7 +113,12 @@ def test_provenance():
     found = provenance.provenance()
     assert found["versions"]["torch"]
     assert found["utc"].endswith("+00:00")
-    assert set(found) == {"commit", "dirty", "versions", "python", "platform", "cpus", "utc", "command"}
+    assert set(found) == {*provenance.ORIGIN, "utc", "command"}
+    assert "cpu_capability" in provenance.ORIGIN
+    script = "from intriguing.runs.provenance import provenance; print(provenance()['cpu_capability'])"
+    environment = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in ("DEFAULT", "NO AVX")
 
 
 def test_git_commit(tmp_path):

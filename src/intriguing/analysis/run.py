@@ -28,7 +28,7 @@ from intriguing.errors import UserError, shown
 from intriguing.models import Classifier
 from intriguing.results import AnalysisResult
 from intriguing.runs.jobs import finished_folder, run_of
-from intriguing.runs.provenance import provenance
+from intriguing.runs.provenance import ORIGIN, provenance
 from intriguing.runs.records import RunRecord
 from intriguing.storage.csv_log import CsvLog
 from intriguing.storage.files import make_folder, write_atomic
@@ -290,8 +290,7 @@ def _copy_small(folder: Path, target: Path, job: AnalysisJob) -> None:
         if old.relative_to(target) not in small:  # of an earlier copy, or half-written when one was killed
             old.unlink()
     info = json.loads((folder / "run.json").read_text())
-    kept = ("command", "commit", "dirty", "versions", "python", "platform", "cpus", "started", "seconds")
-    made = {key: info.get(key) for key in kept}
+    made = {key: info.get(key) for key in ("command", *ORIGIN, "started", "seconds")}
     made["runs"] = {
         one.name: {
             "command": one.info.get("command"),

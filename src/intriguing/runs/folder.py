@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from intriguing.errors import UserError, error_summary
 from intriguing.runs.guard import RunStatus, guard, load_or_error, run_folder
 from intriguing.runs.identity import dump_config, identity_sha256, load_config, plain
-from intriguing.runs.provenance import provenance
+from intriguing.runs.provenance import ORIGIN, provenance
 from intriguing.runs.records import CONFIG, RUN, load_info, with_checksum
 from intriguing.storage.files import file_sha256, inside, make_folder, reason, remove_leftovers, write_atomic
 
@@ -198,7 +198,7 @@ class RunFolder:
         self._info = {"stage": self.stage, "name": self.name, "state": "running"}
         self._info |= {"identity_sha256": identity_sha256(self.identity)} | about
         self._info["command"] = about["command"] if about["command"] is not None else origin["command"]
-        self._info |= {key: origin[key] for key in ("commit", "dirty", "versions", "python", "platform", "cpus")}
+        self._info |= {key: origin[key] for key in ORIGIN}
         self._info |= {"started": earlier.get("started") or origin["utc"], "seconds": self._seconds_before}
         self._info |= {"artifacts": {}, "result": {}}
         self._write(state="running")

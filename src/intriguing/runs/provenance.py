@@ -20,6 +20,8 @@ PACKAGES += ("numpy", "scipy", "scikit-learn", "safetensors", "matplotlib")
 PROJECT = Path(__file__).resolve().parents[3]  # <project>/src/intriguing/runs/provenance.py
 CODE = ("src", "conf", "pyproject.toml", ":(glob)*.py")
 """Paths of a checkout that can change a result, as git takes them."""
+ORIGIN = ("commit", "dirty", "versions", "python", "platform", "cpus", "cpu_capability")
+"""Facts of ``provenance`` that describe code and machine, whatever the command."""
 
 
 def provenance() -> dict[str, Any]:
@@ -27,9 +29,12 @@ def provenance() -> dict[str, Any]:
 
     Returns:
         ``commit`` (None outside git), ``dirty`` (whether code or configs differ from it, new files too), ``versions``,
-        ``python``, ``platform``, ``cpus``, ``utc`` (ISO 8601) and ``command`` (see ``command_line``). No name of a
-        machine or user.
+        ``python``, ``platform``, ``cpus``, ``cpu_capability`` (the kernels that PyTorch chooses on this processor, such
+        as ``AVX512``: others sum in another order), ``utc`` (ISO 8601) and ``command`` (see ``command_line``). No name
+        of a machine or user.
     """
+    from torch.backends.cpu import get_cpu_capability  # here: a command that only skips finished runs needs no torch
+
     commit, dirty = git_commit()
     return {
         "commit": commit,
@@ -38,6 +43,7 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
         "cpus": os.cpu_count(),
+        "cpu_capability": get_cpu_capability(),
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line(),
     }
