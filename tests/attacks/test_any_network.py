@@ -583,6 +583,28 @@ def test_probabilities_and_permuted_labels_are_warned_of():
         nearest(model, inputs, (labels + 1) % 4)
 
 
+def test_a_random_network_is_warned_of():
+    model, inputs, targets = problem()
+    noisy = nn.Sequential(model, Returns(nn.Identity(), lambda logits: logits + torch.randn_like(logits)))
+    with pytest.warns(AttackWarning, match="random in evaluation mode.+mean of the logits over several calls"):
+        lbfgs(noisy, inputs, targets)
+    fixed = nn.Sequential(model, Returns(nn.Identity(), lambda logits: logits + torch.arange(4.0)))
+    assert nearest(fixed, inputs, fixed(inputs).argmax(dim=1)).success.all()
+
+
+def test_logits_that_depend_on_the_rest_of_the_batch_are_warned_of():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU(), nn.Flatten()
+    model = nn.Sequential(*layers, nn.Linear(4 * 36, 4)).eval()
+    inputs = torch.rand(12, 1, 8, 8) * torch.linspace(0.1, 1, 12).view(-1, 1, 1, 1)
+    labels = torch.cat([model(one) for one in inputs.split(1)]).argmax(dim=1)
+    with pytest.warns(AttackWarning, match="depend on the other images of its batch.+chunk_size=1"):
+        nearest(model, inputs, labels)
+    found = nearest(model, inputs, labels, chunk_size=1)
+    answers = torch.cat([model(one) for one in found.adv_inputs.split(1)]).argmax(dim=1)
+    assert found.success.all() and (answers != labels).all()
+
+
 def test_non_finite_logits_name_their_first_layer():
     network, inputs, targets = problem()
     with pytest.raises(ValueError, match="the logits computed from them are not"):

@@ -180,6 +180,7 @@ def attack_in_chunks(
         already = goal.reached(logits)
         flat = inputs.flatten(1).to(net.dtype)
         net.observe(flat, logits)
+        _warn_of_instability(net)
         if levels is not None:  # an image beside the grid is no result
             already &= (round_for(net, flat, levels) == flat).all(dim=1)
         best = flat.clone()
@@ -309,6 +310,26 @@ def _warn_of_permuted(answers: Tensor, labels: Tensor) -> None:
         _warn(
             "the labels seem to number the classes differently from the network: "
             f"renumbered, they give {agreement / len(labels):.0%} of its answers (label -> answer: {pairs})"
+        )
+
+
+def _warn_of_instability(net: Network) -> None:
+    """Warn of a network that gives an image other logits in another call."""
+    if net.instability is None:
+        return
+    kind, size = net.instability
+    share = f"{size:.2g} times the usual difference between the largest and the smallest"
+    if kind == "random":
+        _warn(
+            f"the network is random in evaluation mode: two calls with the same images change the logits by {share}; "
+            "an example may succeed in one call and fail in the next. Attack the mean of the logits over several calls "
+            "(expectation over transformation), or fix the random state inside forward"
+        )
+    else:
+        _warn(
+            f"the logits of an image depend on the other images of its batch, by {share}, so that an example that "
+            "succeeds alone may fail in a batch. Set chunk_size=1, or make the network treat each image by itself "
+            "(batch normalisation with running statistics)"
         )
 
 
