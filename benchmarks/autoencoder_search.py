@@ -35,6 +35,7 @@ DRAWN = {  # lowest and highest value, drawn log-uniformly
     "sparsity_weight": (0.02, 3.0),
 }
 CONFIGURED = {"noise": 0.4, "sparsity": 0.1, "sparsity_weight": 0.2}
+SHORT = 12  # epochs of the draws that compare settings
 DECAYS = (1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 
 
@@ -113,11 +114,16 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
         place = (float(row["train_error"]), float(row["distortion"]))
         lines.setdefault((str(row["draw"]), str(row["epochs"])), []).append(place)
     longest = max(int(epochs) for _, epochs in lines)
+    named = set()
     for (draw, epochs), places in lines.items():
-        configured = draw == "0" and int(epochs) == longest
-        colour = "#0072b2" if configured else "#9aa0a6"
-        label = f"configured settings, {epochs} epochs" if configured else None
-        axes.plot(*zip(*places, strict=True), "o-", markersize=3, color=colour, label=label, zorder=1 + configured)
+        configured = draw == "0" and int(epochs) > SHORT
+        style = "o-" if configured and int(epochs) == longest else "o--" if configured else "o-"
+        label = f"configured settings, {epochs} epochs" if configured else f"ten settings, {epochs} epochs"
+        axes.plot(
+            *zip(*places, strict=True), style, markersize=3, color="#0072b2" if configured else "#9aa0a6",
+            label=None if label in named else label, zorder=1 + configured,
+        )  # fmt: skip
+        named.add(label)
     axes.plot([0.57], [0.086], "D", color="#d55e00", label="the paper's AE400-10")
     axes.set(xlabel="error on the training images, %", ylabel="mean distortion", xlim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
