@@ -32,7 +32,8 @@ from training import ROOT
 
 ADVERSARIAL = "attack=lbfgs"
 HALVES = ("fc100_100_10_p1", "fc123_456_10_p1", "fc100_100_10_p2")
-AUTOENCODER = "network=ae400_10,trainer.max_epochs=100,model.settings.pretrain_share=0.6,scheduler.second_lr=1e-2"
+AUTOENCODER = ["network=ae400_10", "trainer.max_epochs=100", "model.settings.pretrain_share=0.6"]
+AUTOENCODER += ["scheduler.second_lr=1e-2"]
 CAUSES: dict[str, tuple[list[str], dict[str, list[str]]]] = {
     "as configured": ([], {}),
     "targets: the closest class": ([], {ADVERSARIAL: ["attack.targets=closest"]}),
@@ -42,7 +43,10 @@ CAUSES: dict[str, tuple[list[str], dict[str, list[str]]]] = {
     "solver: nearest": ([], {ADVERSARIAL: ["attack=nearest", "attack.targets=random"]}),
     "amplified image by image": ([], {"attack.amplify=0.1": ["attack.amplify_by=image"]}),
     "AE400-10 as wrong on its training images as the paper's": (
-        [f"study.train.networks.ae400_10=[{AUTOENCODER}]", *(f"~study.train.networks.{name}" for name in HALVES)],
+        [
+            f"study.train.networks.ae400_10={json.dumps(AUTOENCODER)}",
+            *(f"~study.train.networks.{name}" for name in HALVES),
+        ],
         {},
     ),
     "1,024 images": (["study.limit=1024"], {}),
