@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sources import ROOT, cell, frame, lines, number, percent, short, with_interval
+from sources import ROOT, cell, decimal, frame, lines, number, percent, short, with_interval
 
 from intriguing.analysis.card.numbers import quantile_number
 
@@ -108,6 +108,20 @@ def test_the_line_of_the_autoencoder() -> None:
     assert f"from {ends[0]} to {ends[-1]} and passes" in text
     assert f"passes {ends[3].replace(' and', ' at')}" in text
     assert f"set apart are best at {ends[int(own['error'].idxmin())]}" in text
+    longer = rows.query("draw == 0 and epochs == 300").sort_values("decay", ascending=False).reset_index(drop=True)
+    ends = [f"{row.train_error:.2f} % {{}} {row.distortion:.4f}".replace("0.", ".") for row in longer.itertuples()]
+    assert f"line passes {ends[3].format('at')}, and the images set apart" in text
+    assert f"set apart are best at {ends[int(longer['error'].idxmin())].format('and')}" in text
+    lines_at = [np.interp(0.57, one["train_error"][::-1], one["distortion"][::-1]) for one in (own, longer)]
+    assert f"move the line by {decimal(lines_at[1] - lines_at[0], 3)}" in text
+    assert round((0.086 - lines_at[0]) / (lines_at[1] - lines_at[0])) == 6
+    linear = [
+        cell("paper/tables/all", f"FC10({one})", "av. distortion", table="table1") for one in ("1e-4", "1e-2", "1")
+    ]
+    factors = sorted(one["paper"] / one["distortion"] for one in linear)
+    assert f"are {factors[0]:.2f} to {factors[-1]:.2f} times as large" in text
+    ends = [decimal(lines_at[1] * factor, 3) for factor in (factors[0], factors[-1])]
+    assert f"passes .57 % at distortions of {ends[0]} to {ends[1]}" in text
     others = rows.query("epochs == 12")
     assert rows["draw"].nunique() == 10 and others["draw"].nunique() == 10
     for _, line in others.query("draw > 0").groupby("draw"):  # at equal distortion they have more errors
