@@ -22,6 +22,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,29 +35,42 @@ ADVERSARIAL = "attack=lbfgs"
 HALVES = ("fc100_100_10_p1", "fc123_456_10_p1", "fc100_100_10_p2")
 AUTOENCODER = ["network=ae400_10", "trainer.max_epochs=100", "model.settings.pretrain_share=0.6"]
 AUTOENCODER += ["scheduler.second_lr=1e-2"]
-CAUSES: dict[str, tuple[list[str], dict[str, list[str]]]] = {
-    "as configured": ([], {}),
-    "targets: the closest class": ([], {ADVERSARIAL: ["attack.targets=closest"]}),
-    "targets: the second class of the network": ([], {ADVERSARIAL: ["attack.targets=runner_up"]}),
-    "c on a grid of factor 2": ([], {ADVERSARIAL: ["attack.settings.c_factor=2", "attack.settings.c_tolerance=1"]}),
-    "c on a grid of factor 10": ([], {ADVERSARIAL: ["attack.settings.c_tolerance=9"]}),
-    "solver: nearest": ([], {ADVERSARIAL: ["attack=nearest", "attack.targets=random"]}),
-    "amplified image by image": ([], {"attack.amplify=0.1": ["attack.amplify_by=image"]}),
-    "AE400-10 as wrong on its training images as the paper's": (
-        [
-            f"study.train.networks.ae400_10={json.dumps(AUTOENCODER)}",
-            *(f"~study.train.networks.{name}" for name in HALVES),
-        ],
-        {},
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Say what differs from study=paper.
+
+    Attributes:
+        changes: settings of the attacks that have the override named.
+        overrides: settings of the study.
+        halves: whether the networks of Tables 3 and 4 take part.
+    """
+
+    changes: dict[str, list[str]] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    halves: bool = True
+
+
+CAUSES = {
+    "as configured": Cause(),
+    "targets: the closest class": Cause({ADVERSARIAL: ["attack.targets=closest"]}),
+    "targets: the second class of the network": Cause({ADVERSARIAL: ["attack.targets=runner_up"]}),
+    "c on a grid of factor 2": Cause({ADVERSARIAL: ["attack.settings.c_factor=2", "attack.settings.c_tolerance=1"]}),
+    "c on a grid of factor 10": Cause({ADVERSARIAL: ["attack.settings.c_tolerance=9"]}),
+    "solver: nearest": Cause({ADVERSARIAL: ["attack=nearest", "attack.targets=random"]}),
+    "amplified image by image": Cause({"attack.amplify=0.1": ["attack.amplify_by=image"]}),
+    "AE400-10 as wrong on its training images as the paper's": Cause(
+        overrides=(f"study.train.networks.ae400_10={json.dumps(AUTOENCODER)}",), halves=False
     ),
-    "1,024 images": (["study.limit=1024"], {}),
+    "1,024 images": Cause(overrides=("study.limit=1024",)),
 }
 ONE = "one training of each network"
 TABLES = ("table1", "table2", "table3", "table4")
 
 
-def attacks(changes: dict[str, list[str]], *, halves: bool) -> str:
-    """Write the attacks of study=paper, changed, as an override; without ``halves`` those of Tables 1 and 2 alone."""
+def attacks(cause: Cause) -> str:
+    """Write the attacks of study=paper, changed, as an override."""
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -64,9 +78,9 @@ def attacks(changes: dict[str, list[str]], *, halves: bool) -> str:
     entries = []
     for entry in config.study.attack:
         overrides = list(entry.overrides)
-        if not halves and "subset=test" in overrides:
+        if not cause.halves and "subset=test" in overrides:
             continue
-        for mark, own in changes.items():
+        for mark, own in cause.changes.items():
             if mark in entry.overrides:
                 keys = {one.partition("=")[0] for one in own}
                 overrides = [one for one in overrides if one.partition("=")[0] not in keys] + own
@@ -125,23 +139,24 @@ def main() -> None:
     arguments = parser.parse_args()
     before = list(csv.DictReader(arguments.out.open())) if arguments.out.exists() else []
     rows: list[dict[str, Any]] = []
-    for cause, (overrides, changes) in CAUSES.items():
-        if cause not in arguments.causes:
-            kept = (cause, ONE) if cause == "as configured" else (cause,)
+    for name, cause in CAUSES.items():
+        if name not in arguments.causes:
+            kept = (name, ONE) if cause == Cause() else (name,)
             rows += [row for row in before if row["cause"] in kept]
             continue
-        name = "paper_" + re.sub(r"[^a-z0-9]+", "_", cause)
+        analysis = "paper_" + re.sub(r"[^a-z0-9]+", "_", name)
         command = [
-            *(sys.executable, str(ROOT / "analyze.py"), "study=paper", f"name={name}", "study.results=null"),
-            *(f"study.seeds={arguments.seeds}", f"runs={arguments.runs}", "logger=csv", *overrides),
-            attacks(changes, halves=not any(one.startswith("~") for one in overrides)),
+            *(sys.executable, str(ROOT / "analyze.py"), "study=paper", f"name={analysis}", "study.results=null"),
+            *(f"study.seeds={arguments.seeds}", f"runs={arguments.runs}", "logger=csv", *cause.overrides),
+            *(f"~study.train.networks.{half}" for half in HALVES if not cause.halves),
+            attacks(cause),
         ]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
-            sys.exit(f"{cause}: {done.stdout[-2000:]}")
-        found = cells(name, arguments.runs)
-        rows += counted(cause, found)
-        if not changes and not overrides:
+            sys.exit(f"{name}: {done.stdout[-2000:]}")
+        found = cells(analysis, arguments.runs)
+        rows += counted(name, found)
+        if cause == Cause():
             rows += counted(ONE, for_one_training(found))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with arguments.out.open("w", newline="") as stream:
