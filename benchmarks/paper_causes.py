@@ -144,7 +144,7 @@ def main() -> None:
             kept = (name, ONE) if cause == Cause() else (name,)
             rows += [row for row in before if row["cause"] in kept]
             continue
-        analysis = "paper_" + re.sub(r"[^a-z0-9]+", "_", name)
+        analysis = "paper_" + re.sub(r"[^a-z0-9]+", "_", name.lower())
         command = [
             *(sys.executable, str(ROOT / "analyze.py"), "study=paper", f"name={analysis}", "study.results=null"),
             *(f"study.seeds={arguments.seeds}", f"runs={arguments.runs}", "logger=csv", *cause.overrides),
