@@ -32,7 +32,7 @@ def cell(file: str, row: str, column: str, *, table: str | None = None) -> pd.Se
 
 def number(entry: pd.Series) -> float:
     """Return the measured number, whatever its kind."""
-    return next(float(entry[key]) for key in ("value", "percent", "distortion") if not pd.isna(entry[key]))
+    return next(float(entry[key]) for key in ("value", "percent", "distortion") if not pd.isna(entry.get(key)))
 
 
 def short(value: float, digits: int = 3) -> str:

@@ -100,6 +100,26 @@ def test_what_the_cells_that_miss_depend_on() -> None:
     assert f"meet in {large['meets'].sum()} of {len(large)} cells" in " ".join(lines("results/paper.md"))
 
 
+def test_the_autoencoder_with_the_papers_training_error() -> None:
+    found = partial(cell, "benchmarks/paper_causes_cells")
+    text = " ".join(lines("results/paper.md"))
+    train, test, far = (found("AE400-10", one) for one in ("train error", "test error", "av. distortion"))
+    shown = [f"{decimal(number(one), 2)} % {printed(one)}" for one in (train, test)]
+    assert f"errs on {shown[0]} of the training images and {shown[1]} of the test images" in text
+    assert f"at a distortion of {decimal(number(far), 3)} {printed(far)}" in text
+    for words, row, column, met in (
+        ("FC10(1e-2): AE400-10 with {}", "FC10(1e-2)", "AE400-10", True),
+        ("AE400-10: FC10(1e-4) with {}", "AE400-10", "FC10(1e-4)", True),
+        ("FC10(1): AE400-10 comes nearer with {}", "FC10(1)", "AE400-10", False),
+        ("AE400-10: FC100-100-10 with {}", "AE400-10", "FC100-100-10", False),
+    ):
+        one = found(row, column)
+        assert words.format(f"{percent(one, 1)} {printed(one)}") in text and one["met"] == met
+    rows = frame("benchmarks/paper_causes").query("table in ['table1', 'table2'] and quantity == 'error'")
+    met, cells = rows.query("cause == 'as configured'")[["met", "cells"]].sum()
+    assert f"{met} of {cells} cells meet as configured" in text
+
+
 def test_the_line_of_the_autoencoder() -> None:
     rows = frame("benchmarks/autoencoder_search")
     text = " ".join(lines("results/paper.md"))
