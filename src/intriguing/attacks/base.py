@@ -317,9 +317,8 @@ def _warn_of_instability(net: Network) -> None:
     """Warn of a network that gives an image other logits in another call."""
     if net.instability is None:
         return
-    kind, size = net.instability
-    share = f"{size:.2g} times the usual difference between the largest and the smallest"
-    if kind == "random":
+    share = f"{net.instability.size:.2g} times the usual difference between the largest and the smallest"
+    if net.instability.kind == "random":
         _warn(
             f"the network is random in evaluation mode: two calls with the same images change the logits by {share}; "
             "an example may succeed in one call and fail in the next. Attack the mean of the logits over several calls "

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from intriguing.nn import evaluating, frozen, modules_of, pick_output
+from intriguing.nn.repeat import Instability, find_instability
 from intriguing.validation import whole_number
 
 Model = Callable[[Tensor], Any]
@@ -22,8 +23,6 @@ _ROUNDINGS = 64  # a margin may change with the batch size by this many rounding
 _LOGIT_ROUNDINGS = 0.5  # and by this many of the largest logit
 NOISE_IMAGES = 16  # on which the change of the logits with the batch size is measured
 _NOISE_FACTOR = 2.0  # an example must exceed the largest measured change by this factor
-_UNSTABLE = 1e-3  # of the spread of the logits: a larger difference between two equal calls is no rounding
-_BATCH_DEPENDENT = 0.1  # a larger difference between an image alone and in a batch is none, in any precision
 
 
 class Network:
@@ -41,8 +40,8 @@ class Network:
         max_rows: largest number of images in one call of the network.
         first_logits: (1, K), logits of the first image.
         noise_passes: forward passes that the measurement of the rounding took for each of the first images.
-        instability: "random" or "batch" and the size of the change, where logits change by more than rounding (see
-            ``observe``); None before and otherwise.
+        instability: how the network gives an image other logits in another call, as ``observe`` found; None if it does
+            not.
     """
 
     noise_passes = 0
@@ -125,7 +124,7 @@ class Network:
 
     _spread = 0.0
     _noise = 0.0
-    instability: tuple[str, float] | None = None
+    instability: Instability | None = None
 
     def observe(self, x: Tensor, logits: Tensor) -> None:
         """Record the scale and the rounding of the logits of unperturbed images.
@@ -133,8 +132,8 @@ class Network:
         The scale is the mean spread, without classes at -inf. The rounding is measured on the first images, one by one:
         no formula knows how large the numbers are that cancel in a logit. Devices other than the CPU also choose among
         algorithms, of which some round the factors to fewer digits: there, and where reduced precision is asked for,
-        it is measured in full precision too. A change that is too large for rounding is called again, to tell random
-        networks from those whose logits depend on the other images of the batch.
+        it is measured in full precision too. Where the change is too large for rounding, another call tells whether the
+        network is random or its logits depend on the other images of the batch.
 
         Args:
             x: (N, n), flat images.
@@ -144,38 +143,23 @@ class Network:
         spread = largest - logits.where(logits.isfinite(), largest).amin(dim=1, keepdim=True)
         self._spread = float(spread.nan_to_num(0.0, 0.0, 0.0).mean())
         sample, expected = x[:NOISE_IMAGES], logits[:NOISE_IMAGES]
+
+        def one_by_one() -> Tensor:
+            self.noise_passes += 1
+            with torch.no_grad():
+                return torch.cat([self._run(row) for row in sample.split(1)])
+
+        others = [one_by_one()]
         with torch.no_grad():
-            others = [torch.cat([self._run(row) for row in sample.split(1)])]
             if x.device.type != "cpu" or matmul_precision() != "highest" or self._autocast.enabled:
                 with full_precision():
                     others.append(torch.cat([self._run(part) for part in sample.split(self.max_rows)]))
+                self.noise_passes += 1
         for found in others:
             change = (found - expected).nan_to_num(0.0, 0.0, 0.0)
             noise = float((change.amax(dim=1) - change.amin(dim=1)).max())
             self._noise = max(self._noise, _NOISE_FACTOR * noise)
-        self.noise_passes = len(others)
-        self.instability = self._instability(sample, expected, others[0])
-
-    def _instability(self, x: Tensor, expected: Tensor, single: Tensor) -> tuple[str, float] | None:
-        """Tell whether logits change by more than rounding: of a random network, or with the other images of a batch.
-
-        Args:
-            x: (M, n), the first images.
-            expected: (M, K), their logits in the batch of all images.
-            single: (M, K), their logits one by one.
-
-        Returns:
-            "random" or "batch", and the largest change as a share of the spread of the logits; None for neither.
-        """
-        change = _relative_change(single, expected, self._spread)
-        if not change > _UNSTABLE:
-            return None
-        with torch.no_grad():  # the same calls once more: only a random network gives other logits
-            again = _relative_change(torch.cat([self._run(row) for row in x.split(1)]), single, self._spread)
-        self.noise_passes += 1
-        if again > _UNSTABLE:
-            return "random", max(change, again)
-        return ("batch", change) if change > _BATCH_DEPENDENT else None
+        self.instability = find_instability(others[0], expected, one_by_one)
 
     def _no_logits(self, x: Tensor) -> Tensor:
         """Return logits of no image, (0, K)."""
@@ -263,12 +247,6 @@ class Network:
         if isinstance(first, _OutputError):
             raise type(first.error)(str(first.error)) from first
         raise ValueError(_cannot_run(inputs, first)) from first
-
-
-def _relative_change(found: Tensor, expected: Tensor, spread: float) -> float:
-    """Return the largest change among two rows of logits, (M, K) both, as a share of their usual spread."""
-    change = (found - expected).nan_to_num(0.0, 0.0, 0.0)
-    return float((change.amax(dim=1) - change.amin(dim=1)).max()) / spread if spread > 0 else 0.0
 
 
 def matmul_precision() -> str:

@@ -123,6 +123,13 @@ def test_random_outputs(images: Tensor) -> None:
     assert "random in evaluation mode" in found.text
 
 
+def test_outputs_that_depend_on_the_batch(images: Tensor) -> None:
+    net = Centres()
+    card = made(lambda x: net(x) * x.std(dim=(0, 1, 2, 3)) / x[:1].std(), images)
+    assert "by itself" in notice(card, "batch_dependent").remedy
+    assert "random_outputs" not in [one.kind for one in card.warnings]
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from intriguing.analysis.card.subject import Subject
 from intriguing.analysis.card.values import Notice, Sign, Strength
+from intriguing.nn.repeat import find_instability
 from intriguing.statistics.counts import paired_counts
 from intriguing.statistics.intervals import excess_interval
 
 _FEW = 10  # images below which shares say nothing
 _WEAK = 0.1  # share by which a greater effort shortens the distances, from which the attack counts as weak
+_CALLED_AGAIN = 4  # images that are passed once more, two at a time
 _LOOKED_AT = 256  # images that the tests of the input look at
 
 
@@ -80,17 +82,30 @@ def notices(subject: Subject, logits: Tensor, *, training: bool) -> list[Notice]
         labels, answers = subject.labels[: len(logits)], logits.argmax(1)
         found += _of_labels(labels, answers)
         found += _of_scale(subject, labels, answers)
-    again = subject.logits(subject.images[:2])
-    if not torch.allclose(again, logits[:2], rtol=1e-3, atol=1e-4):
-        found.append(
-            Notice(
-                "random_outputs",
-                f"two passes of one image differ by {float((again - logits[:2]).abs().max()):.2g}: the network is "
-                "random in evaluation mode",
-                "attack the mean of several passes, or fix the random state inside forward",
-            )
-        )
+    found += _of_calls(subject, logits)
     return found
+
+
+def _of_calls(subject: Subject, logits: Tensor) -> Iterator[Notice]:
+    def in_pairs() -> Tensor:  # not one by one: some networks squeeze a batch of one image away
+        return torch.cat([subject.logits(two) for two in subject.images[:_CALLED_AGAIN].split(2)])
+
+    found = find_instability(in_pairs(), logits[:_CALLED_AGAIN], in_pairs)
+    if found is None:
+        return
+    share = f"{found.size:.2g} of the usual difference between the largest and the smallest"
+    if found.kind == "random":
+        yield Notice(
+            "random_outputs",
+            f"two passes of one image change the logits by {share}: the network is random in evaluation mode",
+            "attack the mean of several passes, or fix the random state inside forward",
+        )
+    else:
+        yield Notice(
+            "batch_dependent",
+            f"the logits of an image depend on the other images of its batch, by {share}",
+            "make the network treat each image by itself, for example by batch normalisation with running statistics",
+        )
 
 
 def _of_outputs(subject: Subject, logits: Tensor) -> Iterator[Notice]:
