@@ -362,6 +362,8 @@ def studies() -> list[str]:
 def test_the_studies() -> None:
     shown = [line for line in lines("results/measured.md") if line.startswith("| `") and line.count("|") == 6]
     assert shown == studies()
+    hours = sum(float(row.split(" | ")[2]) for row in shown)
+    assert f"These are {hours:.1f} hours of one core" in " ".join(lines("results/measured.md"))
 
 
 def test_numbers_are_written_as_in_the_documents() -> None:
