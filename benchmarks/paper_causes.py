@@ -162,9 +162,10 @@ def main() -> None:
         found = cells(analysis, arguments.runs)
         rows += counted(name, found)
         if cause.network:
-            concerned = found[(found["row"] == cause.network) | (found["column"] == cause.network)]
+            concerned = (found["row"] == cause.network) | (found["column"] == cause.network)
             shown = ["table", "row", "column", "quantity", "percent", "distortion", "low", "high", "paper", "met"]
-            concerned[shown].to_csv(arguments.out.with_stem("paper_causes_cells"), index=False, lineterminator="\n")
+            cells_of_it = found.loc[concerned, shown]
+            cells_of_it.to_csv(arguments.out.with_stem("paper_causes_cells"), index=False, lineterminator="\n")
         if cause == Cause():
             rows += counted(ONE, for_one_training(found))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
