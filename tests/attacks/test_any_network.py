@@ -592,6 +592,13 @@ def test_a_random_network_is_warned_of():
     assert nearest(fixed, inputs, fixed(inputs).argmax(dim=1)).success.all()
 
 
+@pytest.mark.parametrize("size", [1e-2, 0.5])
+def test_rounding_that_changes_with_the_batch_size_is_no_dependence_on_other_images(size):
+    """Coarse logits change with the size of the batch alone; warnings are errors here."""
+    model, inputs, targets = problem(num=12)
+    lbfgs(Coarse(model, size=size), inputs, targets, c_tolerance=0.5)
+
+
 def test_logits_that_depend_on_the_rest_of_the_batch_are_warned_of():
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU(), nn.Flatten()

@@ -189,6 +189,8 @@ def attack_in_chunks(
         unrounded = None if levels is None else torch.where(goal.reached(logits), 0.0, torch.inf).to(net.dtype)
         num_forwards, num_backwards = torch.ones_like(goal.classes), torch.zeros_like(goal.classes)
         num_forwards[:NOISE_IMAGES] += net.noise_passes
+        again, passes = net.called_again
+        num_forwards[:again] += passes
         pending = (~already).nonzero().squeeze(1)
         for number, rows in enumerate(pending.split(net.max_rows) if len(pending) else ()):
             subgoal = goal.take(rows)

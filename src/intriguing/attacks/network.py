@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from intriguing.nn import evaluating, frozen, modules_of, pick_output
-from intriguing.nn.repeat import Instability, find_instability
+from intriguing.nn.repeat import UNSTABLE, Instability, find_instability, largest_change, logit_spread
 from intriguing.validation import whole_number
 
 Model = Callable[[Tensor], Any]
@@ -22,6 +22,7 @@ _CUDA_FRACTION = 0.4  # of the free memory; the rest is for the overhead of auto
 _ROUNDINGS = 64  # a margin may change with the batch size by this many roundings of the logits' spread,
 _LOGIT_ROUNDINGS = 0.5  # and by this many of the largest logit
 NOISE_IMAGES = 16  # on which the change of the logits with the batch size is measured
+_CALLED_AGAIN = 4  # images that are called again where the change is too large for rounding in full precision
 _NOISE_FACTOR = 2.0  # an example must exceed the largest measured change by this factor
 
 
@@ -40,6 +41,7 @@ class Network:
         max_rows: largest number of images in one call of the network.
         first_logits: (1, K), logits of the first image.
         noise_passes: forward passes that the measurement of the rounding took for each of the first images.
+        called_again: how many of the first images were called again, and the further forward passes for each of them.
         instability: how the network gives an image other logits in another call, as ``observe`` found; None if it does
             not.
     """
@@ -125,6 +127,7 @@ class Network:
     _spread = 0.0
     _noise = 0.0
     instability: Instability | None = None
+    called_again = (0, 0)
 
     def observe(self, x: Tensor, logits: Tensor) -> None:
         """Record the scale and the rounding of the logits of unperturbed images.
@@ -132,34 +135,38 @@ class Network:
         The scale is the mean spread, without classes at -inf. The rounding is measured on the first images, one by one:
         no formula knows how large the numbers are that cancel in a logit. Devices other than the CPU also choose among
         algorithms, of which some round the factors to fewer digits: there, and where reduced precision is asked for,
-        it is measured in full precision too. Where the change is too large for rounding, another call tells whether the
-        network is random or its logits depend on the other images of the batch.
+        it is measured in full precision too. Where the change is large, further calls tell whether it is rounding, or
+        the network is random or its logits depend on the other images of the batch.
 
         Args:
             x: (N, n), flat images.
             logits: (N, K), as computed for all of them at once.
         """
-        largest = logits.amax(dim=1, keepdim=True)
-        spread = largest - logits.where(logits.isfinite(), largest).amin(dim=1, keepdim=True)
-        self._spread = float(spread.nan_to_num(0.0, 0.0, 0.0).mean())
+        self._spread = logit_spread(logits)
         sample, expected = x[:NOISE_IMAGES], logits[:NOISE_IMAGES]
-
-        def one_by_one() -> Tensor:
-            self.noise_passes += 1
-            with torch.no_grad():
-                return torch.cat([self._run(row) for row in sample.split(1)])
-
-        others = [one_by_one()]
         with torch.no_grad():
+            others = [torch.cat([self._run(row) for row in sample.split(1)])]
             if x.device.type != "cpu" or matmul_precision() != "highest" or self._autocast.enabled:
                 with full_precision():
                     others.append(torch.cat([self._run(part) for part in sample.split(self.max_rows)]))
-                self.noise_passes += 1
-        for found in others:
-            change = (found - expected).nan_to_num(0.0, 0.0, 0.0)
-            noise = float((change.amax(dim=1) - change.amin(dim=1)).max())
-            self._noise = max(self._noise, _NOISE_FACTOR * noise)
-        self.instability = find_instability(others[0], expected, one_by_one)
+        self.noise_passes = len(others)
+        noise = [largest_change(found, expected) for found in others]
+        self._noise = max(self._noise, *(_NOISE_FACTOR * one for one in noise))
+        if noise[0] > UNSTABLE * self._spread:
+            self._look_for_instability(sample[:_CALLED_AGAIN], expected[:_CALLED_AGAIN])
+
+    def _look_for_instability(self, x: Tensor, expected: Tensor) -> None:
+        """Tell whether a change of the logits (M, K) of the first images (M, n) is more than rounding."""
+        rows = 0
+
+        def call(batch: Tensor) -> Tensor:
+            nonlocal rows
+            rows += len(batch)
+            with torch.no_grad():
+                return self._run(batch)
+
+        self.instability = find_instability(call, x, expected)
+        self.called_again = len(x), rows // len(x)
 
     def _no_logits(self, x: Tensor) -> Tensor:
         """Return logits of no image, (0, K)."""

@@ -66,7 +66,8 @@ class Search:
 
     def _left(self, rows: Tensor) -> Tensor:
         """Return the passes (R,) that are left for the images ``rows``."""
-        reserve = _RESERVE + self._tracker.net.noise_passes
+        net = self._tracker.net
+        reserve = _RESERVE + net.noise_passes + net.called_again[1]
         return self._effort.budget + self._extra[rows] - reserve - self._tracker.passes[rows]
 
     def _from_the_images(self) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
-_UNSTABLE = 1e-3  # of the spread of the logits: a larger difference between two equal calls is no rounding
-_BATCH_DEPENDENT = 0.1  # a larger difference between an image alone and in a batch is none, in any precision
+UNSTABLE = 1e-3  # of the spread of the logits: a larger difference between two calls of one shape is no rounding
 
 
 class Instability(NamedTuple):
@@ -23,30 +23,46 @@ class Instability(NamedTuple):
     size: float
 
 
-def find_instability(single: Tensor, batched: Tensor, again: Callable[[], Tensor]) -> Instability | None:
+def find_instability(call: Callable[[Tensor], Tensor], images: Tensor, batched: Tensor) -> Instability | None:
     """Compare the logits of the same images in different calls.
 
     Args:
-        single: (N, K), computed image by image, or in small batches.
-        batched: (N, K), computed in a larger batch.
-        again: computes ``single`` once more; called only where the two differ by more than rounding in full precision.
+        call: images (R, ...) to logits (R, K), in one batch.
+        images: (N, ...).
+        batched: (N, K), their logits as they were computed in a larger batch.
 
     Returns:
-        What is wrong with the network, or None.
+        What is wrong with the network, or None. A difference between batches of two sizes alone is rounding.
     """
-    largest = batched.amax(dim=1, keepdim=True)
-    smallest = batched.where(batched.isfinite(), largest).amin(dim=1, keepdim=True)
-    spread = float((largest - smallest).nan_to_num(0.0, 0.0, 0.0).mean())
-    change = _largest_change(single, batched)
-    if not change > _UNSTABLE * spread > 0:
+    ones, others = images.split(1), images.roll(1, 0).split(1)
+
+    def first(batches: Iterable[Tensor]) -> Tensor:
+        return torch.cat([call(batch)[:1] for batch in batches])
+
+    limit = UNSTABLE * logit_spread(batched)
+    single = first(ones)
+    change = largest_change(single, batched)
+    if not change > limit > 0:
         return None
-    repeated = _largest_change(again(), single)
-    if repeated > _UNSTABLE * spread:
-        return Instability("random", max(change, repeated) / spread)
-    return Instability("batch", change / spread) if change > _BATCH_DEPENDENT * spread else None
+    kind: Literal["random", "batch"] = "random"
+    repeated = largest_change(first(ones), single)
+    if repeated <= limit:
+        kind = "batch"
+        twice = first(torch.cat([one, one]) for one in ones)
+        repeated = largest_change(
+            first(torch.cat([one, other]) for one, other in zip(ones, others, strict=True)), twice
+        )
+    return Instability(kind, UNSTABLE * max(change, repeated) / limit) if repeated > limit else None
 
 
-def _largest_change(found: Tensor, expected: Tensor) -> float:
+def logit_spread(logits: Tensor) -> float:
+    """Return the mean difference of the largest and the smallest finite logit of images, of their logits (N, K)."""
+    largest = logits.amax(dim=1, keepdim=True)
+    spread = largest - logits.where(logits.isfinite(), largest).amin(dim=1, keepdim=True)
+    return float(spread.nan_to_num(0.0, 0.0, 0.0).mean())
+
+
+def largest_change(found: Tensor, expected: Tensor) -> float:
     """Return the largest change of a difference of two logits of an image, between two sets of logits (N, K)."""
     change = (found - expected).nan_to_num(0.0, 0.0, 0.0)
     return float((change.amax(dim=1) - change.amin(dim=1)).max())

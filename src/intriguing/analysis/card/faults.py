@@ -16,7 +16,7 @@ from intriguing.statistics.intervals import excess_interval
 
 _FEW = 10  # images below which shares say nothing
 _WEAK = 0.1  # share by which a greater effort shortens the distances, from which the attack counts as weak
-_CALLED_AGAIN = 4  # images that are passed once more, two at a time
+_CALLED_AGAIN = 4  # images that are passed again
 _LOOKED_AT = 256  # images that the tests of the input look at
 
 
@@ -87,10 +87,10 @@ def notices(subject: Subject, logits: Tensor, *, training: bool) -> list[Notice]
 
 
 def _of_calls(subject: Subject, logits: Tensor) -> Iterator[Notice]:
-    def in_pairs() -> Tensor:  # not one by one: some networks squeeze a batch of one image away
-        return torch.cat([subject.logits(two) for two in subject.images[:_CALLED_AGAIN].split(2)])
+    def call(images: Tensor) -> Tensor:  # twice, because some networks squeeze a batch of one image away
+        return subject.logits(torch.cat([images, images]))[: len(images)]
 
-    found = find_instability(in_pairs(), logits[:_CALLED_AGAIN], in_pairs)
+    found = find_instability(call, subject.images[:_CALLED_AGAIN], logits[:_CALLED_AGAIN])
     if found is None:
         return
     share = f"{found.size:.2g} of the usual difference between the largest and the smallest"
